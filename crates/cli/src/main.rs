@@ -1,0 +1,2 @@
+//! The `tidings` program.
+fn main() {}
