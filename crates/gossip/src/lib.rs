@@ -1,1 +1,25 @@
-//! tidings-gossip
+//! Hyperledger Fabric's gossip protocol, as deterministic state machines without IO.
+//!
+//! A node is one value, [`Node`]. Whoever owns it feeds it [`Input`]s with their time and does
+//! the [`Effect`]s that come out, in order; between inputs it calls [`Node::tick`] when
+//! [`Node::deadline`] has come. There are no callbacks, threads, clocks, sockets or files in
+//! this crate, and no randomness but a seed: the same inputs give the same effects.
+//!
+//! Bytes from other peers become [`Message`]s only through [`verify`], which needs nothing of
+//! the node's state and may run on many threads. What it lets through is [`Verified`].
+
+pub mod config;
+pub mod delivery;
+pub mod effect;
+pub mod id;
+pub mod input;
+pub mod message;
+pub mod node;
+pub mod ports;
+
+pub use config::{Config, Me, StateConfig};
+pub use effect::{Effect, Notice, Source};
+pub use input::{Input, JoinChannel};
+pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};
+pub use node::Node;
+pub use ports::{Ports, Verifier};

@@ -1,0 +1,166 @@
+//! The settings of the protocol, named and defaulted as in Fabric's `core.yaml`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{id::Moment, message::PeerIdentity};
+use std::sync::Arc;
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Who this node is. Fixed until restart.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// Own identity.
+    pub identity: Arc<PeerIdentity>,
+    /// `host:port` for peers of the own organization, never empty.
+    pub endpoint: String,
+    /// `host:port` for peers of other organizations; empty: invisible to them.
+    pub external_endpoint: String,
+    /// Wall clock at the start of the node, in nanoseconds since the Unix epoch. Never goes back
+    /// across restarts.
+    pub started_at_ns: u64,
+    /// Free bytes that alive messages carry.
+    pub metadata: Bytes,
+}
+
+impl Me {
+    /// The wall clock at this moment, in nanoseconds since the Unix epoch.
+    pub fn wall_ns(&self, now: Moment) -> u64 {
+        let elapsed = u64::try_from(now.since_start().as_nanos()).unwrap_or(u64::MAX);
+        self.started_at_ns.saturating_add(elapsed)
+    }
+
+    /// The wall clock at this moment, in seconds since the Unix epoch.
+    pub fn wall_secs(&self, now: Moment) -> i64 {
+        i64::try_from(self.wall_ns(now) / 1_000_000_000).unwrap_or(i64::MAX)
+    }
+}
+
+/// Keys under `peer.gossip`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Endpoints of the own organization to contact first.
+    pub bootstrap: Vec<String>,
+    /// Most blocks apart that two blocks in the block store may be.
+    pub max_block_count_to_store: u64,
+    /// Longest time that a message waits for others to be pushed together.
+    pub max_propagation_burst_latency: Duration,
+    /// Number of waiting messages that are pushed at once.
+    pub max_propagation_burst_size: usize,
+    /// How often each message is pushed.
+    pub propagate_iterations: u32,
+    /// To how many peers each message is pushed.
+    pub propagate_peer_num: usize,
+    /// Period of block pull, identity pull and membership sync.
+    pub pull_interval: Duration,
+    /// Peers asked in each pull round, state info request and membership sync.
+    pub pull_peer_num: usize,
+    /// Period of asking for state infos.
+    pub request_state_info_interval: Duration,
+    /// Period at which a changed state info is published.
+    pub publish_state_info_interval: Duration,
+    /// How long after the start alive messages embed the identity.
+    pub publish_cert_period: Duration,
+    /// Period of the membership metric.
+    pub membership_tracker_interval: Duration,
+    /// How long an initiator of a pull collects digests.
+    pub digest_wait_time: Duration,
+    /// How long a responder of a pull remembers a hello.
+    pub request_wait_time: Duration,
+    /// How long an initiator of a pull waits for items.
+    pub response_wait_time: Duration,
+    /// Period of alive messages.
+    pub alive_time_interval: Duration,
+    /// Silence after which a member counts as dead.
+    pub alive_expiration_timeout: Duration,
+    /// Period of trying to reach dead members, and pause between connection attempts.
+    pub reconnect_interval: Duration,
+    /// Attempts to reach a bootstrap or anchor peer.
+    pub max_connection_attempts: u32,
+    /// Alive messages are forgotten after this many times `alive_expiration_timeout`.
+    pub msg_expiration_factor: u32,
+    /// This node pulls blocks from the ordering service for its organization, always.
+    pub org_leader: bool,
+    /// The organization elects who pulls blocks. Excludes `org_leader`.
+    pub use_leader_election: bool,
+    /// Silence after which a leader counts as gone, under `election`.
+    pub leader_alive_threshold: Duration,
+    /// State transfer, under `state`.
+    pub state: StateConfig,
+    /// Whether the leader pushes blocks that it got from an orderer
+    /// (`peer.deliveryclient.blockGossipEnabled`).
+    pub block_gossip_enabled: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            max_block_count_to_store: 10,
+            max_propagation_burst_latency: millis(10),
+            max_propagation_burst_size: 10,
+            propagate_iterations: 1,
+            propagate_peer_num: 3,
+            pull_interval: secs(4),
+            pull_peer_num: 3,
+            request_state_info_interval: secs(4),
+            publish_state_info_interval: secs(4),
+            publish_cert_period: secs(10),
+            membership_tracker_interval: secs(5),
+            digest_wait_time: secs(1),
+            request_wait_time: millis(1500),
+            response_wait_time: secs(2),
+            alive_time_interval: secs(5),
+            alive_expiration_timeout: secs(25),
+            reconnect_interval: secs(25),
+            max_connection_attempts: 120,
+            msg_expiration_factor: 20,
+            org_leader: false,
+            use_leader_election: false,
+            leader_alive_threshold: secs(10),
+            state: StateConfig::default(),
+            block_gossip_enabled: true,
+        }
+    }
+}
+
+/// Keys under `peer.gossip.state`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateConfig {
+    /// Whether missing blocks are asked for. Requests are answered in any case.
+    pub enabled: bool,
+    /// Period of comparing the own height with others'.
+    pub check_interval: Duration,
+    /// Wait for each answer.
+    pub response_timeout: Duration,
+    /// Largest distance between first and last block of a request, asked and accepted.
+    pub batch_size: u64,
+    /// Blocks that may wait for their predecessors.
+    pub block_buffer_size: u64,
+    /// Repeats of a failed request.
+    pub max_retries: u32,
+    /// Requests that wait to be answered.
+    pub channel_size: usize,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            check_interval: secs(10),
+            response_timeout: secs(3),
+            batch_size: 10,
+            block_buffer_size: 20,
+            max_retries: 3,
+            channel_size: 100,
+        }
+    }
+}

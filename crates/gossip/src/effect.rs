@@ -1,0 +1,159 @@
+//! Everything that a node wants done, as data that a test can compare.
+
+use bytes::Bytes;
+use tidings_proto::gossip::Envelope;
+
+use crate::{
+    delivery,
+    id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
+    message::VerifiedBlock,
+};
+
+/// One thing to do. Effects are done in the order in which they were pushed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send over the connection to this peer, whoever dialled it; dial if there is none.
+    /// Best effort: a full queue drops the message. A failed dial or write is reported as
+    /// [`crate::Input::Unreachable`].
+    Send {
+        /// To whom.
+        to: Destination,
+        /// What.
+        envelope: Envelope,
+    },
+    /// Send on exactly this stream, if it is still there.
+    Reply {
+        /// Which stream.
+        connection: ConnectionId,
+        /// What.
+        envelope: Envelope,
+    },
+    /// End the connection to this peer.
+    Close(PkiId),
+    /// Find out whether anything answers there, without identifying it.
+    Probe {
+        /// For the answer.
+        ticket: Ticket,
+        /// `host:port`.
+        endpoint: String,
+    },
+    /// Find out who answers there.
+    Identify {
+        /// For the answer.
+        ticket: Ticket,
+        /// `host:port`.
+        endpoint: String,
+    },
+    /// The identity was dropped: it must not verify anything until it authenticates anew.
+    Forget(PkiId),
+    /// The next block of the channel, to be checked against its predecessor and made durable.
+    /// Emitted in order without gaps; answered by [`crate::Input::Committed`] or
+    /// [`crate::Input::CommitRefused`].
+    Commit {
+        /// The channel.
+        channel: ChannelId,
+        /// The block.
+        block: VerifiedBlock,
+        /// How it reached us.
+        source: Source,
+        /// Serialized `PvtDataPayload`s that came along with a state transfer.
+        private_data: Vec<Bytes>,
+    },
+    /// Read these blocks and send them as a state response with this nonce on that stream.
+    /// Answered by [`crate::Input::Served`].
+    ServeBlocks {
+        /// For the answer.
+        ticket: Ticket,
+        /// The channel.
+        channel: ChannelId,
+        /// First block.
+        start: u64,
+        /// Last block; never beyond the own height.
+        end: u64,
+        /// Which stream asked.
+        connection: ConnectionId,
+        /// To be copied into the answer.
+        nonce: u64,
+    },
+    /// Something to do with the stream from the ordering service.
+    Deliver {
+        /// The channel.
+        channel: ChannelId,
+        /// What to do.
+        command: delivery::Command,
+    },
+    /// Nothing to do but to know: for metrics, logs and those who wait.
+    Notify(Notice),
+}
+
+/// A peer and where it can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Whom.
+    pub peer: PkiId,
+    /// `host:port`; empty if it cannot be dialled and only an existing connection will do.
+    pub endpoint: String,
+}
+
+/// How a block reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Pushed by a peer.
+    Push,
+    /// Pulled from a peer.
+    Pull,
+    /// By state transfer.
+    Transfer,
+    /// From the ordering service.
+    Deliver,
+}
+
+/// Something worth knowing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// A member was learned or came back.
+    MemberAlive {
+        /// Who.
+        peer: PkiId,
+        /// Of which organization.
+        org: Option<OrgId>,
+        /// Preferred endpoint.
+        endpoint: String,
+    },
+    /// A member fell silent.
+    MemberDead(PkiId),
+    /// A member was erased.
+    MemberForgotten(PkiId),
+    /// The periodic count of peers known on a channel, ourselves left out.
+    ChannelMembers {
+        /// The channel.
+        channel: ChannelId,
+        /// How many.
+        count: usize,
+    },
+    /// A block was taken into the payload buffer or refused by it.
+    PayloadBuffer {
+        /// The channel.
+        channel: ChannelId,
+        /// Blocks waiting.
+        size: usize,
+    },
+    /// A message was dropped by a rule.
+    Refused {
+        /// Who sent it.
+        from: PkiId,
+        /// The rule, as in docs/protocol: `S-C1`.
+        rule: &'static str,
+        /// What was wrong.
+        reason: String,
+    },
+    /// Something an operator should do something about.
+    Warning(String),
+    /// An acknowledged send ended.
+    Acknowledged {
+        /// Of the request.
+        ticket: Ticket,
+        /// Number of acknowledgements, or Fabric's JSON error text.
+        result: Result<usize, String>,
+    },
+}

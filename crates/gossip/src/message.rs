@@ -1,0 +1,284 @@
+//! What a peer can say to us, as types that hold only what passed the checks of [`crate::verify`].
+//!
+//! The wire types of `tidings-proto` stop at the edge: nothing behind it holds a message with a
+//! missing part, a PKI-ID of the wrong length or an unchecked signature. Envelopes are kept as
+//! received because they are forwarded byte for byte.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_proto::gossip::{Chaincode, Envelope};
+
+use crate::id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId};
+
+/// Something that passed its check. Only this crate makes one, in [`crate::verify`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    pub(crate) const fn new(checked: T) -> Self {
+        Self(checked)
+    }
+
+    /// What was checked.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// An identity that was valid when it was last checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Computed from `serialized`.
+    pub pki_id: PkiId,
+    /// The MSP that vouches for it.
+    pub org: OrgId,
+    /// The `SerializedIdentity` exactly as it was received.
+    pub serialized: Bytes,
+    /// End of validity of the certificate, in seconds since the Unix epoch.
+    pub expires_at: i64,
+}
+
+/// An authenticated stream to another peer. Its identity never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connection {
+    /// Which stream.
+    pub id: ConnectionId,
+    /// Who is at the other end.
+    pub identity: Arc<PeerIdentity>,
+    /// The envelope of the handshake: evidence towards channel and collection policies.
+    pub handshake: Envelope,
+}
+
+impl Connection {
+    /// The PKI-ID of the other end.
+    pub fn peer(&self) -> PkiId {
+        self.identity.pki_id
+    }
+
+    /// The organization of the other end.
+    pub fn org(&self) -> &OrgId {
+        &self.identity.org
+    }
+}
+
+/// A peer says that it is alive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alive {
+    /// The speaker.
+    pub peer: PkiId,
+    /// Its endpoint for other organizations; empty if it has none.
+    pub endpoint: String,
+    /// Its endpoint within the organization, if the secret came along.
+    pub internal_endpoint: Option<String>,
+    /// Free bytes of the speaker.
+    pub metadata: Bytes,
+    /// When it spoke.
+    pub time: PeerTime,
+    /// Its identity: the embedded one, else the one known under `peer`.
+    pub identity: Arc<PeerIdentity>,
+    /// As received.
+    pub envelope: Envelope,
+}
+
+/// What a peer publishes about itself on a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateInfo {
+    /// The speaker.
+    pub peer: PkiId,
+    /// Its identity.
+    pub identity: Arc<PeerIdentity>,
+    /// SHA-256 of the speaker's PKI-ID and the channel name: the channel for those who know it.
+    pub channel_mac: [u8; DIGEST_LEN],
+    /// When it spoke.
+    pub time: PeerTime,
+    /// Number of blocks in its ledger.
+    pub height: u64,
+    /// It left the channel.
+    pub left_channel: bool,
+    /// Chaincodes it can endorse with.
+    pub chaincodes: Vec<Chaincode>,
+    /// As received.
+    pub envelope: Envelope,
+}
+
+/// A leader of an organization declares itself, or somebody proposes itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leadership {
+    /// The channel it is about.
+    pub channel: ChannelId,
+    /// The speaker.
+    pub peer: PkiId,
+    /// When it spoke.
+    pub time: PeerTime,
+    /// A declaration, else a proposal.
+    pub is_declaration: bool,
+    /// As received.
+    pub envelope: Envelope,
+}
+
+/// A block whose orderer signatures, number, channel and data hash were checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedBlock {
+    /// Its number.
+    pub number: u64,
+    /// Hash of its header.
+    pub hash: [u8; DIGEST_LEN],
+    /// Hash of the header before it, as this header says. Compared at commit.
+    pub previous_hash: Bytes,
+    /// It changes the configuration of the channel.
+    pub is_config: bool,
+    /// Sequence of the channel configuration under which it was checked. The committer checks
+    /// again if the configuration has moved on.
+    pub config_sequence: u64,
+    /// The serialized `common.Block`, as received.
+    pub bytes: Bytes,
+}
+
+/// A block as gossip carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockMessage {
+    /// The block.
+    pub block: VerifiedBlock,
+    /// The unsigned envelope around the data message, as received.
+    pub envelope: Envelope,
+}
+
+/// A block of a state response with the private data that the responder was willing to give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransferredBlock {
+    /// The block.
+    pub block: VerifiedBlock,
+    /// Serialized `PvtDataPayload`s.
+    pub private_data: Vec<Bytes>,
+}
+
+/// An identity in a pull answer, with the owner's envelope that redistribution needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityMessage {
+    /// The identity.
+    pub identity: Arc<PeerIdentity>,
+    /// The envelope that its owner signed.
+    pub envelope: Envelope,
+}
+
+/// The four messages of a pull round about items `I`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pull<I> {
+    /// What do you have?
+    Hello {
+        /// Names the round.
+        nonce: u64,
+    },
+    /// This is what I have.
+    Digest {
+        /// As in the hello.
+        nonce: u64,
+        /// Names of items.
+        digests: Vec<Bytes>,
+    },
+    /// Give me these.
+    Request {
+        /// As in the hello.
+        nonce: u64,
+        /// Names of items.
+        digests: Vec<Bytes>,
+    },
+    /// Here they are.
+    Update {
+        /// As in the hello.
+        nonce: u64,
+        /// The items.
+        items: Vec<I>,
+    },
+}
+
+/// Everything that reaches the core from another peer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Gossiped sign of life.
+    Alive(Box<Alive>),
+    /// Tell me whom you know.
+    MembershipRequest {
+        /// Copied into the answer.
+        nonce: u64,
+        /// The requester about itself.
+        about: Box<Alive>,
+    },
+    /// Whom somebody knows. Elements that did not pass are left out.
+    MembershipResponse {
+        /// Copied from the request.
+        nonce: u64,
+        /// Alive members, the responder among them.
+        alive: Vec<Alive>,
+        /// Dead members.
+        dead: Vec<Alive>,
+    },
+    /// Pull of identities.
+    IdentityPull(Pull<IdentityMessage>),
+    /// Pull of blocks.
+    BlockPull {
+        /// Of this channel.
+        channel: ChannelId,
+        /// The message.
+        pull: Pull<BlockMessage>,
+    },
+    /// A pushed block.
+    Block {
+        /// Of this channel.
+        channel: ChannelId,
+        /// The block.
+        block: BlockMessage,
+    },
+    /// A peer about itself on a channel.
+    StateInfo(Box<StateInfo>),
+    /// Tell me what you know of the channel's peers.
+    StateInfoPullRequest {
+        /// SHA-256 of the requester's PKI-ID and the channel name.
+        channel_mac: [u8; DIGEST_LEN],
+    },
+    /// What somebody knows of the channel's peers. Elements that did not pass are left out.
+    StateSnapshot {
+        /// Of this channel.
+        channel: ChannelId,
+        /// The state infos.
+        elements: Vec<StateInfo>,
+    },
+    /// Leader election.
+    Leadership(Leadership),
+    /// Give me these blocks.
+    StateRequest {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Copied into the answer.
+        nonce: u64,
+        /// First block wanted.
+        start: u64,
+        /// Last block wanted.
+        end: u64,
+    },
+    /// Blocks that were asked for. Ends before the first block that did not pass.
+    StateResponse {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Copied from the request.
+        nonce: u64,
+        /// The blocks.
+        blocks: Vec<TransferredBlock>,
+    },
+    /// Answer to an acknowledged send.
+    Ack {
+        /// Of the message that is acknowledged.
+        nonce: u64,
+        /// Empty on success.
+        error: String,
+    },
+}

@@ -1,0 +1,48 @@
+//! What the protocol asks of the world: signatures, identities and policies.
+//!
+//! Two implementations exist: the node plugs MSPs and certificates in, the simulator a toy.
+//! Every answer must depend on nothing but the arguments and on what the caller was told before,
+//! or a simulation cannot be replayed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    id::{ChannelId, PkiId},
+    message::{PeerIdentity, VerifiedBlock},
+};
+
+/// What the checks in front of the core need. Called from many threads at once.
+pub trait Verifier: Send + Sync {
+    /// The identity known under this PKI-ID: learned at a handshake, embedded in an alive
+    /// message or pulled, and not forgotten since.
+    fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>>;
+
+    /// Validates an identity that came with a message: well formed, vouched for by the local MSP
+    /// or one of a joined channel, not revoked, not expired.
+    fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String>;
+
+    /// Checks a signature of this identity over exactly these bytes, and that the identity may
+    /// speak to us (of another organization: Readers of a joined channel).
+    fn verify(&self, signer: &PeerIdentity, message: &[u8], signature: &[u8])
+    -> Result<(), String>;
+
+    /// Checks a block against the current configuration of the channel.
+    fn verify_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+    ) -> Result<VerifiedBlock, String>;
+}
+
+/// What the core itself asks, from its one task.
+pub trait Ports {
+    /// Signs with the key of this node.
+    fn sign(&self, message: &[u8]) -> Bytes;
+
+    /// Whether this identity, whose signature was checked, satisfies
+    /// `/Channel/Application/Readers` of a joined channel.
+    fn is_reader(&self, channel: &ChannelId, identity: &PeerIdentity) -> bool;
+}
