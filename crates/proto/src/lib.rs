@@ -3,14 +3,16 @@
 //! The protobuf messages of Hyperledger Fabric that a gossip node meets, written as our own
 //! `.proto` files and generated ahead of time, so that no user needs a protobuf compiler.
 //! Beside them live the few rules that belong to bytes alone: envelopes that keep what was
-//! received ([`envelope`]), which tag belongs to which content ([`tag`]), and the canonical form
-//! of a transaction ([`canonical`]).
+//! received ([`envelope`]), which tag belongs to which content ([`tag`]), the canonical form of a
+//! transaction ([`canonical`]), and blocks looked at without copying them ([`block`]).
 //!
 //! This crate knows no sockets, no signatures and no state.
 
+pub mod block;
 pub mod canonical;
 pub mod envelope;
 pub mod tag;
+mod wire;
 
 macro_rules! packages {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -55,3 +57,4 @@ packages! {
 }
 
 pub use prost::Message;
+pub use wire::Malformed;
