@@ -8,14 +8,25 @@
 //! Bytes from other peers become [`Message`]s only through [`verify`], which needs nothing of
 //! the node's state and may run on many threads. What it lets through is [`Verified`].
 
+pub mod ack;
 pub mod config;
 pub mod delivery;
+pub mod disclosure;
+pub mod discovery;
 pub mod effect;
 pub mod id;
+pub mod identity;
 pub mod input;
 pub mod message;
 pub mod node;
+pub mod order;
 pub mod ports;
+pub mod pull;
+pub mod random;
+pub mod store;
+pub mod verify;
+pub mod view;
+pub mod wire;
 
 pub use config::{Config, Me, StateConfig};
 pub use effect::{Effect, Notice, Source};
@@ -23,3 +34,4 @@ pub use input::{Input, JoinChannel};
 pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};
 pub use node::Node;
 pub use ports::{Ports, Verifier};
+pub use view::View;

@@ -16,11 +16,13 @@ use crate::{
 /// What the checks in front of the core need. Called from many threads at once.
 pub trait Verifier: Send + Sync {
     /// The identity known under this PKI-ID: learned at a handshake, embedded in an alive
-    /// message or pulled, and not forgotten since.
+    /// message or pulled, and not forgotten since. Must remember what [`Self::validate`] let
+    /// through.
     fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>>;
 
     /// Validates an identity that came with a message: well formed, vouched for by the local MSP
-    /// or one of a joined channel, not revoked, not expired.
+    /// or one of a joined channel, not revoked. Its end is not looked at: that takes a clock, so
+    /// [`crate::identity`] refuses it, and one expired identity does not spoil a whole answer.
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String>;
 
     /// Checks a signature of this identity over exactly these bytes, and that the identity may
