@@ -86,6 +86,33 @@ impl IdentityHash {
     }
 }
 
+/// SHA-256 of content that comes in pieces, for what is too large or too scattered to list.
+#[derive(Clone)]
+pub struct Sha256(Context);
+
+impl Sha256 {
+    /// Of nothing so far.
+    pub fn new() -> Self {
+        Self(Context::new(&digest::SHA256))
+    }
+
+    /// Adds a piece at the end.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The hash of all pieces.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finish().as_ref().try_into().expect("the hash has 32 bytes")
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// SHA-256.
 pub fn sha256(content: &[u8]) -> [u8; 32] {
     sha256_parts(&[content])
