@@ -20,7 +20,7 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::{FromDer, X509Name};
 use x509_parser::x509::{AlgorithmIdentifier, AttributeTypeAndValue};
 
-pub(crate) use self::extensions::{AlternativeNames, NameConstraints, Names};
+pub(crate) use self::extensions::Names;
 pub use self::extensions::{BasicConstraints, Extensions, KeyPurposes};
 pub use self::well_formed::{NotWellFormed, check_well_formed};
 use crate::crypto::{EcdsaParts, KeyRefused, PublicKey, SignatureRefused, sha256};

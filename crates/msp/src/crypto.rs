@@ -31,6 +31,9 @@ pub enum SignatureRefused {
     /// The key is of a kind that signs certificates only.
     #[error("an RSA key cannot sign messages in an MSP")]
     RsaKey,
+    /// The MSP of the signer names a hash family that does not exist.
+    #[error("the hash family of the signer's MSP is unknown, so nothing verifies")]
+    HashFamily,
     /// The algorithm named in a certificate or CRL is broken, unknown, or not the key's.
     #[error("the signature algorithm is unknown, too weak, or does not fit the key of the signer")]
     Algorithm,
@@ -103,7 +106,11 @@ impl Sha256 {
 
     /// The hash of all pieces.
     pub fn finish(self) -> [u8; 32] {
-        self.0.finish().as_ref().try_into().expect("the hash has 32 bytes")
+        self.0
+            .finish()
+            .as_ref()
+            .try_into()
+            .expect("the hash has 32 bytes")
     }
 }
 

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_proto::msp::SerializedIdentity;
 
-use crate::certificate::{Certificate, CertificateRefused};
+use crate::certificate::Certificate;
 use crate::crypto::{
     HashFamily, IdentityHash, PrivateKey, SignatureRefused, SigningFailed, sha256_parts,
 };
+use crate::msp::IdentityRefused;
 
 /// The PKI-ID of a serialized identity: SHA-256 of the MSP id followed by the certificate bytes
 /// as they are. `None` for what is not a serialized identity.
@@ -40,7 +41,7 @@ pub struct Identity {
     id: IdentityId,
     certificate: Certificate,
     serialized: Bytes,
-    family: HashFamily,
+    family: Option<HashFamily>,
 }
 
 impl Identity {
@@ -49,7 +50,7 @@ impl Identity {
         msp_id: Arc<str>,
         certificate: Certificate,
         serialized: Bytes,
-        family: HashFamily,
+        family: Option<HashFamily>,
         hash: IdentityHash,
     ) -> Self {
         let certificate_hash = hex::encode(hash.digest([certificate.der()]));
@@ -92,18 +93,30 @@ impl Identity {
 
     /// Whether this identity signed the message.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureRefused> {
+        let family = self.family.ok_or(SignatureRefused::HashFamily)?;
         self.certificate
             .public_key()
-            .verify(self.family, message, signature)
+            .verify(family, message, signature)
     }
 }
 
 /// Why a certificate and a key do not make a signing identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningIdentityRefused {
-    /// The certificate is unusable.
+    /// The MSP does not take the certificate.
     #[error("own certificate: {0}")]
-    Certificate(#[from] CertificateRefused),
+    Refused(IdentityRefused),
+    /// The certificate has ended.
+    #[error("own certificate of {subject} expired at {ended}; enroll again or reissue it")]
+    Expired {
+        /// Subject of the certificate.
+        subject: String,
+        /// When it ended.
+        ended: String,
+    },
+    /// The MSP names a hash family that does not exist.
+    #[error("the MSP's signature hash family is unknown, use SHA2 or SHA3")]
+    HashFamily,
     /// Key and certificate are not of one pair.
     #[error("the private key does not belong to the certificate of {subject}")]
     WrongKey {

@@ -7,7 +7,11 @@
 //! those of Fabric's MSP of the 3.1 line.
 
 pub mod certificate;
+pub mod chain;
+pub mod crl;
 pub mod crypto;
 mod der;
 pub mod identity;
+pub mod msp;
 mod pem;
+pub mod principal;
