@@ -4,18 +4,42 @@
 //! when it is revoked or nobody used it for long. Validity itself was judged before: here come only
 //! identities that passed [`crate::ports::Verifier::validate`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use tidings_proto::gossip::Envelope;
+use bytes::Bytes;
+use tidings_proto::gossip::{
+    Envelope, PeerIdentity as WireIdentity,
+    gossip_message::{Content, Tag},
+};
 
 use crate::{
     config::{Config, Me},
+    disclosure::{self, Party},
     discovery::Discovery,
     effect::Destination,
     id::{ConnectionId, Moment, OrgId, PkiId},
-    message::{Connection, IdentityMessage, PeerIdentity, Pull},
+    message::{Alive, Connection, IdentityMessage, Message, PeerIdentity, Pull},
     ports::Ports,
+    pull::{self, Puller, Topic},
+    random, wire,
 };
+
+/// Identities known at a time, as many as members can be. At the limit new ones are refused.
+pub const IDENTITIES_MAX: usize = 8192;
+
+/// An identity that nobody used for so long is forgotten.
+const USAGE_THRESHOLD: Duration = Duration::from_secs(60 * 60);
+
+/// How often unused identities are looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(6 * 60);
+
+/// How long a revoked identity is refused whatever says that it is valid: messages that passed
+/// their check before the revocation may still be under way.
+const REVOCATION_ECHO: Duration = Duration::from_secs(60);
 
 /// What happens to the known identities.
 #[derive(Clone, Debug)]
@@ -69,18 +93,82 @@ pub enum Effect {
     Warning(String),
 }
 
+impl From<pull::Effect> for Effect {
+    fn from(effect: pull::Effect) -> Self {
+        match effect {
+            pull::Effect::Send { to, envelope } => Self::Send { to, envelope },
+            pull::Effect::Reply {
+                connection,
+                envelope,
+            } => Self::Reply {
+                connection,
+                envelope,
+            },
+        }
+    }
+}
+
+/// The identities that a message shows to be in use, to be fed as [`Input::Learned`] before the
+/// message goes to its component.
+pub fn shown_by(message: &Message) -> Vec<Arc<PeerIdentity>> {
+    let of = |alive: &Alive| Arc::clone(&alive.identity);
+    match message {
+        Message::Alive(alive) => vec![of(alive)],
+        Message::MembershipRequest { about, .. } => vec![of(about)],
+        Message::MembershipResponse { alive, dead, .. } => {
+            alive.iter().chain(dead).map(of).collect()
+        }
+        Message::StateInfo(info) => vec![Arc::clone(&info.identity)],
+        Message::StateSnapshot { elements, .. } => elements
+            .iter()
+            .map(|info| Arc::clone(&info.identity))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// All known identities, the own one included.
 #[derive(Debug)]
 pub struct Identities {
-    entries: BTreeMap<PkiId, Arc<PeerIdentity>>,
+    own: PkiId,
+    entries: BTreeMap<PkiId, Entry>,
+    /// End of validity of each, soonest first.
+    ends: BTreeSet<(Moment, PkiId)>,
+    /// Recently revoked, with the time until which that is remembered.
+    revoked: BTreeMap<PkiId, Moment>,
+    next_purge: Moment,
+    /// When the own identity ends, until that was reported.
+    own_end: Option<Moment>,
+    puller: Puller,
+}
+
+#[derive(Debug)]
+struct Entry {
+    identity: Arc<PeerIdentity>,
+    ends: Moment,
+    last_used: Moment,
 }
 
 impl Identities {
     /// Knows nobody but ourselves.
     pub fn new(me: &Me, config: &Config, ports: &impl Ports, seed: &[u8; 32]) -> Self {
-        let _ = (me, config, ports, seed);
+        let rng = random::generator(seed, "identity pull");
+        let own = me.identity.pki_id;
+        let mut puller = Puller::new(Topic::Identities, config, Moment::ZERO, rng);
+        puller.add(pki_bytes(&own), own_message(me, ports));
+        let entry = Entry {
+            identity: Arc::clone(&me.identity),
+            ends: end(me, me.identity.expires_at),
+            last_used: Moment::ZERO,
+        };
         Self {
-            entries: BTreeMap::new(),
+            own,
+            ends: BTreeSet::new(),
+            revoked: BTreeMap::new(),
+            next_purge: Moment::ZERO + PURGE_INTERVAL,
+            own_end: Some(entry.ends),
+            entries: BTreeMap::from([(own, entry)]),
+            puller,
         }
     }
 
@@ -93,31 +181,226 @@ impl Identities {
         discovery: &Discovery,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, input, me, discovery, out);
+        match input {
+            Input::Learned(identity) => {
+                let from = identity.pki_id;
+                if let Err((rule, reason)) = self.learn(now, me, identity) {
+                    out.push(Effect::Refused { from, rule, reason });
+                }
+            }
+            Input::Revoked(peer) => {
+                self.revoked.retain(|_, until| now < *until);
+                if peer != self.own && self.revoked.len() < IDENTITIES_MAX {
+                    self.revoked.insert(peer, now + REVOCATION_ECHO);
+                }
+                self.drop_identity(peer, out);
+            }
+            Input::Pull { from, pull } => self.pull(now, &from, pull, me, discovery, out),
+        }
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Moment, me: &Me, discovery: &Discovery, out: &mut Vec<Effect>) {
-        let _ = (now, me, discovery, out);
+    pub fn tick(&mut self, now: Moment, discovery: &Discovery, out: &mut Vec<Effect>) {
+        while let Some((end, peer)) = self.ends.first().copied() {
+            if now < end {
+                break;
+            }
+            self.drop_identity(peer, out);
+        }
+        if self.own_end.is_some_and(|end| end <= now) {
+            self.own_end = None;
+            self.puller.remove(self.own.as_bytes());
+            let warning = "the own certificate has expired: other peers refuse this node";
+            out.push(Effect::Warning(warning.to_owned()));
+        }
+        if self.next_purge <= now {
+            self.next_purge = now + PURGE_INTERVAL;
+            self.revoked.retain(|_, until| now < *until);
+            self.purge_unused(now, discovery, out);
+        }
+        let candidates: Vec<Destination> = if self.puller.begins_round(now) {
+            discovery.alive().map(|m| m.destination()).collect()
+        } else {
+            Vec::new()
+        };
+        let mut effects = Vec::new();
+        self.puller.tick(now, &candidates, &mut effects);
+        out.extend(effects.into_iter().map(Effect::from));
     }
 
     /// When [`Self::tick`] next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
-        None
+        let soonest = self.ends.first().map(|(end, _)| *end);
+        [
+            soonest,
+            self.own_end,
+            Some(self.next_purge),
+            self.puller.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The identity of this peer.
     pub fn identity(&self, peer: &PkiId) -> Option<&Arc<PeerIdentity>> {
-        self.entries.get(peer)
+        self.entries.get(peer).map(|entry| &entry.identity)
     }
 
     /// The organization of this peer.
     pub fn org_of(&self, peer: &PkiId) -> Option<&OrgId> {
-        self.entries.get(peer).map(|identity| &identity.org)
+        self.identity(peer).map(|identity| &identity.org)
     }
 
     /// Everybody known, in order of the PKI-IDs.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<PeerIdentity>> {
-        self.entries.values()
+        self.entries.values().map(|entry| &entry.identity)
+    }
+
+    /// Stores a new identity; one that is there stays as it is.
+    fn learn(
+        &mut self,
+        now: Moment,
+        me: &Me,
+        identity: Arc<PeerIdentity>,
+    ) -> Result<(), (&'static str, String)> {
+        let peer = identity.pki_id;
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.last_used = now;
+            return Ok(());
+        }
+        let ends = end(me, identity.expires_at);
+        if ends <= now {
+            return Err(("I-S2", format!("the identity of {peer} has expired")));
+        }
+        if self.revoked.get(&peer).is_some_and(|until| now < *until) {
+            return Err(("I-S3", format!("the identity of {peer} was revoked")));
+        }
+        if self.entries.len() >= IDENTITIES_MAX {
+            return Err(("M-S3", "too many identities".to_owned()));
+        }
+        self.ends.insert((ends, peer));
+        let entry = Entry {
+            identity,
+            ends,
+            last_used: now,
+        };
+        self.entries.insert(peer, entry);
+        Ok(())
+    }
+
+    /// The own identity is never dropped: without it nothing could be told apart any more.
+    fn drop_identity(&mut self, peer: PkiId, out: &mut Vec<Effect>) {
+        if peer == self.own {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&peer) else {
+            return;
+        };
+        self.ends.remove(&(entry.ends, peer));
+        self.puller.remove(peer.as_bytes());
+        out.extend([Effect::Forget(peer), Effect::Close(peer)]);
+    }
+
+    fn purge_unused(&mut self, now: Moment, discovery: &Discovery, out: &mut Vec<Effect>) {
+        let unused: Vec<PkiId> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| now.since(entry.last_used) > USAGE_THRESHOLD)
+            .map(|(peer, _)| *peer)
+            .filter(|peer| !discovery.is_alive(peer))
+            .collect();
+        for peer in unused {
+            self.drop_identity(peer, out);
+        }
+    }
+
+    fn pull(
+        &mut self,
+        now: Moment,
+        from: &Connection,
+        pull: Pull<IdentityMessage>,
+        me: &Me,
+        discovery: &Discovery,
+        out: &mut Vec<Effect>,
+    ) {
+        let Self {
+            puller, entries, ..
+        } = self;
+        let org_of = |peer: &PkiId| entries.get(peer).map(|entry| &entry.identity.org);
+        let to = org_of(&from.peer());
+        let allowed = |id: &[u8]| {
+            PkiId::from_wire(id).is_some_and(|subject| {
+                let external_endpoint = if subject == me.identity.pki_id {
+                    Some(&me.external_endpoint)
+                } else {
+                    discovery.member(&subject).map(|member| &member.endpoint)
+                };
+                let party = Party {
+                    org: org_of(&subject),
+                    external_endpoint: external_endpoint.map_or("", |endpoint| endpoint.as_str()),
+                };
+                disclosure::may_serve_identity(&me.identity.org, party, to)
+            })
+        };
+        let mut effects = Vec::new();
+        match pull {
+            Pull::Hello { nonce } => puller.hello(now, from, nonce, allowed, &mut effects),
+            Pull::Digest { nonce, digests } => {
+                let wanted = |id: &[u8]| PkiId::from_wire(id).is_some();
+                puller.digest(now, from.peer(), nonce, digests, wanted, &mut effects);
+            }
+            Pull::Request { nonce, digests } => {
+                puller.request(now, from, nonce, &digests, allowed, &mut effects);
+            }
+            Pull::Update { nonce, items } => {
+                self.update(now, from.peer(), nonce, items, me, out);
+            }
+        }
+        out.extend(effects.into_iter().map(Effect::from));
+    }
+
+    fn update(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        nonce: u64,
+        items: Vec<IdentityMessage>,
+        me: &Me,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = |item: &IdentityMessage| pki_bytes(&item.identity.pki_id);
+        for item in self.puller.update(now, from, nonce, items, id) {
+            let name = id(&item);
+            match self.learn(now, me, item.identity) {
+                Ok(()) => self.puller.add(name, item.envelope),
+                Err((rule, reason)) => out.push(Effect::Refused { from, rule, reason }),
+            }
+        }
     }
 }
+
+fn pki_bytes(peer: &PkiId) -> Bytes {
+    Bytes::copy_from_slice(peer.as_bytes())
+}
+
+/// Only the owner can make this message; everybody else hands it on.
+fn own_message(me: &Me, ports: &impl Ports) -> Envelope {
+    let content = Content::PeerIdentity(WireIdentity {
+        pki_id: pki_bytes(&me.identity.pki_id),
+        cert: me.identity.serialized.clone(),
+        metadata: Bytes::new(),
+    });
+    wire::signed(ports, &wire::gossip_message(0, None, Tag::Empty, content))
+}
+
+/// The first moment at which an identity that is good until this second is no longer so.
+fn end(me: &Me, expires_at: i64) -> Moment {
+    let expires_at = Duration::from_secs(u64::try_from(expires_at).unwrap_or(0));
+    let grace = Duration::from_millis(1);
+    let started_at = Duration::from_nanos(me.started_at_ns);
+    Moment::after_start(expires_at.saturating_add(grace).saturating_sub(started_at))
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,16 +5,39 @@
 //! handed, and never looks into an item. Answers count only from the peer that was asked, in the
 //! phase in which they were expected, and for items that were asked for.
 
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
 use bytes::Bytes;
-use rand::rngs::ChaCha8Rng;
-use tidings_proto::gossip::Envelope;
+use rand::{RngExt, rngs::ChaCha8Rng};
+use tidings_proto::gossip::{
+    DataDigest, DataRequest, DataUpdate, Envelope, GossipHello, PullMsgType,
+    gossip_message::{Content, Tag},
+};
 
 use crate::{
     config::Config,
     effect::Destination,
     id::{ChannelId, ConnectionId, Moment, PkiId},
     message::Connection,
+    random, wire,
 };
+
+/// Rounds of one peer that are remembered at a time, of which it has one every few seconds. At
+/// the limit the oldest is forgotten.
+const HELLOS_PER_PEER_MAX: usize = 8;
+
+/// Peers whose rounds are remembered at a time. At the limit hellos of others stay unanswered.
+const HELLO_PEERS_MAX: usize = 8192;
+
+/// Longest name of an item: a PKI-ID. Longer ones name nothing.
+const ID_LEN_MAX: usize = 32;
+
+/// Bytes of items in one answer, which must stay below what a stream carries (100 MiB). At the
+/// limit the rest is left for the next round; one item always goes.
+const UPDATE_LEN_MAX: usize = 64 * 1024 * 1024;
 
 /// What is pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +46,25 @@ pub enum Topic {
     Identities,
     /// Blocks of a channel; an item is named by its number in decimal.
     Blocks(ChannelId),
+}
+
+impl Topic {
+    fn msg_type(&self) -> i32 {
+        match self {
+            Self::Identities => PullMsgType::IdentityMsg as i32,
+            Self::Blocks(_) => PullMsgType::BlockMsg as i32,
+        }
+    }
+
+    fn envelope(&self, content: Content) -> Envelope {
+        let message = match self {
+            Self::Identities => wire::gossip_message(0, None, Tag::Empty, content),
+            Self::Blocks(channel) => {
+                wire::gossip_message(0, Some(channel), Tag::ChanAndOrg, content)
+            }
+        };
+        wire::unsigned(&message)
+    }
 }
 
 /// What to send.
@@ -48,35 +90,44 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Puller {
     topic: Topic,
-    config: Config,
+    times: Times,
+    peers_per_round: usize,
     rng: ChaCha8Rng,
+    items: BTreeMap<Bytes, Envelope>,
+    next_round: Moment,
+    round: Option<Round>,
+    hellos: BTreeMap<PkiId, VecDeque<Hello>>,
 }
 
 impl Puller {
     /// Holds nothing; the first round begins one `pullInterval` after `now`.
     pub fn new(topic: Topic, config: &Config, now: Moment, rng: ChaCha8Rng) -> Self {
-        let _ = now;
+        let times = Times {
+            interval: config.pull_interval.max(Duration::from_millis(1)),
+            digests: config.digest_wait_time,
+            requests: config.request_wait_time,
+            items: config.response_wait_time,
+        };
         Self {
             topic,
-            config: config.clone(),
+            next_round: now + times.interval,
+            times,
+            peers_per_round: config.pull_peer_num,
             rng,
+            items: BTreeMap::new(),
+            round: None,
+            hellos: BTreeMap::new(),
         }
     }
 
     /// Holds this item from now on.
     pub fn add(&mut self, id: Bytes, item: Envelope) {
-        let _ = (id, item);
+        self.items.insert(id, item);
     }
 
     /// Holds it no more.
     pub fn remove(&mut self, id: &[u8]) {
-        let _ = id;
-    }
-
-    /// Whether this item is held.
-    pub fn holds(&self, id: &[u8]) -> bool {
-        let _ = id;
-        false
+        self.items.remove(id);
     }
 
     /// Somebody asks what we have. `allowed` tells which items it may know of.
@@ -88,7 +139,28 @@ impl Puller {
         allowed: impl Fn(&[u8]) -> bool,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, from, nonce, allowed, out);
+        if !self.remember(now, from.peer(), nonce) {
+            return;
+        }
+        let digests: Vec<Bytes> = self
+            .items
+            .keys()
+            .filter(|id| allowed(id))
+            .cloned()
+            .collect();
+        if digests.is_empty() {
+            return;
+        }
+        let msg_type = self.topic.msg_type();
+        let content = Content::DataDig(DataDigest {
+            nonce,
+            digests,
+            msg_type,
+        });
+        out.push(Effect::Reply {
+            connection: from.id,
+            envelope: self.topic.envelope(content),
+        });
     }
 
     /// Somebody tells what it has. `wanted` tells which items we care for.
@@ -101,7 +173,29 @@ impl Puller {
         wanted: impl Fn(&[u8]) -> bool,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, from, nonce, digests, wanted, out);
+        let Some(round) = &mut self.round else { return };
+        let Phase::Digests { owners } = &mut round.phase else {
+            return;
+        };
+        let Some(asked) = round.asked.get_mut(&from) else {
+            return;
+        };
+        if asked.nonce != nonce || asked.answered || now >= round.ends {
+            return;
+        }
+        asked.answered = true;
+        for id in digests {
+            if id.len() <= ID_LEN_MAX && !self.items.contains_key(&id) && wanted(&id) {
+                let owners = owners.entry(id).or_default();
+                if !owners.contains(&from) {
+                    owners.push(from);
+                }
+            }
+        }
+        // Nobody else can add to what we know now.
+        if round.asked.values().all(|asked| asked.answered) {
+            self.ask_for_items(now, out);
+        }
     }
 
     /// Somebody asks for items.
@@ -114,7 +208,40 @@ impl Puller {
         allowed: impl Fn(&[u8]) -> bool,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, from, nonce, digests, allowed, out);
+        let remembered = self.hellos.get(&from.peer()).is_some_and(|hellos| {
+            hellos
+                .iter()
+                .any(|hello| hello.nonce == nonce && now < hello.forgotten)
+        });
+        if !remembered {
+            return;
+        }
+        let wanted: BTreeSet<&Bytes> = digests.iter().collect();
+        let mut data = Vec::new();
+        let mut len = 0;
+        for id in wanted.into_iter().filter(|id| allowed(id)) {
+            let Some(item) = self.items.get(id) else {
+                continue;
+            };
+            len += item.wire_len();
+            if len > UPDATE_LEN_MAX && !data.is_empty() {
+                break;
+            }
+            data.push(item.clone());
+        }
+        if data.is_empty() {
+            return;
+        }
+        let msg_type = self.topic.msg_type();
+        let content = Content::DataUpdate(DataUpdate {
+            nonce,
+            data,
+            msg_type,
+        });
+        out.push(Effect::Reply {
+            connection: from.id,
+            envelope: self.topic.envelope(content),
+        });
     }
 
     /// Somebody sends items. Returns those that we asked it for; to hold one, [`Self::add`] it.
@@ -126,24 +253,194 @@ impl Puller {
         items: Vec<T>,
         id: impl Fn(&T) -> Bytes,
     ) -> Vec<T> {
-        let _ = (now, from, nonce, items, id);
-        Vec::new()
+        let Some(round) = &mut self.round else {
+            return Vec::new();
+        };
+        let Some(asked) = round.asked.get_mut(&from) else {
+            return Vec::new();
+        };
+        if !matches!(round.phase, Phase::Items) || asked.nonce != nonce || now >= round.ends {
+            return Vec::new();
+        }
+        items
+            .into_iter()
+            .filter(|item| asked.requested.remove(&id(item)))
+            .collect()
     }
 
     /// Whether [`Self::tick`] would begin a round at this moment, and so look at candidates.
     pub fn begins_round(&self, now: Moment) -> bool {
-        let _ = now;
-        false
+        self.next_round <= now
     }
 
     /// Does what is due. `candidates` are the peers that a round may ask; only looked at when
     /// [`Self::begins_round`].
     pub fn tick(&mut self, now: Moment, candidates: &[Destination], out: &mut Vec<Effect>) {
-        let _ = (now, candidates, out);
+        if self.round.as_ref().is_some_and(|round| round.ends <= now) {
+            self.end_phase(now, out);
+        }
+        if self.begins_round(now) {
+            self.forget_hellos(now);
+            self.begin_round(now, candidates, out);
+        }
     }
 
     /// When [`Self::tick`] next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
-        None
+        let phase = self.round.as_ref().map(|round| round.ends);
+        phase.into_iter().chain([self.next_round]).min()
+    }
+
+    fn begin_round(&mut self, now: Moment, candidates: &[Destination], out: &mut Vec<Effect>) {
+        self.next_round = now + self.times.interval;
+        let mut asked = BTreeMap::new();
+        for to in random::pick(&mut self.rng, candidates, self.peers_per_round) {
+            let nonce = self.rng.random();
+            let content = Content::Hello(GossipHello {
+                nonce,
+                metadata: Bytes::new(),
+                msg_type: self.topic.msg_type(),
+            });
+            out.push(Effect::Send {
+                to: to.clone(),
+                envelope: self.topic.envelope(content),
+            });
+            asked.insert(to.peer, Asked::new(to.clone(), nonce));
+        }
+        self.round = (!asked.is_empty()).then(|| Round {
+            phase: Phase::Digests {
+                owners: BTreeMap::new(),
+            },
+            ends: now + self.times.digests,
+            asked,
+        });
+    }
+
+    fn end_phase(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        match &self.round {
+            Some(Round {
+                phase: Phase::Digests { .. },
+                ..
+            }) => self.ask_for_items(now, out),
+            _ => self.round = None,
+        }
+    }
+
+    /// Each missing item is asked of one of those who have it.
+    fn ask_for_items(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(round) = &mut self.round else { return };
+        let Phase::Digests { owners } = std::mem::replace(&mut round.phase, Phase::Items) else {
+            return;
+        };
+        round.ends = now + self.times.items;
+        for (id, owners) in owners {
+            if self.items.contains_key(&id) {
+                continue;
+            }
+            let owner = random::pick(&mut self.rng, &owners, 1);
+            if let Some(asked) = owner.first().and_then(|peer| round.asked.get_mut(peer)) {
+                asked.requested.insert(id);
+            }
+        }
+        for asked in round.asked.values() {
+            if asked.requested.is_empty() {
+                continue;
+            }
+            let content = Content::DataReq(DataRequest {
+                nonce: asked.nonce,
+                digests: asked.requested.iter().cloned().collect(),
+                msg_type: self.topic.msg_type(),
+            });
+            out.push(Effect::Send {
+                to: asked.to.clone(),
+                envelope: self.topic.envelope(content),
+            });
+        }
+    }
+
+    fn remember(&mut self, now: Moment, peer: PkiId, nonce: u64) -> bool {
+        if self.hellos.len() >= HELLO_PEERS_MAX && !self.hellos.contains_key(&peer) {
+            self.forget_hellos(now);
+            if self.hellos.len() >= HELLO_PEERS_MAX {
+                return false;
+            }
+        }
+        let hellos = self.hellos.entry(peer).or_default();
+        if hellos.len() >= HELLOS_PER_PEER_MAX {
+            hellos.pop_front();
+        }
+        hellos.push_back(Hello {
+            nonce,
+            forgotten: now + self.times.requests,
+        });
+        true
+    }
+
+    fn forget_hellos(&mut self, now: Moment) {
+        self.hellos.retain(|_, hellos| {
+            hellos.retain(|hello| now < hello.forgotten);
+            !hellos.is_empty()
+        });
     }
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    interval: Duration,
+    /// How long we collect digests.
+    digests: Duration,
+    /// How long others may ask for items after their hello.
+    requests: Duration,
+    /// How long we wait for items.
+    items: Duration,
+}
+
+/// A round that we began.
+#[derive(Debug)]
+struct Round {
+    phase: Phase,
+    /// When the phase ends.
+    ends: Moment,
+    asked: BTreeMap<PkiId, Asked>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Digests are awaited.
+    Digests {
+        /// Who has which missing item.
+        owners: BTreeMap<Bytes, Vec<PkiId>>,
+    },
+    /// Items are awaited.
+    Items,
+}
+
+/// A peer that we asked.
+#[derive(Debug)]
+struct Asked {
+    to: Destination,
+    nonce: u64,
+    answered: bool,
+    requested: BTreeSet<Bytes>,
+}
+
+impl Asked {
+    fn new(to: Destination, nonce: u64) -> Self {
+        Self {
+            to,
+            nonce,
+            answered: false,
+            requested: BTreeSet::new(),
+        }
+    }
+}
+
+/// A round that somebody else began with us.
+#[derive(Debug)]
+struct Hello {
+    nonce: u64,
+    forgotten: Moment,
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,58 @@
 //! Cheap checks come first. What depends on membership, time or earlier messages is left to the
 //! components.
 
-use tidings_proto::gossip::Envelope;
+use std::fmt::Display;
+
+use bytes::Bytes;
+use tidings_proto::{
+    envelope::Opened,
+    gossip::{
+        DataMessage, DataUpdate, Envelope, GossipMessage, MembershipRequest, MembershipResponse,
+        Payload, PullMsgType, RemoteStateResponse, StateInfoSnapshot, gossip_message::Content,
+    },
+    tag::{self, Kind},
+};
 
 use crate::{
-    message::{Connection, Message, Verified},
+    id::{ChannelId, PkiId},
+    message::{
+        Alive, BlockMessage, Connection, IdentityMessage, Message, Pull, TransferredBlock, Verified,
+    },
     ports::Verifier,
 };
+
+mod signed;
+
+/// Members looked at in each list of a membership response. More than any network we know of;
+/// each costs up to two signature checks.
+pub const MEMBERS_MAX: usize = 8192;
+
+/// State infos looked at in a snapshot, for the same reason.
+pub const STATE_INFOS_MAX: usize = 8192;
+
+/// Names of items looked at in a digest or a request; the rest is for the next round.
+pub const DIGESTS_MAX: usize = 8192;
+
+/// Identities in one pull answer: as many as can be asked for.
+pub const IDENTITIES_MAX: usize = DIGESTS_MAX;
+
+/// Blocks in one answer, pulled or transferred. Peers keep and send about ten; each costs a
+/// verification of the whole block.
+pub const BLOCKS_MAX: usize = 256;
+
+/// Length of a signed message that is going to be kept: alive messages, state infos, identities,
+/// leadership. They are a few hundred bytes long, with an identity or many chaincodes some
+/// thousands.
+pub const KEPT_LEN_MAX: usize = 128 * 1024;
+
+/// Fabric allows no longer channel names.
+const CHANNEL_LEN_MAX: usize = 249;
+
+/// Longest error text of an acknowledgement that is passed on.
+const ERROR_LEN_MAX: usize = 1024;
+
+/// The rule about payloads that are no gossip messages.
+const UNDECODABLE: &str = "W-S1";
 
 /// Why a message was dropped. The connection stays up unless [`Refused::ends_stream`] says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,13 +69,18 @@ pub struct Refused {
 }
 
 impl Refused {
+    fn new(rule: &'static str, reason: impl Display) -> Self {
+        Self {
+            rule,
+            reason: reason.to_string(),
+        }
+    }
+
     /// The payload is not a gossip message at all: the stream it came on is to be ended.
     pub fn ends_stream(&self) -> bool {
         self.rule == UNDECODABLE
     }
 }
-
-const UNDECODABLE: &str = "W-S1";
 
 /// Checks one message that came on this connection.
 pub fn verify<V: Verifier + ?Sized>(
@@ -37,9 +88,344 @@ pub fn verify<V: Verifier + ?Sized>(
     envelope: Envelope,
     verifier: &V,
 ) -> Result<Verified<Message>, Refused> {
-    let _ = (connection, envelope, verifier);
-    Err(Refused {
-        rule: UNDECODABLE,
-        reason: String::new(),
-    })
+    let opened = envelope
+        .open()
+        .map_err(|error| Refused::new(UNDECODABLE, error))?;
+    let gate = Gate {
+        connection,
+        verifier,
+    };
+    gate.message(opened).map(Verified::new)
 }
+
+/// What the checks of one message share.
+struct Gate<'a, V: ?Sized> {
+    connection: &'a Connection,
+    verifier: &'a V,
+}
+
+impl<V: Verifier + ?Sized> Gate<'_, V> {
+    fn message(&self, opened: Opened) -> Result<Message, Refused> {
+        let (envelope, message) = opened.into_parts();
+        match message.kind() {
+            // Acknowledgements carry no tag, so they must not meet the tag check (W-G4).
+            Some(Kind::Ack) => {}
+            // The identity of a connection never changes after its handshake.
+            Some(Kind::Conn) => return Err(Refused::new("C-S10", "a second handshake")),
+            // Other components than the main loop consume these; none of them is here yet.
+            Some(kind @ (Kind::PrivateReq | Kind::PrivateRes | Kind::PrivateData)) => {
+                return Err(Refused::new(
+                    "W-S4",
+                    format_args!("{kind} is not served yet"),
+                ));
+            }
+            _ => tag::check_tag(&message).map_err(|error| Refused::new("W-S4", error))?,
+        }
+        self.content(envelope, message)
+    }
+
+    fn content(&self, envelope: Envelope, message: GossipMessage) -> Result<Message, Refused> {
+        let GossipMessage {
+            nonce,
+            channel,
+            content,
+            ..
+        } = message;
+        let content = content.ok_or_else(|| Refused::new("W-S4", "no content"))?;
+        let message = match content {
+            Content::AliveMsg(alive) => {
+                Message::Alive(Box::new(self.alive(envelope, alive, "D-S3")?))
+            }
+            Content::MemReq(request) => Message::MembershipRequest {
+                nonce,
+                about: Box::new(self.requester(request)?),
+            },
+            Content::MemRes(response) => self.membership(nonce, response),
+            Content::DataMsg(data) => {
+                let channel = channel_id(&channel)?;
+                let block = self.block(&channel, envelope, data, "S-C6")?;
+                Message::Block { channel, block }
+            }
+            Content::StateInfo(info) => {
+                Message::StateInfo(Box::new(self.state_info(envelope, info)?))
+            }
+            Content::StateSnapshot(snapshot) => self.snapshot(channel_id(&channel)?, snapshot),
+            Content::StateInfoPullReq(request) => Message::StateInfoPullRequest {
+                channel_mac: signed::mac(&request.channel_mac)?,
+            },
+            Content::StateRequest(request) => Message::StateRequest {
+                channel: channel_id(&channel)?,
+                nonce,
+                start: request.start_seq_num,
+                end: request.end_seq_num,
+            },
+            Content::StateResponse(response) => {
+                self.transfer(channel_id(&channel)?, nonce, response)
+            }
+            Content::LeadershipMsg(leadership) => {
+                let channel = channel_id(&channel)?;
+                Message::Leadership(self.leadership(channel, envelope, leadership)?)
+            }
+            Content::Ack(mut ack) => {
+                truncate(&mut ack.error, ERROR_LEN_MAX);
+                let error = ack.error;
+                Message::Ack { nonce, error }
+            }
+            Content::Hello(_)
+            | Content::DataDig(_)
+            | Content::DataReq(_)
+            | Content::DataUpdate(_) => self.pull(&channel, content)?,
+            Content::PeerIdentity(_)
+            | Content::Empty(_)
+            | Content::Conn(_)
+            | Content::PrivateReq(_)
+            | Content::PrivateRes(_)
+            | Content::PrivateData(_) => {
+                let kind = Kind::of(&content);
+                return Err(Refused::new("W-S4", format_args!("{kind} by itself")));
+            }
+        };
+        Ok(message)
+    }
+
+    /// The requester speaks about itself, on its own connection.
+    fn requester(&self, request: MembershipRequest) -> Result<Alive, Refused> {
+        const RULE: &str = "D-S2";
+        let envelope = request
+            .self_information
+            .ok_or_else(|| Refused::new("W-S6", "a membership request without self information"))?;
+        let (envelope, message) = open(envelope, RULE)?;
+        let Some(Content::AliveMsg(alive)) = message.content else {
+            return Err(Refused::new(RULE, "self information is no alive message"));
+        };
+        if let Some(member) = &alive.membership
+            && member.pki_id != self.connection.peer().as_bytes()
+        {
+            return Err(Refused::new("D-S1", "self information is about another"));
+        }
+        self.alive(envelope, alive, RULE)
+    }
+
+    /// Elements are checked one by one. As in Go one that does not even parse ends the response;
+    /// one without valid signature, which is normal while identities travel, is left out.
+    fn membership(&self, nonce: u64, response: MembershipResponse) -> Message {
+        let (alive, parsed) = self.members(response.alive);
+        let dead = if parsed {
+            self.members(response.dead).0
+        } else {
+            Vec::new()
+        };
+        Message::MembershipResponse { nonce, alive, dead }
+    }
+
+    fn members(&self, elements: Vec<Envelope>) -> (Vec<Alive>, bool) {
+        let mut members = Vec::new();
+        for element in elements.into_iter().take(MEMBERS_MAX) {
+            let Ok((envelope, message)) = open(element, "D-S6") else {
+                return (members, false);
+            };
+            let Some(Content::AliveMsg(alive)) = message.content else {
+                return (members, false);
+            };
+            members.extend(self.alive(envelope, alive, "D-S6"));
+        }
+        (members, true)
+    }
+
+    /// Bad elements are left out; Go would drop all that follow the first one.
+    fn snapshot(&self, channel: ChannelId, snapshot: StateInfoSnapshot) -> Message {
+        let elements = snapshot.elements.into_iter().take(STATE_INFOS_MAX);
+        let elements = elements.filter_map(|element| {
+            let (envelope, message) = open(element, "S-C10").ok()?;
+            match message.content {
+                Some(Content::StateInfo(info)) => self.state_info(envelope, info).ok(),
+                _ => None,
+            }
+        });
+        Message::StateSnapshot {
+            channel,
+            elements: elements.collect(),
+        }
+    }
+
+    fn pull(&self, channel: &Bytes, content: Content) -> Result<Message, Refused> {
+        // The tag check let two types pass.
+        let (blocks, pull) = match content {
+            Content::Hello(hello) => (
+                is_blocks(hello.msg_type),
+                Pull::Hello { nonce: hello.nonce },
+            ),
+            Content::DataDig(digest) => (
+                is_blocks(digest.msg_type),
+                Pull::Digest {
+                    nonce: digest.nonce,
+                    digests: few(digest.digests),
+                },
+            ),
+            Content::DataReq(request) => (
+                is_blocks(request.msg_type),
+                Pull::Request {
+                    nonce: request.nonce,
+                    digests: few(request.digests),
+                },
+            ),
+            Content::DataUpdate(update) if is_blocks(update.msg_type) => {
+                return self.blocks(channel_id(channel)?, update);
+            }
+            Content::DataUpdate(update) => return self.identities(update),
+            _ => return Err(Refused::new("P-S6", "not a pull message")),
+        };
+        if blocks {
+            let channel = channel_id(channel)?;
+            Ok(Message::BlockPull {
+                channel,
+                pull: retype(pull),
+            })
+        } else {
+            Ok(Message::IdentityPull(retype(pull)))
+        }
+    }
+
+    /// One bad element discards the whole update.
+    fn identities(&self, update: DataUpdate) -> Result<Message, Refused> {
+        if update.data.len() > IDENTITIES_MAX {
+            return Err(Refused::new("P-S1", "too many identities"));
+        }
+        let items: Result<Vec<IdentityMessage>, _> = update
+            .data
+            .into_iter()
+            .map(|element| self.identity(element))
+            .collect();
+        Ok(Message::IdentityPull(Pull::Update {
+            nonce: update.nonce,
+            items: items?,
+        }))
+    }
+
+    /// One bad element discards the whole update. All are looked at before the first block is
+    /// verified, as that is expensive.
+    fn blocks(&self, channel: ChannelId, update: DataUpdate) -> Result<Message, Refused> {
+        const RULE: &str = "S-C8";
+        if update.data.len() > BLOCKS_MAX {
+            return Err(Refused::new(RULE, "too many blocks"));
+        }
+        let mut parsed = Vec::new();
+        for element in update.data {
+            let (envelope, message) = open(element, RULE)?;
+            if message.channel != channel.as_bytes() {
+                return Err(Refused::new(RULE, "a block of another channel"));
+            }
+            let Some(Content::DataMsg(data)) = message.content else {
+                return Err(Refused::new(RULE, "not a block"));
+            };
+            parsed.push((envelope, data));
+        }
+        let items: Result<Vec<BlockMessage>, _> = parsed
+            .into_iter()
+            .map(|(envelope, data)| self.block(&channel, envelope, data, RULE))
+            .collect();
+        Ok(Message::BlockPull {
+            channel,
+            pull: Pull::Update {
+                nonce: update.nonce,
+                items: items?,
+            },
+        })
+    }
+
+    fn block(
+        &self,
+        channel: &ChannelId,
+        envelope: Envelope,
+        data: DataMessage,
+        rule: &'static str,
+    ) -> Result<BlockMessage, Refused> {
+        let Payload { seq_num, data, .. } = data
+            .payload
+            .ok_or_else(|| Refused::new("W-S6", "a data message without payload"))?;
+        let block = self
+            .verifier
+            .verify_block(channel, seq_num, &data)
+            .map_err(|reason| Refused::new(rule, reason))?;
+        // Blocks travel unsigned: a signature or a secret beside one is nothing we vouch for.
+        let envelope = Envelope {
+            payload: envelope.payload,
+            ..Envelope::default()
+        };
+        Ok(BlockMessage { block, envelope })
+    }
+
+    /// Ends before the first bad block.
+    fn transfer(&self, channel: ChannelId, nonce: u64, response: RemoteStateResponse) -> Message {
+        let payloads = response.payloads.into_iter().take(BLOCKS_MAX);
+        let blocks = payloads.map_while(|payload| {
+            let block = self
+                .verifier
+                .verify_block(&channel, payload.seq_num, &payload.data)
+                .ok()?;
+            Some(TransferredBlock {
+                block,
+                private_data: payload.private_data,
+            })
+        });
+        Message::StateResponse {
+            blocks: blocks.collect(),
+            channel: channel.clone(),
+            nonce,
+        }
+    }
+}
+
+/// The first three messages of a pull carry no items yet.
+enum NoItems {}
+
+fn retype<I>(pull: Pull<NoItems>) -> Pull<I> {
+    match pull {
+        Pull::Hello { nonce } => Pull::Hello { nonce },
+        Pull::Digest { nonce, digests } => Pull::Digest { nonce, digests },
+        Pull::Request { nonce, digests } => Pull::Request { nonce, digests },
+        Pull::Update { nonce, .. } => Pull::Update {
+            nonce,
+            items: Vec::new(),
+        },
+    }
+}
+
+fn is_blocks(msg_type: i32) -> bool {
+    msg_type == PullMsgType::BlockMsg as i32
+}
+
+fn few(mut digests: Vec<Bytes>) -> Vec<Bytes> {
+    digests.truncate(DIGESTS_MAX);
+    digests
+}
+
+/// Opens an envelope within a message.
+fn open(envelope: Envelope, rule: &'static str) -> Result<(Envelope, GossipMessage), Refused> {
+    let opened = envelope.open().map_err(|error| Refused::new(rule, error))?;
+    Ok(opened.into_parts())
+}
+
+/// A field of type bytes that cannot name a channel names one that we are not in.
+fn channel_id(name: &Bytes) -> Result<ChannelId, Refused> {
+    match str::from_utf8(name) {
+        Ok(name) if !name.is_empty() && name.len() <= CHANNEL_LEN_MAX => Ok(ChannelId::from(name)),
+        _ => Err(Refused::new("S-N6", "no such channel")),
+    }
+}
+
+fn pki_id(bytes: &Bytes, rule: &'static str) -> Result<PkiId, Refused> {
+    PkiId::from_wire(bytes).ok_or_else(|| Refused::new(rule, "a PKI-ID that is not 32 bytes long"))
+}
+
+/// Cuts at a character boundary.
+fn truncate(text: &mut String, len_max: usize) {
+    let end = (0..=len_max.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    text.truncate(end);
+}
+
+#[cfg(test)]
+mod tests;

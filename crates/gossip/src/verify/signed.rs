@@ -1,0 +1,193 @@
+//! The checks of messages that their subject signed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_proto::gossip::{
+    AliveMessage, Envelope, LeadershipMessage, PeerTime as WireTime, StateInfo as WireStateInfo,
+    gossip_message::Content,
+};
+
+use super::{Gate, KEPT_LEN_MAX, Refused, open, pki_id};
+use crate::{
+    id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
+    message::{Alive, IdentityMessage, Leadership, PeerIdentity, StateInfo},
+    ports::Verifier,
+};
+
+impl<V: Verifier + ?Sized> Gate<'_, V> {
+    pub(super) fn alive(
+        &self,
+        envelope: Envelope,
+        alive: AliveMessage,
+        rule: &'static str,
+    ) -> Result<Alive, Refused> {
+        let member = alive
+            .membership
+            .ok_or_else(|| Refused::new("W-S6", "an alive message without membership"))?;
+        let time = time(alive.timestamp)?;
+        let peer = pki_id(&member.pki_id, rule)?;
+        check_shape(&envelope)?;
+        let identity = if alive.identity.is_empty() {
+            self.known(&peer, rule)?
+        } else {
+            self.embedded(peer, &alive.identity, rule)?
+        };
+        self.check_signatures(&identity, &envelope, rule)?;
+        let secret = envelope.secret_envelope.as_ref();
+        let internal_endpoint = secret
+            .and_then(|secret| secret.internal_endpoint())
+            .filter(|endpoint| !endpoint.is_empty());
+        Ok(Alive {
+            peer,
+            endpoint: member.endpoint,
+            internal_endpoint,
+            metadata: member.metadata,
+            time,
+            identity,
+            envelope,
+        })
+    }
+
+    pub(super) fn state_info(
+        &self,
+        envelope: Envelope,
+        info: WireStateInfo,
+    ) -> Result<StateInfo, Refused> {
+        const RULE: &str = "S-N2";
+        let time = time(info.timestamp)?;
+        let properties = info
+            .properties
+            .ok_or_else(|| Refused::new("S-C14", "a state info without properties"))?;
+        let channel_mac = mac(&info.channel_mac)?;
+        let peer = pki_id(&info.pki_id, RULE)?;
+        check_shape(&envelope)?;
+        let identity = self.known(&peer, RULE)?;
+        self.check_signatures(&identity, &envelope, RULE)?;
+        Ok(StateInfo {
+            peer,
+            identity,
+            channel_mac,
+            time,
+            height: properties.ledger_height,
+            left_channel: properties.left_channel,
+            chaincodes: properties.chaincodes,
+            envelope,
+        })
+    }
+
+    pub(super) fn leadership(
+        &self,
+        channel: ChannelId,
+        envelope: Envelope,
+        leadership: LeadershipMessage,
+    ) -> Result<Leadership, Refused> {
+        const RULE: &str = "S-N3";
+        let time = time(leadership.timestamp)?;
+        let peer = pki_id(&leadership.pki_id, RULE)?;
+        check_shape(&envelope)?;
+        let identity = self.known(&peer, RULE)?;
+        self.check_signatures(&identity, &envelope, RULE)?;
+        Ok(Leadership {
+            channel,
+            peer,
+            time,
+            is_declaration: leadership.is_declaration,
+            envelope,
+        })
+    }
+
+    /// An element of an identity pull answer. Its tag is not looked at.
+    pub(super) fn identity(&self, envelope: Envelope) -> Result<IdentityMessage, Refused> {
+        const RULE: &str = "P-S1";
+        let (envelope, message) = open(envelope, RULE)?;
+        let Some(Content::PeerIdentity(identity)) = message.content else {
+            return Err(Refused::new(RULE, "not an identity"));
+        };
+        let peer = pki_id(&identity.pki_id, RULE)?;
+        check_shape(&envelope)?;
+        let identity = self.embedded(peer, &identity.cert, RULE)?;
+        self.check_signatures(&identity, &envelope, RULE)?;
+        Ok(IdentityMessage { identity, envelope })
+    }
+
+    fn known(&self, peer: &PkiId, rule: &'static str) -> Result<Arc<PeerIdentity>, Refused> {
+        self.verifier
+            .known(peer)
+            .ok_or_else(|| Refused::new(rule, format_args!("the identity of {peer} is unknown")))
+    }
+
+    /// The identity that came along, which must be the one that the PKI-ID names.
+    fn embedded(
+        &self,
+        peer: PkiId,
+        serialized: &Bytes,
+        rule: &'static str,
+    ) -> Result<Arc<PeerIdentity>, Refused> {
+        if let Some(known) = self.verifier.known(&peer)
+            && known.serialized == serialized
+        {
+            return Ok(known);
+        }
+        let identity = self
+            .verifier
+            .validate(serialized)
+            .map_err(|reason| Refused::new(rule, reason))?;
+        if identity.pki_id == peer {
+            Ok(identity)
+        } else {
+            Err(Refused::new(rule, "the PKI-ID is not of this identity"))
+        }
+    }
+
+    fn check_signatures(
+        &self,
+        signer: &PeerIdentity,
+        envelope: &Envelope,
+        rule: &'static str,
+    ) -> Result<(), Refused> {
+        let check = |message, signature, rule| {
+            self.verifier
+                .verify(signer, message, signature)
+                .map_err(|reason| Refused::new(rule, reason))
+        };
+        check(&envelope.payload, &envelope.signature, rule)?;
+        match &envelope.secret_envelope {
+            Some(secret) => check(&secret.payload, &secret.signature, "W-S3"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// SHA-256 of a PKI-ID and a channel name.
+pub(super) fn mac(bytes: &Bytes) -> Result<[u8; DIGEST_LEN], Refused> {
+    <[u8; DIGEST_LEN]>::try_from(bytes.as_ref())
+        .ok()
+        .ok_or_else(|| Refused::new("S-C1", "a channel MAC that is not 32 bytes long"))
+}
+
+fn time(time: Option<WireTime>) -> Result<PeerTime, Refused> {
+    let time = time.ok_or_else(|| Refused::new("W-S6", "no timestamp"))?;
+    Ok(PeerTime {
+        incarnation: time.inc_num,
+        sequence: time.seq_num,
+    })
+}
+
+/// What must hold before a signature is worth checking.
+fn check_shape(envelope: &Envelope) -> Result<(), Refused> {
+    if envelope.payload.is_empty() || envelope.signature.is_empty() {
+        return Err(Refused::new("W-S2", "not signed"));
+    }
+    let secret_len = match &envelope.secret_envelope {
+        Some(secret) if secret.payload.is_empty() || secret.signature.is_empty() => {
+            return Err(Refused::new("W-S3", "a secret that is empty or not signed"));
+        }
+        Some(secret) => secret.payload.len() + secret.signature.len(),
+        None => 0,
+    };
+    if envelope.payload.len() + envelope.signature.len() + secret_len > KEPT_LEN_MAX {
+        return Err(Refused::new("M-S3", "too long to be kept"));
+    }
+    Ok(())
+}
