@@ -11,6 +11,7 @@ pub mod chain;
 pub mod crl;
 pub mod crypto;
 mod der;
+pub mod folder;
 pub mod identity;
 pub mod msp;
 mod pem;
