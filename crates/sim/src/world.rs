@@ -1,0 +1,711 @@
+//! One network under one seed: peers, an ordering service, and everything that goes wrong.
+//!
+//! A world is described first ([`World::org`], [`World::loss`], …), then trouble is planned
+//! ([`World::partition`], [`World::crash`], …), then it runs. Everything that happens is an event
+//! at a virtual time; events of the same time happen in the order in which they were planned.
+
+mod ledger;
+mod network;
+mod orderer;
+mod peer;
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    ops::Range,
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use sha2::{Digest, Sha256};
+use tidings_gossip::{
+    Config, Effect, Input, Notice,
+    id::{ChannelId, OrgId, PkiId},
+};
+use tidings_proto::Message as _;
+
+use crate::{
+    Stats, millis, secs,
+    seed::replay_command,
+    watch::{Register, Violation},
+};
+use ledger::Commit;
+use network::{Arrival, Dial, Link, LinkId, Question};
+use orderer::Orderer;
+use peer::{Body, Host};
+
+/// Virtual wall clock at the start of a world with no skew, in seconds since the Unix epoch.
+pub const EPOCH_SECS: u64 = 1_700_000_000;
+
+/// Warnings kept to explain a failure; the last ones tell most.
+const WARNINGS_KEPT: usize = 12;
+
+/// Wakes of one node at one moment before it counts as stuck: a node has some dozen timers.
+const WAKES_AT_ONCE_MAX: u32 = 1000;
+
+/// How often a condition that a scenario waits for is looked at.
+const LOOK_EVERY: Duration = millis(50);
+
+/// A simulated network.
+pub struct World {
+    seed: u64,
+    rng: ChaCha8Rng,
+    now: Duration,
+    planned: u64,
+    events: BinaryHeap<Scheduled>,
+    settings: Settings,
+    orgs: Vec<Org>,
+    hosts: Vec<Host>,
+    by_pki_id: BTreeMap<PkiId, usize>,
+    links: BTreeMap<LinkId, Link>,
+    pairs: BTreeMap<(usize, usize), LinkId>,
+    dials: BTreeMap<(usize, PkiId), Dial>,
+    links_made: u64,
+    partitions: BTreeMap<usize, Vec<Range<usize>>>,
+    partitions_planned: usize,
+    orderer: Orderer,
+    register: Register,
+    violations: Vec<Violation>,
+    warnings: VecDeque<String>,
+    stats: Stats,
+    trace: Sha256,
+    is_started: bool,
+}
+
+/// What a scenario may choose.
+struct Settings {
+    channel: ChannelId,
+    config: Config,
+    loss: f64,
+    duplication: f64,
+    latency: Range<Duration>,
+    commit_delay: Range<Duration>,
+    commit_failures: f64,
+    clock_skew: Duration,
+    leaders: usize,
+    anchors: usize,
+    bootstrap: usize,
+    hidden: Vec<usize>,
+    expiring: BTreeMap<usize, Duration>,
+    block_len: usize,
+}
+
+/// An organization and how many peers it has.
+#[derive(Clone)]
+struct Org {
+    id: OrgId,
+    peers: usize,
+}
+
+/// Addresses one life of a peer: what was meant for a crashed one never reaches its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Life {
+    peer: usize,
+    incarnation: u32,
+}
+
+enum Event {
+    Boot(usize),
+    Crash(usize),
+    Wake(Life),
+    Feed(Life, Input),
+    Arrive(Arrival),
+    DialEnds(Life, PkiId),
+    DialFails(Life, PkiId),
+    Answer(Life, Question),
+    LinkBreaks(LinkId),
+    Cut(usize, Vec<Range<usize>>),
+    Heal(usize),
+    Commit(Life, Commit),
+    CutBlock,
+    OrdererDown,
+    OrdererUp,
+    StreamOpens(Life, u64),
+    StreamBlock(Life, u64, u64),
+}
+
+struct Scheduled {
+    at: Duration,
+    turn: u64,
+    event: Event,
+}
+
+impl World {
+    /// An empty world. Equal seeds and equal descriptions give equal runs.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            planned: 0,
+            events: BinaryHeap::new(),
+            settings: Settings::default(),
+            orgs: Vec::new(),
+            hosts: Vec::new(),
+            by_pki_id: BTreeMap::new(),
+            links: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            links_made: 0,
+            partitions: BTreeMap::new(),
+            partitions_planned: 0,
+            orderer: Orderer::default(),
+            register: Register::default(),
+            violations: Vec::new(),
+            warnings: VecDeque::new(),
+            stats: Stats::default(),
+            trace: Sha256::new(),
+            is_started: false,
+        }
+    }
+
+    /// Adds an organization of so many peers. Peers are numbered through all organizations.
+    #[must_use]
+    pub fn org(mut self, name: &str, peers: usize) -> Self {
+        self.orgs.push(Org {
+            id: OrgId::from(name),
+            peers,
+        });
+        self
+    }
+
+    /// Adds one organization, when it does not matter which.
+    #[must_use]
+    pub fn peers(self, peers: usize) -> Self {
+        self.org("Org1MSP", peers)
+    }
+
+    /// Names the channel that all peers are in.
+    #[must_use]
+    pub fn channel(mut self, name: &str) -> Self {
+        self.settings.channel = ChannelId::from(name);
+        self
+    }
+
+    /// The network loses this share of envelopes.
+    #[must_use]
+    pub fn loss(mut self, share: f64) -> Self {
+        self.settings.loss = share;
+        self
+    }
+
+    /// The network delivers this share of envelopes twice.
+    #[must_use]
+    pub fn duplication(mut self, share: f64) -> Self {
+        self.settings.duplication = share;
+        self
+    }
+
+    /// How long an envelope travels; short times are likelier. Envelopes overtake each other.
+    #[must_use]
+    pub fn latency(mut self, range: Range<Duration>) -> Self {
+        self.settings.latency = range;
+        self
+    }
+
+    /// How long a commit takes.
+    #[must_use]
+    pub fn commit_delay(mut self, range: Range<Duration>) -> Self {
+        self.settings.commit_delay = range;
+        self
+    }
+
+    /// Committers refuse this share of good blocks.
+    #[must_use]
+    pub fn commit_failures(mut self, share: f64) -> Self {
+        self.settings.commit_failures = share;
+        self
+    }
+
+    /// Clocks are wrong by up to this much in either direction.
+    #[must_use]
+    pub fn clock_skew(mut self, max: Duration) -> Self {
+        self.settings.clock_skew = max;
+        self
+    }
+
+    /// So many peers of each organization pull blocks from the ordering service; one unless said.
+    #[must_use]
+    pub fn leaders(mut self, per_org: usize) -> Self {
+        self.settings.leaders = per_org;
+        self
+    }
+
+    /// The first peers of each organization are its anchor peers; one unless said.
+    #[must_use]
+    pub fn anchors(mut self, per_org: usize) -> Self {
+        self.settings.anchors = per_org;
+        self
+    }
+
+    /// The first peers of each organization are known to the others from the start; one unless
+    /// said.
+    #[must_use]
+    pub fn bootstrap(mut self, per_org: usize) -> Self {
+        self.settings.bootstrap = per_org;
+        self
+    }
+
+    /// These peers have no endpoint for other organizations.
+    #[must_use]
+    pub fn hidden(mut self, peers: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.hidden = peers.into_iter().collect();
+        self
+    }
+
+    /// The certificate of this peer ends then.
+    #[must_use]
+    pub fn expires(mut self, peer: usize, at: Duration) -> Self {
+        self.settings.expiring.insert(peer, at);
+        self
+    }
+
+    /// Peers ask others for the blocks they miss.
+    #[must_use]
+    pub fn state_transfer(mut self, enabled: bool) -> Self {
+        self.settings.config.state.enabled = enabled;
+        self
+    }
+
+    /// Changes other settings of all peers.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.settings.config);
+        self
+    }
+
+    /// Size of the payload of a block.
+    #[must_use]
+    pub fn block_len(mut self, bytes: usize) -> Self {
+        self.settings.block_len = bytes;
+        self
+    }
+
+    /// From then till then, peers of different groups cannot reach each other.
+    pub fn partition<const N: usize>(&mut self, groups: [Range<usize>; N], when: Range<Duration>) {
+        let name = self.partitions_planned;
+        self.partitions_planned += 1;
+        self.plan(when.start, Event::Cut(name, groups.to_vec()));
+        self.plan(when.end, Event::Heal(name));
+    }
+
+    /// The peer is killed at the start and starts again at the end, with its ledger and nothing
+    /// else.
+    pub fn crash(&mut self, peer: usize, when: Range<Duration>) {
+        self.plan(when.start, Event::Crash(peer));
+        self.plan(when.end, Event::Boot(peer));
+    }
+
+    /// The ordering service cannot be reached.
+    pub fn orderer_down(&mut self, when: Range<Duration>) {
+        self.plan(when.start, Event::OrdererDown);
+        self.plan(when.end, Event::OrdererUp);
+    }
+
+    /// Cuts blocks, one every `interval` from `from` on, until the chain has this height, which
+    /// counts the genesis block.
+    pub fn blocks_from(&mut self, from: Duration, interval: Duration, height: u64) {
+        let mut at = from;
+        for _ in self.orderer.planned_height()..height {
+            self.plan(at, Event::CutBlock);
+            at += interval;
+        }
+        self.orderer.plan_height(height);
+    }
+
+    /// Cuts a block every half second from the eighth second on until the chain has this height.
+    pub fn blocks(&mut self, height: u64) {
+        self.blocks_from(secs(8), millis(500), height);
+    }
+
+    /// Feeds an input to a peer that is up.
+    pub fn feed(&mut self, peer: usize, input: Input) {
+        self.start();
+        if let Some(life) = self.hosts.get(peer).map(|host| host.life(peer)) {
+            self.plan(self.now, Event::Feed(life, input));
+        }
+    }
+
+    /// Runs until the condition holds.
+    ///
+    /// # Panics
+    ///
+    /// When it does not hold by `limit`, counted from the start of the world, or when something
+    /// happened that must never happen.
+    pub fn run_until(&mut self, condition: impl Fn(&Self) -> bool, limit: Duration) {
+        self.start();
+        let mut look_at = self.now;
+        loop {
+            if self.now >= look_at || self.events.is_empty() {
+                if condition(self) {
+                    return;
+                }
+                look_at = self.now + LOOK_EVERY;
+            }
+            assert!(
+                self.now <= limit && !self.events.is_empty(),
+                "not reached by {limit:?}\n{}",
+                self.report()
+            );
+            self.step();
+        }
+    }
+
+    /// Runs for so long.
+    ///
+    /// # Panics
+    ///
+    /// When something happened that must never happen.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.start();
+        let end = self.now + duration;
+        while self.events.peek().is_some_and(|next| next.at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    fn step(&mut self) {
+        let Some(Scheduled { at, event, .. }) = self.events.pop() else {
+            return;
+        };
+        self.now = self.now.max(at);
+        self.happen(event);
+        if let Some(violation) = self.violations.first() {
+            panic!("{violation}\n{}", self.report());
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Boot(peer) => self.boot(peer),
+            Event::Crash(peer) => self.kill(peer),
+            Event::Wake(life) => self.wake(life),
+            Event::Feed(life, input) => self.give(life, input),
+            Event::Arrive(arrival) => self.arrive(arrival),
+            Event::DialEnds(life, expected) => self.end_dial(life, expected),
+            Event::DialFails(life, expected) => self.fail_dial(life, expected),
+            Event::Answer(life, question) => self.answer(life, question),
+            Event::LinkBreaks(link) => self.break_link_if_cut(link),
+            Event::Cut(name, groups) => self.cut(name, groups),
+            Event::Heal(name) => drop(self.partitions.remove(&name)),
+            Event::Commit(life, commit) => self.commit(life, commit),
+            Event::CutBlock => self.cut_block(),
+            Event::OrdererDown => self.set_orderer(false),
+            Event::OrdererUp => self.set_orderer(true),
+            Event::StreamOpens(life, stream) => self.open_stream(life, stream),
+            Event::StreamBlock(life, stream, number) => self.stream_block(life, stream, number),
+        }
+    }
+
+    fn plan(&mut self, at: Duration, event: Event) {
+        self.planned += 1;
+        self.events.push(Scheduled {
+            at: at.max(self.now),
+            turn: self.planned,
+            event,
+        });
+    }
+
+    fn plan_input(&mut self, after: Duration, life: Life, input: Input) {
+        self.plan(self.now + after, Event::Feed(life, input));
+    }
+
+    /// Hands an input to a core and does what it wants.
+    fn give(&mut self, life: Life, input: Input) {
+        let now = self.now;
+        let Some(body) = self.body_mut(life) else {
+            return;
+        };
+        let moment = body.moment(now);
+        let mut out = Vec::new();
+        body.node.handle(moment, input, &mut out);
+        self.obey(life, out);
+    }
+
+    fn wake(&mut self, life: Life) {
+        let now = self.now;
+        let Some(body) = self.body_mut(life) else {
+            return;
+        };
+        if body.wake_at != Some(now) {
+            return;
+        }
+        body.wake_at = None;
+        body.count_wake(now);
+        let is_stuck = body.wakes_now > WAKES_AT_ONCE_MAX;
+        let moment = body.moment(now);
+        let mut out = Vec::new();
+        body.node.tick(moment, &mut out);
+        self.obey(life, out);
+        if is_stuck {
+            self.violate(Violation::new(
+                "deadline",
+                "a tick never moves the deadline",
+            ));
+        }
+    }
+
+    fn obey(&mut self, life: Life, effects: Vec<Effect>) {
+        for effect in effects {
+            self.trace_effect(life, &effect);
+            self.perform(life, effect);
+        }
+        let now = self.now;
+        let Some(body) = self.body_mut(life) else {
+            return;
+        };
+        let Some(deadline) = body.node.deadline() else {
+            return;
+        };
+        let at = (body.born + deadline.since_start()).max(now);
+        if body
+            .wake_at
+            .is_none_or(|planned| at < planned || planned < now)
+        {
+            body.wake_at = Some(at);
+            self.plan(at, Event::Wake(life));
+        }
+    }
+
+    fn perform(&mut self, life: Life, effect: Effect) {
+        match effect {
+            Effect::Send { to, envelope } => self.send(life, &to, envelope),
+            Effect::Reply {
+                connection,
+                envelope,
+            } => self.reply(life, connection, envelope),
+            Effect::Close(peer) => self.close(life, peer),
+            Effect::Probe { ticket, endpoint } => {
+                self.ask(life, Question::probe(ticket, endpoint));
+            }
+            Effect::Identify { ticket, endpoint } => {
+                self.ask(life, Question::identify(ticket, endpoint));
+            }
+            Effect::Forget(peer) => {
+                if let Some(body) = self.body_mut(life) {
+                    body.verifier.forget(&peer);
+                }
+            }
+            Effect::Commit { block, source, .. } => self.enqueue_commit(life, block, source),
+            Effect::ServeBlocks {
+                ticket,
+                start,
+                end,
+                connection,
+                nonce,
+                ..
+            } => {
+                self.serve_blocks(life, start..=end, connection, nonce);
+                let input = Input::Served { ticket };
+                self.plan_input(millis(1), life, input);
+            }
+            Effect::Deliver { command, .. } => self.command_stream(life, command),
+            Effect::Notify(notice) => self.note(life, notice),
+        }
+    }
+
+    fn note(&mut self, life: Life, notice: Notice) {
+        let text = match notice {
+            Notice::Refused { from, rule, reason } => {
+                *self.stats.refused.entry(rule).or_default() += 1;
+                format!("{rule} from {from}: {reason}")
+            }
+            Notice::Warning(text) => text,
+            Notice::Acknowledged { ticket, result } => {
+                if let Some(body) = self.body_mut(life) {
+                    body.acknowledged.insert(ticket, result);
+                }
+                return;
+            }
+            _ => return,
+        };
+        if self.warnings.len() == WARNINGS_KEPT {
+            self.warnings.pop_front();
+        }
+        let line = format!("{:?} peer {}: {text}", self.now, life.peer);
+        self.warnings.push_back(line);
+    }
+
+    fn trace_effect(&mut self, life: Life, effect: &Effect) {
+        self.trace.update(self.now.as_nanos().to_le_bytes());
+        self.trace.update(life.peer.to_le_bytes());
+        match effect {
+            Effect::Send { to, envelope } => {
+                self.trace.update(to.peer.as_bytes());
+                self.trace.update(&to.endpoint);
+                self.trace.update(envelope.encode_to_vec());
+            }
+            Effect::Reply {
+                connection,
+                envelope,
+            } => {
+                self.trace.update(connection.0.to_le_bytes());
+                self.trace.update(envelope.encode_to_vec());
+            }
+            Effect::Commit { block, .. } => self.trace.update(block.hash),
+            other => self.trace.update(format!("{other:?}")),
+        }
+    }
+
+    fn violate(&mut self, violation: Violation) {
+        self.violations.push(violation);
+    }
+
+    fn body_mut(&mut self, life: Life) -> Option<&mut Body> {
+        let host = self.hosts.get_mut(life.peer)?;
+        (host.incarnation == life.incarnation)
+            .then_some(host.body.as_mut())
+            .flatten()
+    }
+
+    fn body(&self, life: Life) -> Option<&Body> {
+        let host = self.hosts.get(life.peer)?;
+        (host.incarnation == life.incarnation)
+            .then_some(host.body.as_ref())
+            .flatten()
+    }
+
+    fn between(&mut self, range: Range<Duration>) -> Duration {
+        // The cube makes short times likely and long ones possible, as in real networks.
+        let share: f64 = self.rng.random();
+        let spread = range.end.saturating_sub(range.start);
+        range.start + spread.mul_f64(share * share * share)
+    }
+}
+
+/// What a scenario may ask.
+impl World {
+    /// Virtual time since the start.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What it cost so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// A digest over every effect of every peer so far, with its time.
+    pub fn trace_digest(&self) -> [u8; 32] {
+        self.trace.clone().finalize().into()
+    }
+
+    /// Number of blocks in the ledger of a peer, up or down.
+    pub fn height(&self, peer: usize) -> u64 {
+        self.hosts.get(peer).map_or(0, |host| host.ledger.height())
+    }
+
+    /// Every peer is up and has so many blocks.
+    pub fn all_at_height(&self, height: u64) -> bool {
+        self.hosts
+            .iter()
+            .all(|host| host.body.is_some() && host.ledger.height() == height)
+    }
+
+    /// Every ledger holds the orderer's chain as far as it goes, block by block.
+    pub fn all_hold_the_same_chain(&self) -> bool {
+        self.hosts
+            .iter()
+            .all(|host| host.ledger.is_prefix_of(self.orderer.chain()))
+    }
+
+    /// The PKI-ID of a peer.
+    pub fn pki_id(&self, peer: usize) -> Option<PkiId> {
+        self.hosts.get(peer).map(|host| host.identity.pki_id)
+    }
+
+    /// The core of a peer that is up.
+    pub fn node(&self, peer: usize) -> Option<&tidings_gossip::Node<crate::toy::ToyPorts>> {
+        let body = self.hosts.get(peer)?.body.as_ref()?;
+        Some(&body.node)
+    }
+
+    /// The outcome of an acknowledged send of a peer.
+    pub fn acknowledged(
+        &self,
+        peer: usize,
+        ticket: tidings_gossip::id::Ticket,
+    ) -> Option<&Result<usize, String>> {
+        let body = self.hosts.get(peer)?.body.as_ref()?;
+        body.acknowledged.get(&ticket)
+    }
+
+    /// Everything that helps to understand a failure.
+    pub fn report(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = format!("seed {} at {:?}\n", self.seed, self.now);
+        for (number, host) in self.hosts.iter().enumerate() {
+            let state = if host.body.is_some() { "up" } else { "down" };
+            let _ = writeln!(
+                text,
+                "  peer {number} {} {} {state}: height {}, {}",
+                host.identity.org,
+                host.identity.pki_id,
+                host.ledger.height(),
+                host.belief(),
+            );
+        }
+        let _ = writeln!(text, "  orderer: height {}", self.orderer.height());
+        let _ = writeln!(text, "  commits: {:?}", self.stats.commits);
+        let _ = writeln!(text, "  refused: {:?}", self.stats.refused);
+        for warning in &self.warnings {
+            let _ = writeln!(text, "  {warning}");
+        }
+        text
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "seed {} failed; again: {}",
+                self.seed,
+                replay_command(self.seed)
+            );
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            channel: ChannelId::from("ch"),
+            config: Config::default(),
+            loss: 0.0,
+            duplication: 0.0,
+            latency: millis(1)..millis(20),
+            commit_delay: millis(1)..millis(10),
+            commit_failures: 0.0,
+            clock_skew: Duration::ZERO,
+            leaders: 1,
+            anchors: 1,
+            bootstrap: 1,
+            hidden: Vec::new(),
+            expiring: BTreeMap::new(),
+            block_len: 200,
+        }
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    /// The heap gives the greatest, and we want the earliest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.turn).cmp(&(self.at, self.turn))
+    }
+}
