@@ -6,8 +6,10 @@
 //! effect is speed. What Go peers accept it accepts, what they refuse it refuses; the rules are
 //! those of Fabric's MSP of the 3.1 line.
 
+pub mod block;
 pub mod certificate;
 pub mod chain;
+pub mod channel_config;
 pub mod crl;
 pub mod crypto;
 mod der;
@@ -15,4 +17,7 @@ pub mod folder;
 pub mod identity;
 pub mod msp;
 mod pem;
+pub mod policy;
 pub mod principal;
+pub mod services;
+pub mod verify_block;
