@@ -1,1 +1,46 @@
-//! tidings-ledger
+//! What is on disk: the chain of one channel.
+//!
+//! A ledger is a folder of append-only segment files that hold blocks exactly as they were
+//! committed, and beside each finished segment an index that can be thrown away and is made
+//! again. `FORMAT.md` draws both to the byte.
+//!
+//! # Promises
+//!
+//! - **Committed means on disk.** [`Ledger::append`] returns after `fdatasync` of the blocks'
+//!   bytes, and readers see a block only then. A group of blocks costs one sync; the index costs
+//!   none (it is synced once when a segment is finished).
+//! - **All or nothing.** A group is committed whole or not at all. When the disk is full the file
+//!   is cut back to the last committed block, and the same group can be tried again.
+//! - **Opens after every crash.** A torn tail, which was never reported as committed, is cut on
+//!   start and [`Recovery`] says what was cut. Damage to what was committed is never cut away: it
+//!   is an error that names the place.
+//! - **One chain.** A block is taken only if its number is the height and its previous hash is the
+//!   hash of the last header.
+//! - **One writer.** The folder is locked while a [`Ledger`] is open; [`Reader`]s are cloned from
+//!   it and read beside it.
+//! - **Flat memory.** What is kept in memory does not grow with the chain: the index of the one
+//!   unfinished segment (at most [`SEGMENT_ENTRIES_MAX`] entries of 16 bytes and as many offsets,
+//!   plus one group) and about 80 bytes for each finished segment.
+//!
+//! It knows no signatures, policies or transactions' validity, takes blocks that somebody else
+//! verified, and is synchronous: whoever is async calls it from a blocking thread.
+
+mod audit;
+mod chain;
+mod damage;
+mod folder;
+mod index;
+mod ledger;
+mod reader;
+mod record;
+mod segment;
+
+pub use audit::{Audit, AuditError};
+pub use chain::{BlockHash, Tip, data_hash};
+pub use damage::{Damage, Failed, Fault, ReadError};
+pub use ledger::{
+    AppendError, Ledger, OpenError, Recovery, SEGMENT_ENTRIES_MAX, SEGMENT_LEN_MAX, Settings,
+};
+pub use reader::{Blocks, Reader, Transaction};
+pub use record::BLOCK_LEN_MAX;
+pub use segment::Cut;
