@@ -1,10 +1,46 @@
 //! When and from which orderer to pull blocks.
+//!
+//! Promises: while this node leads, one orderer is asked at a time for the blocks that nobody
+//! verified yet; every block that leaves here follows the one before by number and, where that
+//! one came through here, by hash; an orderer that fails, errs or lags behind our peers is left
+//! for the next. Never gives up. Knows nothing of connections, signatures or why we lead.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::message::VerifiedBlock;
+use rand::{RngExt, rngs::ChaCha8Rng, seq::SliceRandom};
+
+use crate::{
+    config::Config,
+    effect::Notice,
+    id::{ChannelId, DIGEST_LEN, Moment},
+    message::VerifiedBlock,
+    random,
+};
+
+/// Back-off after the first failure, as in Fabric.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// Longest back-off. Fabric waits up to an hour, by when the orderers are long back.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How long an orderer may deliver nothing while peers have blocks that it did not deliver.
+/// Doubled by every change of the orderer that brought no block, so that one peer with an
+/// invented height cannot keep us changing.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What [`PROGRESS_TIMEOUT`] grows to.
+pub const PROGRESS_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Period of comparing what was delivered with what peers have.
+pub const PROGRESS_LOOK: Duration = Duration::from_secs(5);
+
+/// Hashes of delivered blocks that are not durable yet. Beyond it the oldest are forgotten and
+/// the link to them is left to the committer, which checks it in any case.
+pub const LINKS_MAX: usize = 1000;
 
 /// What happened to the stream from the ordering service of a channel.
+///
+/// Nothing is reported of a stream that a later [`Command`] has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The channel configuration names these orderers now, `host:port`.
@@ -37,3 +73,321 @@ pub enum Command {
     /// End the stream.
     Disconnect,
 }
+
+/// What the machine is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Pull blocks for the organization from now on, or stop. Static leaders get it once, when
+    /// the channel begins; an election may give it any time.
+    Lead(bool),
+    /// Something happened to the stream.
+    Event(Event),
+    /// Everything below is durable.
+    Height(u64),
+    /// The payload buffer had no room for this block.
+    NoRoom(u64),
+    /// The committer refused this block.
+    CommitRefused(u64),
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Something to do with the stream.
+    Command(Command),
+    /// A delivered block, for the payload buffer.
+    Deliver(VerifiedBlock),
+    /// The same block, for the peers of the organization. Comes after [`Self::Deliver`].
+    Gossip(VerifiedBlock),
+    /// To be known.
+    Notify(Notice),
+}
+
+/// The pull of one channel's blocks from its orderers.
+#[derive(Debug)]
+pub struct Delivery {
+    channel: ChannelId,
+    gossip_blocks: bool,
+    rng: ChaCha8Rng,
+    leading: bool,
+    /// Shuffled once for every new set.
+    endpoints: Vec<String>,
+    current: usize,
+    stream: Option<Stream>,
+    height: u64,
+    /// Number after the last block that left here.
+    verified: u64,
+    /// Hashes of the blocks that left here, from the last durable one on.
+    links: BTreeMap<u64, [u8; DIGEST_LEN]>,
+    failures: u32,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// The next number that must come.
+    expected: u64,
+    look: Moment,
+    behind_since: Option<Moment>,
+}
+
+impl Delivery {
+    /// Starts idle: neither leading nor knowing an orderer. `height` is that of the ledger.
+    pub fn new(channel: ChannelId, config: &Config, height: u64, seed: &[u8; 32]) -> Self {
+        Self {
+            gossip_blocks: config.block_gossip_enabled,
+            rng: random::generator(seed, &format!("delivery of {channel}")),
+            leading: false,
+            endpoints: Vec::new(),
+            current: 0,
+            stream: None,
+            height,
+            verified: height,
+            links: BTreeMap::new(),
+            failures: 0,
+            patience: PROGRESS_TIMEOUT,
+            channel,
+        }
+    }
+
+    /// Feeds one input.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Lead(leading) => self.lead(now, leading, out),
+            Input::Height(height) => self.grow(height),
+            Input::NoRoom(number) => self.step_back(now, number, false, out),
+            Input::CommitRefused(number) => self.step_back(now, number, true, out),
+            Input::Event(Event::Endpoints(endpoints)) => self.replace(now, endpoints, out),
+            Input::Event(Event::Block(block)) => self.take(now, block, out),
+            Input::Event(Event::Failed {
+                endpoint,
+                reason,
+                forbidden,
+            }) => self.fail(now, &endpoint, &reason, forbidden, out),
+        }
+    }
+
+    /// Leaves an orderer that delivers nothing although there are blocks. `peers_height` is the
+    /// greatest height that peers of the channel claim.
+    pub fn tick(&mut self, now: Moment, peers_height: u64, out: &mut Vec<Effect>) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        if now < stream.look {
+            return;
+        }
+        stream.look = now + PROGRESS_LOOK;
+        // While our own ledger is behind the stream, it is we who do not read.
+        let lags =
+            stream.expected <= self.height && stream.expected < peers_height.max(self.height);
+        if !lags {
+            stream.behind_since = None;
+            return;
+        }
+        let since = *stream.behind_since.get_or_insert(now);
+        if now.since(since) >= self.patience {
+            let silent = self.patience;
+            self.patience = (self.patience * 2).min(PROGRESS_TIMEOUT_MAX);
+            self.warn(
+                format!("delivered nothing for {silent:?} while peers have new blocks"),
+                out,
+            );
+            self.rotate();
+            self.connect(now, Duration::ZERO, out);
+        }
+    }
+
+    /// When [`Self::tick`] next has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.stream.as_ref().map(|stream| stream.look)
+    }
+
+    /// Whether this node pulls blocks for its organization.
+    pub fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    /// The orderer that is asked, if any.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.stream.as_ref()?;
+        self.endpoints.get(self.current).map(String::as_str)
+    }
+
+    fn lead(&mut self, now: Moment, leading: bool, out: &mut Vec<Effect>) {
+        if self.leading == leading {
+            return;
+        }
+        self.leading = leading;
+        if leading {
+            self.failures = 0;
+            self.connect(now, Duration::ZERO, out);
+        } else if self.stream.take().is_some() {
+            out.push(Effect::Command(Command::Disconnect));
+        }
+    }
+
+    fn grow(&mut self, height: u64) {
+        if height > self.height {
+            self.height = height;
+            self.links = self.links.split_off(&height.saturating_sub(1));
+        }
+    }
+
+    fn replace(&mut self, now: Moment, mut endpoints: Vec<String>, out: &mut Vec<Effect>) {
+        endpoints.sort();
+        endpoints.dedup();
+        let mut known = self.endpoints.clone();
+        known.sort();
+        if known == endpoints {
+            return;
+        }
+        endpoints.shuffle(&mut self.rng);
+        self.endpoints = endpoints;
+        self.current = 0;
+        if self.leading {
+            // A refresh is nobody's failure.
+            self.connect(now, Duration::ZERO, out);
+        }
+    }
+
+    fn take(&mut self, now: Moment, block: VerifiedBlock, out: &mut Vec<Effect>) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        let expected = stream.expected;
+        if block.number != expected {
+            let reason = format!("S-V3: sent block {}, not {expected}", block.number);
+            return self.leave_orderer(now, &reason, out);
+        }
+        let before = expected.checked_sub(1).and_then(|n| self.links.get(&n));
+        if before.is_some_and(|hash| block.previous_hash != hash.as_slice()) {
+            let reason = format!("S-V3: block {expected} does not follow from the one before");
+            return self.leave_orderer(now, &reason, out);
+        }
+        stream.expected = expected.saturating_add(1);
+        stream.behind_since = None;
+        self.verified = self.verified.max(stream.expected);
+        self.failures = 0;
+        self.patience = PROGRESS_TIMEOUT;
+        self.links.insert(block.number, block.hash);
+        if self.links.len() > LINKS_MAX {
+            self.links.pop_first();
+        }
+        if self.gossip_blocks {
+            out.push(Effect::Deliver(block.clone()));
+            out.push(Effect::Gossip(block));
+        } else {
+            out.push(Effect::Deliver(block));
+        }
+    }
+
+    fn fail(
+        &mut self,
+        now: Moment,
+        endpoint: &str,
+        reason: &str,
+        forbidden: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.endpoint() != Some(endpoint) {
+            return;
+        }
+        if forbidden {
+            self.warn(
+                format!("refuses us: {reason}; check that our organization may read the channel"),
+                out,
+            );
+            self.failures = self.failures.saturating_add(1);
+            self.rotate();
+            return self.connect(now, BACKOFF_MAX, out);
+        }
+        self.leave_orderer(now, reason, out);
+    }
+
+    fn leave_orderer(&mut self, now: Moment, reason: &str, out: &mut Vec<Effect>) {
+        self.warn(reason.to_owned(), out);
+        self.failures = self.failures.saturating_add(1);
+        self.rotate();
+        let after = self.backoff();
+        self.connect(now, after, out);
+    }
+
+    /// Asks again from the ledger's height on. A number at or beyond what the stream has come to
+    /// belongs to an earlier stream, or to a copy that a peer sent.
+    fn step_back(&mut self, now: Moment, number: u64, elsewhere: bool, out: &mut Vec<Effect>) {
+        if !self.stream.as_ref().is_some_and(|s| number < s.expected) {
+            return;
+        }
+        self.verified = self.height;
+        drop(self.links.split_off(&self.height));
+        self.failures = self.failures.saturating_add(1);
+        if elsewhere {
+            self.warn(format!("delivered block {number}, which was refused"), out);
+            self.rotate();
+        }
+        let after = self.backoff();
+        self.connect(now, after, out);
+    }
+
+    fn connect(&mut self, now: Moment, after: Duration, out: &mut Vec<Effect>) {
+        let was_connected = self.stream.take().is_some();
+        let Some(endpoint) = self.endpoints.get(self.current) else {
+            if was_connected {
+                out.push(Effect::Command(Command::Disconnect));
+            }
+            out.push(Effect::Notify(Notice::Warning(format!(
+                "channel {}: no orderer is known, no blocks are pulled; the channel \
+                 configuration must name orderer endpoints",
+                self.channel
+            ))));
+            return;
+        };
+        let start = self.verified.max(self.height);
+        out.push(Effect::Command(Command::Connect {
+            endpoint: endpoint.clone(),
+            start,
+            after,
+        }));
+        self.stream = Some(Stream {
+            expected: start,
+            look: now + after + PROGRESS_LOOK,
+            behind_since: None,
+        });
+    }
+
+    fn rotate(&mut self) {
+        let after = self.current.saturating_add(1);
+        self.current = if after < self.endpoints.len() {
+            after
+        } else {
+            0
+        };
+    }
+
+    /// 100 ms × 1.2^(failures − 1) up to the cap, of which a random half is left out so that the
+    /// leaders of many organizations do not come back in step.
+    fn backoff(&mut self) -> Duration {
+        let exponent = self.failures.saturating_sub(1).min(EXPONENT_MAX);
+        let base = u128::from(MILLIS_MIN) * 6u128.pow(exponent) / 5u128.pow(exponent);
+        let base = u64::try_from(base).unwrap_or(MILLIS_MAX).min(MILLIS_MAX);
+        Duration::from_millis(base - self.rng.random_range(0..=base / 2))
+    }
+
+    fn warn(&self, what: String, out: &mut Vec<Effect>) {
+        let orderer = self.endpoints.get(self.current).map_or("", String::as_str);
+        out.push(Effect::Notify(Notice::Warning(format!(
+            "channel {}: orderer {orderer} {what}",
+            self.channel
+        ))));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "both constants are small")]
+const MILLIS_MIN: u64 = BACKOFF_MIN.as_millis() as u64;
+#[expect(clippy::cast_possible_truncation, reason = "both constants are small")]
+const MILLIS_MAX: u64 = BACKOFF_MAX.as_millis() as u64;
+/// From here on every back-off is the longest; keeps the power within its integer.
+const EXPONENT_MAX: u32 = 30;
+
+#[cfg(test)]
+mod tests;

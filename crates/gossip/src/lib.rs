@@ -9,11 +9,13 @@
 //! the node's state and may run on many threads. What it lets through is [`Verified`].
 
 pub mod ack;
+pub mod channel;
 pub mod config;
 pub mod delivery;
 pub mod disclosure;
 pub mod discovery;
 pub mod effect;
+pub mod emitter;
 pub mod id;
 pub mod identity;
 pub mod input;
@@ -23,7 +25,9 @@ pub mod order;
 pub mod ports;
 pub mod pull;
 pub mod random;
+pub mod router;
 pub mod store;
+pub mod transfer;
 pub mod verify;
 pub mod view;
 pub mod wire;

@@ -167,6 +167,12 @@ impl<V> Window<V> {
         self.ages.is_visible(&number).then_some(value)
     }
 
+    /// Removes without a trace.
+    pub fn remove(&mut self, number: u64) -> Option<V> {
+        self.ages.gone(&number);
+        self.entries.remove(&number)
+    }
+
     /// All elements that are not too old, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         self.entries

@@ -1,0 +1,608 @@
+//! One channel as gossip sees it: who is in it, what they say, and which blocks go round.
+//!
+//! Promises: nothing of a peer whose organization is not in the channel is kept or passed on;
+//! what we say about ourselves is published when it changed and no more often than the settings
+//! allow; every block that is news is handed on once. Knows nothing of ledgers, of the order of
+//! blocks, or of how messages find their way.
+
+mod blocks;
+mod own;
+mod roster;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::rngs::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+use tidings_proto::gossip::{
+    Chaincode, Envelope, StateInfoPullRequest, StateInfoSnapshot,
+    gossip_message::{Content, Tag},
+};
+
+use self::{blocks::Blocks, own::Own, roster::Roster};
+use crate::{
+    config::{Config, Me},
+    discovery::Member,
+    effect::{Destination, Notice, Source},
+    id::{ChannelId, ConnectionId, DIGEST_LEN, Moment, OrgId, PkiId},
+    input::JoinChannel,
+    message::{Connection, Leadership, Message, StateInfo, VerifiedBlock},
+    ports::Ports,
+    pull, random,
+    router::{Outgoing, Subject},
+    store::Latest,
+    view::View,
+    wire,
+};
+
+pub use self::roster::STATE_INFOS_MAX;
+
+/// How soon to look again for somebody to talk to when nobody is alive. A starting node is heard
+/// of one second after it met its first peer instead of one interval.
+pub const LONELY_RETRY: Duration = Duration::from_secs(1);
+
+/// Speakers whose latest leadership message is remembered. They are peers of the own
+/// organization; beyond it a new speaker is not heard.
+pub const LEADERS_MAX: usize = 1000;
+
+/// What happens to a channel.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The channel configuration; also how a channel that was left is joined again.
+    Configure(JoinChannel),
+    /// Number of blocks in our ledger. The first one makes us visible.
+    Height(u64),
+    /// Our chaincodes.
+    Chaincodes(Vec<Chaincode>),
+    /// Say that we left; take no part in pulling.
+    Leave,
+    /// A message that names this channel or carries its MAC.
+    Received {
+        /// The stream it came on.
+        from: Arc<Connection>,
+        /// The message. Those that are not about channels have no effect.
+        message: Message,
+    },
+    /// We got this block from the ordering service: spread it.
+    Gossip(VerifiedBlock),
+    /// The committer refused this block: another copy is welcome.
+    CommitRefused(u64),
+}
+
+/// What a channel wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Over any connection to this peer; dial if there is none.
+    Send {
+        /// To whom.
+        to: Destination,
+        /// What.
+        envelope: Envelope,
+    },
+    /// On exactly this stream.
+    Reply {
+        /// Which stream.
+        connection: ConnectionId,
+        /// What.
+        envelope: Envelope,
+    },
+    /// Spread this.
+    Emit(Outgoing),
+    /// A block that is news, for the payload buffer.
+    Block {
+        /// The block.
+        block: VerifiedBlock,
+        /// Pushed or pulled.
+        source: Source,
+    },
+    /// A leadership message that is news, for the election of the own organization.
+    Leadership(Leadership),
+    /// To be known.
+    Notify(Notice),
+}
+
+/// A peer of a channel: alive, its state info accepted, not gone from the channel.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelPeer<'a> {
+    /// As a member of the network.
+    pub member: &'a Member,
+    /// What it says about itself on the channel.
+    pub info: &'a StateInfo,
+}
+
+/// One channel.
+#[derive(Debug)]
+pub struct Channel {
+    id: ChannelId,
+    config: Config,
+    rng: ChaCha8Rng,
+    own: Own,
+    roster: Roster,
+    blocks: Blocks,
+    leaders: Latest<PkiId, ()>,
+    next_request: Moment,
+    next_sweep: Moment,
+    next_count: Moment,
+}
+
+/// SHA-256 of the PKI-ID and the channel's name: shows that its sender knows the name, to those
+/// who know it too.
+pub fn mac(peer: &PkiId, channel: &ChannelId) -> [u8; DIGEST_LEN] {
+    let mut hash = Sha256::new();
+    hash.update(peer.as_bytes());
+    hash.update(channel.as_bytes());
+    hash.finalize().into()
+}
+
+impl Channel {
+    /// Joins with this configuration. Nothing is published before the first [`Input::Height`].
+    /// `seed` is that of the node.
+    pub fn new(
+        id: ChannelId,
+        join: &JoinChannel,
+        me: &Me,
+        config: &Config,
+        now: Moment,
+        seed: &[u8; 32],
+    ) -> Self {
+        let leaders_ttl = config.leader_alive_threshold.saturating_mul(10);
+        let blocks_rng = random::generator(seed, &format!("blocks of {id}"));
+        Self {
+            own: Own::new(me.wall_ns(now), now + config.publish_state_info_interval),
+            roster: Roster::new(id.clone(), join, me.identity.pki_id),
+            blocks: Blocks::new(&id, config, now, blocks_rng),
+            leaders: Latest::new(Some(leaders_ttl)),
+            next_request: now + config.request_state_info_interval,
+            next_sweep: now + config.pull_interval.saturating_mul(5),
+            next_count: now + config.membership_tracker_interval,
+            rng: random::generator(seed, &format!("channel {id}")),
+            config: config.clone(),
+            id,
+        }
+    }
+
+    /// Feeds one input.
+    pub fn handle(
+        &mut self,
+        now: Moment,
+        input: Input,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        match input {
+            Input::Configure(join) => self.configure(now, &join, view, ports, out),
+            Input::Height(height) => self.own.set_height(height, view.me.wall_ns(now)),
+            Input::Chaincodes(chaincodes) => {
+                if self.own.set_chaincodes(chaincodes, view.me.wall_ns(now)) {
+                    self.publish(now, view, ports, out);
+                }
+            }
+            Input::Leave => {
+                if self.own.leave(view.me.wall_ns(now)) {
+                    self.publish(now, view, ports, out);
+                }
+            }
+            Input::Received { from, message } => {
+                self.receive(now, &from, message, view, ports, out);
+            }
+            Input::Gossip(block) => {
+                if let Some(envelope) = self.blocks.offer(now, &self.id, &block) {
+                    out.push(self.emit_block(envelope, None));
+                }
+            }
+            Input::CommitRefused(number) => self.blocks.forget(number),
+        }
+    }
+
+    /// Does what has fallen due.
+    pub fn tick(
+        &mut self,
+        now: Moment,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.own.is_due(now) {
+            if view.discovery.alive().next().is_some() {
+                self.publish(now, view, ports, out);
+            } else {
+                self.own.postpone(now + LONELY_RETRY);
+            }
+        }
+        if self.next_request <= now {
+            self.request_state_infos(now, view, out);
+        }
+        if self.next_sweep <= now {
+            self.next_sweep = now + self.config.pull_interval.saturating_mul(5);
+            self.roster.sweep(view.discovery);
+        }
+        if self.next_count <= now {
+            self.next_count = now + self.config.membership_tracker_interval;
+            out.push(Effect::Notify(Notice::ChannelMembers {
+                channel: self.id.clone(),
+                count: self.peers(view).len(),
+            }));
+        }
+        self.leaders.expire(now);
+        self.pull_blocks(now, view, out);
+    }
+
+    /// When [`Self::tick`] next has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        [
+            self.own.deadline(),
+            Some(self.next_request),
+            Some(self.next_sweep),
+            Some(self.next_count),
+            self.leaders.deadline(),
+            self.blocks.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The name.
+    pub fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    /// Organizations of the channel.
+    pub fn orgs(&self) -> &BTreeSet<OrgId> {
+        self.roster.orgs()
+    }
+
+    /// Whether this organization is in the channel.
+    pub fn has_org(&self, org: &OrgId) -> bool {
+        self.roster.orgs().contains(org)
+    }
+
+    /// Whether this peer said, in a state info that we accepted, that it is in the channel.
+    pub fn is_eligible(&self, peer: &PkiId) -> bool {
+        self.roster.get(peer).is_some_and(|info| !info.left_channel)
+    }
+
+    /// Whether a message of this peer with this MAC means this channel.
+    pub fn is_meant(&self, peer: &PkiId, channel_mac: &[u8; DIGEST_LEN]) -> bool {
+        mac(peer, &self.id) == *channel_mac
+    }
+
+    /// Whether we said that we left.
+    pub fn has_left(&self) -> bool {
+        self.own.has_left()
+    }
+
+    /// The peers of the channel, ourselves left out, in order of their PKI-IDs. None once we
+    /// left.
+    pub fn peers<'a>(&'a self, view: &View<'a>) -> Vec<ChannelPeer<'a>> {
+        if self.own.has_left() {
+            return Vec::new();
+        }
+        let identities = view.identities;
+        view.discovery
+            .alive()
+            .filter(|member| identities.identity(&member.peer).is_some())
+            .filter_map(|member| {
+                let info = self.roster.get(&member.peer)?;
+                (!info.left_channel).then_some(ChannelPeer { member, info })
+            })
+            .collect()
+    }
+
+    /// The greatest height that a peer of the channel claims; zero if there is none.
+    pub fn peers_height(&self, view: &View<'_>) -> u64 {
+        let peers = self.peers(view);
+        peers.iter().map(|p| p.info.height).max().unwrap_or(0)
+    }
+
+    /// What we last published about ourselves.
+    pub fn own_state_info(&self) -> Option<&StateInfo> {
+        self.roster.own()
+    }
+
+    /// The state info of a peer, or our own.
+    pub fn state_info(&self, peer: &PkiId) -> Option<&StateInfo> {
+        self.roster.get(peer)
+    }
+
+    fn configure(
+        &mut self,
+        now: Moment,
+        join: &JoinChannel,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(reason) = self.roster.configure(join, ports) {
+            out.push(Effect::Notify(Notice::Warning(format!(
+                "channel {}: configuration ignored (S-C12): {reason}",
+                self.id
+            ))));
+            return;
+        }
+        self.own.rejoin(view.me.wall_ns(now), now);
+    }
+
+    fn receive(
+        &mut self,
+        now: Moment,
+        from: &Arc<Connection>,
+        message: Message,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        let checked = self.check(from, &message);
+        if let Err((rule, reason)) = checked {
+            out.push(refused(from, rule, reason));
+            return;
+        }
+        match message {
+            Message::StateInfoPullRequest { .. } => self.answer(from, view, out),
+            Message::StateInfo(info) => self.take_state_info(from, *info, view, ports, out),
+            Message::StateSnapshot { elements, .. } => {
+                self.take_snapshot(from, elements, view, ports, out);
+            }
+            Message::Block { block, .. } => {
+                if self.blocks.store(now, &block) {
+                    out.push(self.emit_block(block.envelope, Some(from.peer())));
+                    out.push(Effect::Block {
+                        block: block.block,
+                        source: Source::Push,
+                    });
+                }
+            }
+            Message::BlockPull { pull, .. } => {
+                if self.own.has_left() {
+                    return;
+                }
+                if let Err(reason) = self.may_pull(from, view) {
+                    out.push(refused(from, "S-C7", reason));
+                    return;
+                }
+                let height = self.own.height();
+                let mut effects = Vec::new();
+                for block in self.blocks.pull(now, from, pull, height, &mut effects) {
+                    out.push(Effect::Block {
+                        block,
+                        source: Source::Pull,
+                    });
+                }
+                out.extend(effects.into_iter().map(Effect::from));
+            }
+            Message::Leadership(message) => self.take_leadership(now, from, message, view, out),
+            _ => {}
+        }
+    }
+
+    /// The checks that every message of a channel has to pass.
+    fn check(&self, from: &Connection, message: &Message) -> Result<(), (&'static str, String)> {
+        let (subject, channel_mac) = match message {
+            Message::StateInfo(info) => (info.peer, Some(&info.channel_mac)),
+            Message::StateInfoPullRequest { channel_mac } => (from.peer(), Some(channel_mac)),
+            _ => (from.peer(), None),
+        };
+        if channel_mac.is_some_and(|channel_mac| !self.is_meant(&subject, channel_mac)) {
+            return Err(("S-C1", format!("its MAC is not that of {}", self.id)));
+        }
+        if let Some(named) = channel_of(message).filter(|named| **named != self.id) {
+            return Err(("S-C2", format!("it names {named}, not {}", self.id)));
+        }
+        if !self.has_org(from.org()) {
+            let reason = format!("{} is not in {}", from.org(), self.id);
+            return Err(("S-C3", reason));
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, to: &Connection, view: &View<'_>, out: &mut Vec<Effect>) {
+        let elements = self.roster.snapshot_for(to.org(), view, &mut self.rng);
+        let content = Content::StateSnapshot(StateInfoSnapshot { elements });
+        let message = wire::gossip_message(0, Some(&self.id), Tag::ChanOrOrg, content);
+        out.push(Effect::Reply {
+            connection: to.id,
+            envelope: wire::unsigned(&message),
+        });
+    }
+
+    fn take_state_info(
+        &mut self,
+        from: &Connection,
+        info: StateInfo,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        if info.peer == view.me.identity.pki_id {
+            return;
+        }
+        let message = Outgoing {
+            subject: Subject::StateInfo {
+                speaker: info.peer,
+                channel: Some(self.id.clone()),
+            },
+            envelope: info.envelope.clone(),
+            source: Some(from.peer()),
+        };
+        match self.roster.add(info, ports) {
+            Ok(true) => out.push(Effect::Emit(message)),
+            Ok(false) => {}
+            Err(reason) => out.push(refused(from, "S-C4", reason)),
+        }
+    }
+
+    fn take_snapshot(
+        &mut self,
+        from: &Connection,
+        elements: Vec<StateInfo>,
+        view: &View<'_>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        let (mut bad, mut first) = (0_usize, None);
+        for info in elements {
+            if view.discovery.member(&info.peer).is_none() {
+                // Also leaves ourselves out: nobody tells us about us.
+                continue;
+            }
+            let taken = if self.is_meant(&info.peer, &info.channel_mac) {
+                self.roster.add(info, ports)
+            } else {
+                Err(format!("the MAC of {} is of another channel", info.peer))
+            };
+            if let Err(reason) = taken {
+                bad += 1;
+                first.get_or_insert(reason);
+            }
+        }
+        if let Some(reason) = first {
+            let reason = format!("{bad} elements left out, the first because {reason}");
+            out.push(refused(from, "S-C10", reason));
+        }
+    }
+
+    fn take_leadership(
+        &mut self,
+        now: Moment,
+        from: &Connection,
+        message: Leadership,
+        view: &View<'_>,
+        out: &mut Vec<Effect>,
+    ) {
+        let own = &view.me.identity.org;
+        if from.org() != own || view.identities.org_of(&message.peer) != Some(own) {
+            let reason = "leadership is a matter of one organization".to_owned();
+            out.push(refused(from, "S-C9", reason));
+            return;
+        }
+        let is_full = self.leaders.len() >= LEADERS_MAX;
+        if is_full && self.leaders.get(&message.peer).is_none() {
+            return;
+        }
+        if self.leaders.add(now, message.peer, message.time, ()) {
+            out.push(Effect::Leadership(message));
+        }
+    }
+
+    /// Blocks are pulled within the organization, among those whose state info is known.
+    fn may_pull(&self, from: &Connection, view: &View<'_>) -> Result<(), String> {
+        if *from.org() != view.me.identity.org {
+            return Err("blocks are pulled within an organization only".to_owned());
+        }
+        if view.identities.identity(&from.peer()).is_none() {
+            return Err("its identity is not known".to_owned());
+        }
+        if self.roster.get(&from.peer()).is_none() {
+            return Err("it published no state info".to_owned());
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, now: Moment, view: &View<'_>, ports: &impl Ports, out: &mut Vec<Effect>) {
+        let info = self.own.sign(&self.id, view.me, ports);
+        out.push(Effect::Emit(Outgoing {
+            subject: Subject::StateInfo {
+                speaker: info.peer,
+                channel: Some(self.id.clone()),
+            },
+            envelope: info.envelope.clone(),
+            source: None,
+        }));
+        self.roster.set_own(info);
+        if view.discovery.alive().next().is_some() {
+            self.own
+                .published(now + self.config.publish_state_info_interval);
+        } else {
+            self.own.postpone(now + LONELY_RETRY);
+        }
+    }
+
+    fn request_state_infos(&mut self, now: Moment, view: &View<'_>, out: &mut Vec<Effect>) {
+        self.next_request = now + self.config.request_state_info_interval;
+        if self.own.has_left() {
+            return;
+        }
+        let members: Vec<&Member> = view
+            .discovery
+            .alive()
+            .filter(|member| {
+                let org = view.identities.org_of(&member.peer);
+                org.is_some_and(|org| self.has_org(org))
+            })
+            .collect();
+        if members.is_empty() {
+            self.next_request = now + LONELY_RETRY.min(self.config.request_state_info_interval);
+            return;
+        }
+        let channel_mac = mac(&view.me.identity.pki_id, &self.id).to_vec().into();
+        let content = Content::StateInfoPullReq(StateInfoPullRequest { channel_mac });
+        let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
+        let envelope = wire::unsigned(&message);
+        for member in random::pick(&mut self.rng, &members, self.config.pull_peer_num) {
+            out.push(Effect::Send {
+                to: member.destination(),
+                envelope: envelope.clone(),
+            });
+        }
+    }
+
+    fn pull_blocks(&mut self, now: Moment, view: &View<'_>, out: &mut Vec<Effect>) {
+        let candidates: Vec<Destination> = if self.blocks.begins_round(now) {
+            let own = &view.me.identity.org;
+            self.peers(view)
+                .iter()
+                .filter(|peer| view.identities.org_of(&peer.member.peer) == Some(own))
+                .map(|peer| peer.member.destination())
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let mut effects = Vec::new();
+        self.blocks.tick(now, &candidates, &mut effects);
+        out.extend(effects.into_iter().map(Effect::from));
+    }
+
+    fn emit_block(&self, envelope: Envelope, source: Option<PkiId>) -> Effect {
+        Effect::Emit(Outgoing {
+            subject: Subject::Block(self.id.clone()),
+            envelope,
+            source,
+        })
+    }
+}
+
+impl From<pull::Effect> for Effect {
+    fn from(effect: pull::Effect) -> Self {
+        match effect {
+            pull::Effect::Send { to, envelope } => Self::Send { to, envelope },
+            pull::Effect::Reply {
+                connection,
+                envelope,
+            } => Self::Reply {
+                connection,
+                envelope,
+            },
+        }
+    }
+}
+
+fn channel_of(message: &Message) -> Option<&ChannelId> {
+    match message {
+        Message::BlockPull { channel, .. }
+        | Message::Block { channel, .. }
+        | Message::StateSnapshot { channel, .. } => Some(channel),
+        Message::Leadership(message) => Some(&message.channel),
+        _ => None,
+    }
+}
+
+fn refused(from: &Connection, rule: &'static str, reason: String) -> Effect {
+    Effect::Notify(Notice::Refused {
+        from: from.peer(),
+        rule,
+        reason,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The latest blocks that go round in a channel, and the pulling of them.
+//!
+//! Knows nothing of the ledger but its height: what was committed from elsewhere is not offered.
+
+use bytes::Bytes;
+use rand::rngs::ChaCha8Rng;
+use tidings_proto::gossip::{
+    DataMessage, Envelope, Payload,
+    gossip_message::{Content, Tag},
+};
+
+use crate::{
+    config::Config,
+    effect::Destination,
+    id::{ChannelId, Moment},
+    message::{BlockMessage, Connection, Pull, VerifiedBlock},
+    pull::{self, Puller, Topic},
+    store::{Added, Window},
+    wire,
+};
+
+#[derive(Debug)]
+pub(super) struct Blocks {
+    seen: Window<()>,
+    puller: Puller,
+}
+
+/// The name of a block in digests: its number in decimal.
+fn name(number: u64) -> Bytes {
+    number.to_string().into()
+}
+
+/// The number behind a name, as leniently as Go parses it.
+fn number(name: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(name).ok()?;
+    if digits.starts_with('+') {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+impl Blocks {
+    pub(super) fn new(id: &ChannelId, config: &Config, now: Moment, rng: ChaCha8Rng) -> Self {
+        let ttl = config.pull_interval.saturating_mul(100);
+        Self {
+            seen: Window::new(config.max_block_count_to_store, Some(ttl)),
+            puller: Puller::new(Topic::Blocks(id.clone()), config, now, rng),
+        }
+    }
+
+    /// Whether the block is news; if so it is offered from now on.
+    pub(super) fn store(&mut self, now: Moment, block: &BlockMessage) -> bool {
+        self.hold(now, block.block.number, || block.envelope.clone())
+    }
+
+    /// A block that came to us from elsewhere than gossip, as gossip carries it; none if gossip
+    /// brought it before.
+    pub(super) fn offer(
+        &mut self,
+        now: Moment,
+        channel: &ChannelId,
+        block: &VerifiedBlock,
+    ) -> Option<Envelope> {
+        if !self.seen.is_news(block.number) {
+            return None;
+        }
+        let content = Content::DataMsg(DataMessage {
+            payload: Some(Payload {
+                seq_num: block.number,
+                data: block.bytes.clone(),
+                private_data: Vec::new(),
+            }),
+        });
+        let message = wire::gossip_message(0, Some(channel), Tag::ChanAndOrg, content);
+        let envelope = wire::unsigned(&message);
+        self.hold(now, block.number, || envelope.clone())
+            .then_some(envelope)
+    }
+
+    pub(super) fn forget(&mut self, number: u64) {
+        self.puller.remove(&name(number));
+        self.seen.remove(number);
+    }
+
+    /// Plays our part in a pull. Returns the blocks that are news.
+    pub(super) fn pull(
+        &mut self,
+        now: Moment,
+        from: &Connection,
+        message: Pull<BlockMessage>,
+        height: u64,
+        out: &mut Vec<pull::Effect>,
+    ) -> Vec<VerifiedBlock> {
+        match message {
+            Pull::Hello { nonce } => self.puller.hello(now, from, nonce, |_| true, out),
+            Pull::Digest { nonce, digests } => {
+                let seen = &self.seen;
+                let is_wanted =
+                    |name: &[u8]| number(name).is_some_and(|n| n >= height && seen.is_news(n));
+                let peer = from.peer();
+                self.puller
+                    .digest(now, peer, nonce, digests, is_wanted, out);
+            }
+            Pull::Request { nonce, digests } => {
+                self.puller
+                    .request(now, from, nonce, &digests, |_| true, out);
+            }
+            Pull::Update { nonce, items } => {
+                let id = |item: &BlockMessage| name(item.block.number);
+                let asked = self.puller.update(now, from.peer(), nonce, items, id);
+                return asked
+                    .into_iter()
+                    .filter(|item| self.store(now, item))
+                    .map(|item| item.block)
+                    .collect();
+            }
+        }
+        Vec::new()
+    }
+
+    pub(super) fn begins_round(&self, now: Moment) -> bool {
+        self.puller.begins_round(now)
+    }
+
+    pub(super) fn tick(
+        &mut self,
+        now: Moment,
+        candidates: &[Destination],
+        out: &mut Vec<pull::Effect>,
+    ) {
+        for number in self.seen.expire(now) {
+            self.puller.remove(&name(number));
+        }
+        self.puller.tick(now, candidates, out);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let times = [self.seen.deadline(), self.puller.deadline()];
+        times.into_iter().flatten().min()
+    }
+
+    fn hold(&mut self, now: Moment, number: u64, envelope: impl FnOnce() -> Envelope) -> bool {
+        match self.seen.add(now, number, ()) {
+            Added::Refused => false,
+            Added::Taken { evicted } => {
+                for (old, ()) in evicted {
+                    self.puller.remove(&name(old));
+                }
+                self.puller.add(name(number), envelope());
+                true
+            }
+        }
+    }
+}

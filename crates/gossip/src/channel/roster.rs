@@ -1,0 +1,154 @@
+//! Which organizations a channel has, and what its peers said last about themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::{RngExt, rngs::ChaCha8Rng};
+use tidings_proto::gossip::Envelope;
+
+use crate::{
+    discovery::Discovery,
+    id::{ChannelId, OrgId, PkiId},
+    input::JoinChannel,
+    message::StateInfo,
+    order::{self, Relation},
+    ports::Ports,
+    view::View,
+};
+
+/// State infos kept for a channel. Many times the largest known channel; beyond it only peers
+/// that are already in are heard, until the sweep has made room.
+pub const STATE_INFOS_MAX: usize = 8192;
+
+/// Largest sum of envelopes in one snapshot. What does not fit comes with another request, as
+/// each snapshot begins somewhere else.
+pub(super) const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug)]
+pub(super) struct Roster {
+    channel: ChannelId,
+    me: PkiId,
+    sequence: u64,
+    orgs: BTreeSet<OrgId>,
+    infos: BTreeMap<PkiId, StateInfo>,
+}
+
+impl Roster {
+    pub(super) fn new(channel: ChannelId, join: &JoinChannel, me: PkiId) -> Self {
+        Self {
+            channel,
+            me,
+            sequence: join.sequence,
+            orgs: join.members.keys().cloned().collect(),
+            infos: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn orgs(&self) -> &BTreeSet<OrgId> {
+        &self.orgs
+    }
+
+    pub(super) fn get(&self, peer: &PkiId) -> Option<&StateInfo> {
+        self.infos.get(peer)
+    }
+
+    pub(super) fn own(&self) -> Option<&StateInfo> {
+        self.infos.get(&self.me)
+    }
+
+    pub(super) fn set_own(&mut self, info: StateInfo) {
+        self.infos.insert(self.me, info);
+    }
+
+    /// Takes the organizations of a configuration that is not older, and looks at everybody
+    /// again in its light.
+    pub(super) fn configure(
+        &mut self,
+        join: &JoinChannel,
+        ports: &impl Ports,
+    ) -> Result<(), String> {
+        if join.members.is_empty() {
+            return Err("it has no members".to_owned());
+        }
+        if join.sequence < self.sequence {
+            let (got, have) = (join.sequence, self.sequence);
+            return Err(format!("its sequence {got} is below {have}"));
+        }
+        self.sequence = join.sequence;
+        self.orgs = join.members.keys().cloned().collect();
+        let mut infos = std::mem::take(&mut self.infos);
+        infos.retain(|peer, info| *peer == self.me || self.admit(info, ports).is_ok());
+        self.infos = infos;
+        Ok(())
+    }
+
+    /// Takes a state info if it is news; tells whether it was.
+    pub(super) fn add(&mut self, info: StateInfo, ports: &impl Ports) -> Result<bool, String> {
+        let stored = self.infos.get(&info.peer);
+        if stored.is_some_and(|s| order::by_time(info.time, s.time) == Relation::Invalidated) {
+            return Ok(false);
+        }
+        if stored.is_none() && self.infos.len() >= STATE_INFOS_MAX {
+            return Err(format!("{STATE_INFOS_MAX} peers are known already"));
+        }
+        self.admit(&info, ports)?;
+        self.infos.insert(info.peer, info);
+        Ok(true)
+    }
+
+    /// Removes peers that discovery does not know, alive or dead.
+    pub(super) fn sweep(&mut self, discovery: &Discovery) {
+        let me = self.me;
+        self.infos
+            .retain(|peer, _| *peer == me || discovery.member(peer).is_some());
+    }
+
+    /// What a peer of this organization may know: its own organization everything, others
+    /// nothing about our peers without an external endpoint.
+    pub(super) fn snapshot_for(
+        &self,
+        org: &OrgId,
+        view: &View<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<Envelope> {
+        let own = &view.me.identity.org;
+        let visible: Vec<&StateInfo> = self
+            .infos
+            .values()
+            .filter(|info| org == own || info.identity.org != *own || is_external(info, view))
+            .collect();
+        let start = match visible.len() {
+            0 => 0,
+            len => rng.random_range(0..len),
+        };
+        let mut bytes = 0_usize;
+        let (before, after) = visible.split_at(start);
+        after
+            .iter()
+            .chain(before)
+            .map(|info| info.envelope.clone())
+            .take_while(|envelope| {
+                bytes = bytes.saturating_add(envelope.wire_len());
+                bytes <= SNAPSHOT_BYTES_MAX
+            })
+            .collect()
+    }
+
+    fn admit(&self, info: &StateInfo, ports: &impl Ports) -> Result<(), String> {
+        if !self.orgs.contains(&info.identity.org) {
+            let org = &info.identity.org;
+            return Err(format!("{} of {org} is not in {}", info.peer, self.channel));
+        }
+        if !ports.is_reader(&self.channel, &info.identity) {
+            return Err(format!("{} may not read {}", info.peer, self.channel));
+        }
+        Ok(())
+    }
+}
+
+fn is_external(info: &StateInfo, view: &View<'_>) -> bool {
+    if info.peer == view.me.identity.pki_id {
+        return !view.me.external_endpoint.is_empty();
+    }
+    let member = view.discovery.member(&info.peer);
+    member.is_some_and(|member| !member.endpoint.is_empty())
+}
