@@ -380,11 +380,15 @@ fn recover(dir: &Path, recovery: &mut Recovery) -> Result<Committed, OpenError> 
         }
     };
     if let Some(cut) = cut {
-        let file = &scan.segment.file;
-        let done = file.set_len(cut.offset).and_then(|()| file.sync_all());
+        let done = scan.segment.file.set_len(cut.offset);
         done.map_err(Failed::to("cut the torn tail of", &cut.path))?;
         recovery.cut = Some(cut);
     }
+    // A killed process may have left whole records that were never synced. From here on they
+    // count as committed.
+    let synced = scan.segment.file.sync_all();
+    synced.map_err(Failed::to("sync", &scan.segment.path))?;
+    folder::sync(dir)?;
     let Scan {
         segment,
         tip,

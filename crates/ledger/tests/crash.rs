@@ -113,7 +113,8 @@ proptest! {
                     ledger = open();
                     let cut = ledger.recovery().cut.clone();
                     prop_assert!(ledger.height() >= committed);
-                    prop_assert_eq!(cut.is_some() || ledger.tip() == chain.tip(), true);
+                    // Cut exactly between two blocks, the file shows nothing of the loss.
+                    prop_assert!(cut.is_none_or(|cut| cut.number == ledger.height()));
                     chain.truncate(ledger.height());
                 }
             }

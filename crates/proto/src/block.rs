@@ -180,7 +180,7 @@ pub struct TransactionHead<'a> {
     pub header_type: i32,
     /// The channel it was made for.
     pub channel_id: &'a str,
-    /// The id that its creator gave it; empty in config transactions.
+    /// The id that its creator gave it; may be empty.
     pub tx_id: &'a str,
 }
 
