@@ -153,3 +153,123 @@ impl Buffer {
         Some(self.next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(number: u64, len: usize) -> Waiting {
+        Waiting {
+            block: VerifiedBlock {
+                number,
+                hash: [0; 32],
+                previous_hash: Bytes::new(),
+                is_config: false,
+                config_sequence: 0,
+                bytes: vec![0; len].into(),
+            },
+            source: Source::Push,
+            private_data: Vec::new(),
+        }
+    }
+
+    fn buffer(height: u64, numbers: impl IntoIterator<Item = u64>) -> Buffer {
+        let mut buffer = Buffer::new(height);
+        for number in numbers {
+            assert_eq!(buffer.push(waiting(number, 1)), taken());
+        }
+        buffer
+    }
+
+    fn taken() -> Pushed {
+        Pushed::Taken {
+            evicted: Vec::new(),
+        }
+    }
+
+    fn handed_over(buffer: &mut Buffer) -> Vec<u64> {
+        std::iter::from_fn(|| buffer.hand_over().map(|w| w.block.number)).collect()
+    }
+
+    #[test]
+    fn blocks_leave_in_order_without_gaps() {
+        let mut b = buffer(5, [7, 5, 8]);
+        assert_eq!(handed_over(&mut b), [5]);
+        assert_eq!(b.waiting(), 2);
+        assert_eq!(b.push(waiting(6, 1)), taken());
+        assert_eq!(handed_over(&mut b), [6, 7, 8]);
+        assert_eq!(b.push(waiting(6, 1)), Pushed::Known);
+        assert_eq!(b.push(waiting(4, 1)), Pushed::Known);
+    }
+
+    #[test]
+    fn the_committer_is_never_further_behind_than_the_window() {
+        let mut b = buffer(0, 0..100);
+        assert_eq!(handed_over(&mut b), (0..COMMIT_WINDOW).collect::<Vec<_>>());
+        b.grow(3);
+        let more: Vec<_> = (COMMIT_WINDOW..COMMIT_WINDOW + 3).collect();
+        assert_eq!(handed_over(&mut b), more);
+    }
+
+    #[test]
+    fn what_others_made_durable_is_dropped() {
+        let mut b = buffer(0, [0, 1, 2, 5]);
+        assert_eq!(handed_over(&mut b), [0, 1, 2]);
+        b.grow(4);
+        assert_eq!((b.height(), b.waiting(), b.bytes), (4, 1, 1));
+        b.grow(2);
+        assert_eq!(b.height(), 4);
+        assert_eq!(b.push(waiting(3, 1)), Pushed::Known);
+    }
+
+    #[test]
+    fn a_refused_block_is_wanted_again_and_its_followers_keep_their_place() {
+        let mut b = buffer(0, [0, 1, 2]);
+        assert_eq!(handed_over(&mut b), [0, 1, 2]);
+        assert!(!b.refuse(1), "0 is not durable, so 1 fell for its sake");
+        assert!(b.refuse(0));
+        assert!(!b.refuse(0));
+        assert_eq!(handed_over(&mut b), [0; 0]);
+        assert_eq!(b.first_gap(), 0..1);
+        assert_eq!(b.push(waiting(0, 1)), taken());
+        assert_eq!(handed_over(&mut b), [0, 1, 2]);
+    }
+
+    #[test]
+    fn gaps_are_found_from_the_next_block_on() {
+        assert_eq!(buffer(5, []).first_gap(), 5..u64::MAX);
+        assert_eq!(buffer(5, [5, 6]).first_gap(), 7..u64::MAX);
+        assert_eq!(buffer(5, [5, 7, 9]).first_gap(), 6..7);
+        assert_eq!(buffer(5, [9]).first_gap(), 5..9);
+        assert_eq!(buffer(5, []).awaited(), None);
+        assert_eq!(buffer(5, [5, 7]).awaited(), None);
+        assert_eq!(buffer(5, [6]).awaited(), Some(5));
+        assert_eq!(buffer(u64::MAX, [u64::MAX]).awaited(), None);
+    }
+
+    #[test]
+    fn far_blocks_give_way_at_the_limit_and_the_next_one_always_fits() {
+        let mut b = Buffer::with_room(0, 100);
+        assert_eq!(b.push(waiting(2, 50)), taken());
+        assert_eq!(b.push(waiting(3, 50)), taken());
+        assert_eq!(b.push(waiting(4, 1)), Pushed::Full);
+        let evicted = vec![waiting(3, 50)];
+        assert_eq!(b.push(waiting(1, 20)), Pushed::Taken { evicted });
+        assert_eq!(b.bytes, 70);
+        let evicted = vec![waiting(2, 50), waiting(1, 20)];
+        assert_eq!(b.push(waiting(0, 500)), Pushed::Taken { evicted });
+        assert_eq!(b.bytes, 500);
+        assert_eq!(b.push(waiting(1, 20)), Pushed::Full);
+        assert_eq!(handed_over(&mut b), [0]);
+        b.grow(1);
+        assert_eq!(b.bytes, 0);
+    }
+
+    #[test]
+    fn private_data_counts() {
+        let mut b = Buffer::with_room(0, 100);
+        let mut big = waiting(1, 50);
+        big.private_data = vec![vec![0; 51].into()];
+        assert_eq!(b.push(big), Pushed::Full);
+    }
+}

@@ -95,3 +95,74 @@ impl Requests {
         self.waiting.values().map(VecDeque::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PkiId {
+        PkiId::new([n; 32])
+    }
+
+    fn request(connection: u64, nonce: u64) -> Request {
+        Request {
+            connection: ConnectionId(connection),
+            nonce,
+            start: 0,
+            end: 1,
+        }
+    }
+
+    fn answered(requests: &mut Requests) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| {
+            let request = requests.next()?;
+            requests.served();
+            Some((request.connection.0, request.nonce))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn one_is_answered_at_a_time_and_peers_take_turns() {
+        let mut r = Requests::new(100);
+        for nonce in 0..3 {
+            assert_eq!(r.push(peer(1), request(1, nonce)), Ok(()));
+        }
+        assert_eq!(r.push(peer(2), request(2, 9)), Ok(()));
+        assert!(r.next().is_some());
+        assert_eq!(r.next(), None);
+        r.served();
+        assert_eq!(answered(&mut r), [(2, 9), (1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn a_repeated_request_waits_once() {
+        let mut r = Requests::new(100);
+        assert_eq!(r.push(peer(1), request(1, 7)), Ok(()));
+        assert_eq!(r.push(peer(1), request(1, 7)), Ok(()));
+        assert_eq!(answered(&mut r), [(1, 7)]);
+    }
+
+    #[test]
+    fn s_s4_a_full_queue_drops_from_whoever_asks_most() {
+        let mut r = Requests::new(3);
+        for nonce in 0..3 {
+            assert_eq!(r.push(peer(1), request(1, nonce)), Ok(()));
+        }
+        assert_eq!(r.push(peer(1), request(1, 3)), Err(peer(1)));
+        assert_eq!(r.push(peer(2), request(2, 0)), Err(peer(1)));
+        assert_eq!(r.push(peer(2), request(2, 1)), Err(peer(2)));
+        assert_eq!(answered(&mut r), [(1, 0), (2, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn nobody_is_answered_after_hanging_up() {
+        let mut r = Requests::new(10);
+        r.push(peer(1), request(1, 0)).unwrap();
+        r.push(peer(1), request(2, 1)).unwrap();
+        r.push(peer(3), request(3, 2)).unwrap();
+        r.disconnected(ConnectionId(1));
+        r.disconnected(ConnectionId(3));
+        assert_eq!(answered(&mut r), [(2, 1)]);
+    }
+}
