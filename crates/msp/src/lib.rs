@@ -21,3 +21,5 @@ pub mod policy;
 pub mod principal;
 pub mod services;
 pub mod verify_block;
+#[cfg(test)]
+mod testing;

@@ -91,8 +91,13 @@ impl<'a> EcdsaParts<'a> {
         if self.is_low(curve) {
             return Some(self.to_der());
         }
-        let low = subtract(curve.order(), self.s)?;
-        Some(encode(self.r, &low))
+        self.twin(curve)
+    }
+
+    /// Clean DER of the other signature that verifies wherever this one does.
+    pub(crate) fn twin(&self, curve: Curve) -> Option<Vec<u8>> {
+        let other = subtract(curve.order(), self.s)?;
+        Some(encode(self.r, &other))
     }
 }
 
