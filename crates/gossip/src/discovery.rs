@@ -7,19 +7,44 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use rand::rngs::ChaCha8Rng;
 use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::{Config, Me},
+    disclosure::{self, Party},
     effect::{Destination, Notice},
     id::{ChannelId, Moment, OrgId, PeerTime, PkiId, Ticket},
     identity::Identities,
     message::{Alive, PeerIdentity},
     ports::Ports,
+    random,
+    store::Latest,
 };
+
+mod connects;
+mod members;
+mod outreach;
+mod probes;
+mod voice;
+
+pub use members::MEMBERS_MAX;
+
+use connects::{Connects, Target};
+use members::{Change, Members};
+use probes::Probes;
+use voice::Voice;
+
+/// Messages remembered so that none is taken twice. More than members can be, as those who were
+/// forgotten are remembered for some time. At the limit messages of newcomers are refused.
+const HEARD_MAX: usize = 2 * MEMBERS_MAX;
+
+/// How soon after a failed dial or write we try whether the peer is really gone.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// What happens to the membership.
 #[derive(Clone, Debug)]
@@ -156,20 +181,53 @@ impl Member {
 #[derive(Debug)]
 pub struct Discovery {
     config: Config,
-    alive: BTreeMap<PkiId, Member>,
-    dead: BTreeMap<PkiId, Member>,
-    anchors: BTreeMap<ChannelId, BTreeSet<String>>,
+    rng: ChaCha8Rng,
+    members: Members,
+    /// When each peer spoke last by what was gossiped, also of those who were forgotten.
+    heard: Latest<PkiId, ()>,
+    voice: Voice,
+    probes: Probes,
+    connects: Connects,
+    anchors: BTreeMap<ChannelId, BTreeSet<Target>>,
+    next_ticket: u64,
+    next_alive: Moment,
+    next_check: Moment,
+    next_sync: Moment,
+    /// The incarnation of the last peer that spoke in our name, which was reported.
+    impostor: Option<u64>,
+}
+
+/// What every step may read.
+struct World<'a, P> {
+    now: Moment,
+    me: &'a Me,
+    identities: &'a Identities,
+    ports: &'a P,
 }
 
 impl Discovery {
     /// Knows nobody; the first tick, due at once, begins to contact the bootstrap peers.
     pub fn new(me: &Me, config: &Config, seed: &[u8; 32]) -> Self {
-        let _ = (me, seed);
+        let mut connects = Connects::default();
+        for target in bootstrap(config) {
+            if !outreach::is_own(&target.endpoint, me) {
+                connects.begin(Moment::ZERO, target);
+            }
+        }
         Self {
-            config: config.clone(),
-            alive: BTreeMap::new(),
-            dead: BTreeMap::new(),
+            rng: random::generator(seed, "discovery"),
+            members: Members::default(),
+            heard: Latest::new(Some(forgetting_time(config))),
+            voice: Voice::new(config.publish_cert_period),
+            probes: Probes::new(),
+            connects,
             anchors: BTreeMap::new(),
+            next_ticket: 0,
+            next_alive: Moment::ZERO + period(config.alive_time_interval),
+            next_check: Moment::ZERO + check_period(config),
+            next_sync: Moment::ZERO,
+            impostor: None,
+            config: config.clone(),
         }
     }
 
@@ -183,7 +241,36 @@ impl Discovery {
         ports: &impl Ports,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, input, me, identities, ports, out);
+        let world = &World {
+            now,
+            me,
+            identities,
+            ports,
+        };
+        match input {
+            Input::Alive { from, alive } => self.gossiped(world, from, alive, out),
+            Input::MembershipRequest { nonce, about } => self.requested(world, nonce, &about, out),
+            Input::MembershipResponse {
+                from,
+                nonce,
+                alive,
+                dead,
+            } => {
+                self.connects.answered(from, nonce);
+                self.responded(world, &alive, &dead, out);
+            }
+            Input::Unreachable(peer) => {
+                if self.bury(peer, out) {
+                    self.probes.hurry(now + SECOND_LOOK);
+                }
+            }
+            Input::Purge(peer) => self.erase(now, peer, out),
+            Input::Probed { ticket, answered } => self.probed(world, ticket, answered, out),
+            Input::Identified { ticket, peer } => self.identified(world, ticket, peer, out),
+            Input::Anchors { channel, anchors } => {
+                self.anchored(world, channel, &anchors, out);
+            }
+        }
     }
 
     /// Does what is due.
@@ -195,31 +282,338 @@ impl Discovery {
         ports: &impl Ports,
         out: &mut Vec<Effect>,
     ) {
-        let _ = (now, me, identities, ports, out);
+        let world = &World {
+            now,
+            me,
+            identities,
+            ports,
+        };
+        self.heard.expire(now);
+        if self.next_check <= now {
+            self.next_check = now + check_period(&self.config);
+            self.check(now, out);
+        }
+        self.reconnect(now, out);
+        self.connect(world, out);
+        if self.next_alive <= now {
+            self.next_alive = now + period(self.config.alive_time_interval);
+            self.speak(world, out);
+        }
+        if self.next_sync <= now {
+            self.next_sync = now + period(self.config.pull_interval);
+            self.sync(world, out);
+        }
     }
 
     /// When [`Self::tick`] next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
-        None
+        [
+            self.heard.deadline(),
+            self.probes.deadline(),
+            self.connects.deadline(),
+            Some(self.next_check),
+            Some(self.next_alive),
+            Some(self.next_sync),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// All members that are alive, ourselves left out, in order of their PKI-IDs.
     pub fn alive(&self) -> impl Iterator<Item = &Member> {
-        self.alive.values()
+        self.members.alive().values()
     }
 
     /// All members that fell silent, in order of their PKI-IDs.
     pub fn dead(&self) -> impl Iterator<Item = &Member> {
-        self.dead.values()
+        self.members.dead().values()
     }
 
     /// Whether this peer is a member that is alive.
     pub fn is_alive(&self, peer: &PkiId) -> bool {
-        self.alive.contains_key(peer)
+        self.members.alive().contains_key(peer)
     }
 
     /// This peer, alive or dead.
     pub fn member(&self, peer: &PkiId) -> Option<&Member> {
-        self.alive.get(peer).or_else(|| self.dead.get(peer))
+        self.members.get(peer)
+    }
+
+    /// A sign of life that travels from peer to peer: taken once, and handed on.
+    fn gossiped(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        from: PkiId,
+        alive: Box<Alive>,
+        out: &mut Vec<Effect>,
+    ) {
+        if alive.peer == world.me.identity.pki_id {
+            self.about_ourselves(world.me, from, &alive, out);
+            return;
+        }
+        if !self.heard.is_news(&alive.peer, alive.time) {
+            return;
+        }
+        if world.identities.identity(&alive.peer).is_none() {
+            let reason = format!("the identity of {} was dropped", alive.peer);
+            out.push(refused(from, "D-S12", reason));
+            return;
+        }
+        if self.heard.len() >= HEARD_MAX && self.heard.get(&alive.peer).is_none() {
+            out.push(refused(from, "M-S3", "too many peers".to_owned()));
+            return;
+        }
+        if self.update(world, &alive, out) == Change::Full {
+            out.push(refused(from, "M-S3", "too many members".to_owned()));
+            return;
+        }
+        self.heard.add(world.now, alive.peer, alive.time, ());
+        out.push(Effect::Gossip {
+            alive,
+            source: Some(from),
+        });
+    }
+
+    /// Somebody spoke in our name. Our own messages come back now and then; those of another
+    /// node with our key are worth a warning.
+    fn about_ourselves(&mut self, me: &Me, from: PkiId, alive: &Alive, out: &mut Vec<Effect>) {
+        let internal = alive.internal_endpoint.as_ref();
+        let is_ours = alive.endpoint == me.external_endpoint
+            && internal.is_none_or(|endpoint| *endpoint == me.endpoint);
+        if is_ours || self.impostor == Some(alive.time.incarnation) {
+            return;
+        }
+        self.impostor = Some(alive.time.incarnation);
+        let reason = format!(
+            "an alive message in our name with endpoints {:?} and {:?}: another node uses this \
+             node's identity",
+            alive.endpoint,
+            internal.map_or("", |endpoint| endpoint.as_str()),
+        );
+        out.push(Effect::Notify(Notice::Warning(reason.clone())));
+        out.push(refused(from, "D-S5", reason));
+    }
+
+    /// Answers whoever asks, also when what it says about itself is old.
+    fn requested(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        nonce: u64,
+        about: &Alive,
+        out: &mut Vec<Effect>,
+    ) {
+        let me = world.me;
+        if about.peer == me.identity.pki_id {
+            return;
+        }
+        if self.heard.is_news(&about.peer, about.time) && self.knows_identity(world, about) {
+            self.update(world, about, out);
+        }
+        let own = self
+            .voice
+            .recent(world.now, self.config.alive_time_interval, me, world.ports);
+        let to = Party {
+            org: world.identities.org_of(&about.peer),
+            external_endpoint: &about.endpoint,
+        };
+        let subject = Party {
+            org: Some(&me.identity.org),
+            external_endpoint: &me.external_endpoint,
+        };
+        if !disclosure::may_disclose(&me.identity.org, subject, to) {
+            let reason = "it may not know of this node".to_owned();
+            out.push(refused(about.peer, "D-S10", reason));
+            out.push(Effect::Close(about.peer));
+            return;
+        }
+        let disclosed = |members: &BTreeMap<PkiId, Member>| -> Vec<Envelope> {
+            let may_know = |member: &&Member| {
+                let subject = Party {
+                    org: world.identities.org_of(&member.peer),
+                    external_endpoint: &member.endpoint,
+                };
+                disclosure::may_disclose(&me.identity.org, subject, to)
+            };
+            members
+                .values()
+                .filter(may_know)
+                .map(|member| disclosure::for_org(&me.identity.org, to.org, &member.envelope))
+                .collect()
+        };
+        let mut alive = disclosed(self.members.alive());
+        alive.push(disclosure::for_org(&me.identity.org, to.org, &own.envelope));
+        let dead = disclosed(self.members.dead());
+        let internal = about.internal_endpoint.as_ref();
+        out.push(Effect::Send {
+            to: Destination {
+                peer: about.peer,
+                endpoint: internal.unwrap_or(&about.endpoint).clone(),
+            },
+            envelope: voice::response(nonce, alive, dead),
+        });
+    }
+
+    /// What somebody knows. Nobody whom we know is declared dead by others.
+    fn responded(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        alive: &[Alive],
+        dead: &[Alive],
+        out: &mut Vec<Effect>,
+    ) {
+        let own = world.me.identity.pki_id;
+        for about in alive {
+            if self.is_worth(world, own, about) {
+                self.update(world, about, out);
+            }
+        }
+        for about in dead {
+            if self.is_worth(world, own, about) {
+                self.members.learn_dead(world.now, about);
+            }
+        }
+    }
+
+    fn is_worth(&self, world: &World<'_, impl Ports>, own: PkiId, about: &Alive) -> bool {
+        about.peer != own
+            && self.heard.is_news(&about.peer, about.time)
+            && self.knows_identity(world, about)
+    }
+
+    fn knows_identity(&self, world: &World<'_, impl Ports>, about: &Alive) -> bool {
+        world.identities.identity(&about.peer).is_some()
+    }
+
+    fn update(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        about: &Alive,
+        out: &mut Vec<Effect>,
+    ) -> Change {
+        let change = self.members.update(world.now, about);
+        if matches!(change, Change::Learned | Change::Resurrected)
+            && let Some(member) = self.members.get(&about.peer)
+        {
+            out.push(Effect::Notify(Notice::MemberAlive {
+                peer: about.peer,
+                org: world.identities.org_of(&about.peer).cloned(),
+                endpoint: member.preferred_endpoint().to_owned(),
+            }));
+        }
+        change
+    }
+
+    fn bury(&mut self, peer: PkiId, out: &mut Vec<Effect>) -> bool {
+        let was_alive = self.members.bury(&peer);
+        if was_alive {
+            out.push(Effect::Notify(Notice::MemberDead(peer)));
+            out.push(Effect::Close(peer));
+        }
+        was_alive
+    }
+
+    /// Forgets a member, but not when it last spoke: what it said before stays old.
+    fn erase(&mut self, now: Moment, peer: PkiId, out: &mut Vec<Effect>) {
+        if let Some(member) = self.members.erase(&peer) {
+            if self.heard.len() < HEARD_MAX {
+                self.heard.add(now, peer, member.time, ());
+            }
+            out.push(Effect::Notify(Notice::MemberForgotten(peer)));
+        }
+    }
+
+    /// Who fell silent is dead; who has been dead for long is forgotten, unless its endpoint was
+    /// named to us.
+    fn check(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let timeout = self.config.alive_expiration_timeout;
+        let silent: Vec<PkiId> = members::silent(self.members.alive(), now, timeout)
+            .map(|member| member.peer)
+            .collect();
+        for peer in silent {
+            self.bury(peer, out);
+        }
+        let lost: Vec<PkiId> =
+            members::silent(self.members.dead(), now, forgetting_time(&self.config))
+                .filter(|member| !self.is_named(member))
+                .map(|member| member.peer)
+                .collect();
+        for peer in lost {
+            self.erase(now, peer, out);
+        }
+    }
+
+    /// A bootstrap or anchor peer.
+    fn is_named(&self, member: &Member) -> bool {
+        let at = |endpoint: &str| {
+            [&member.endpoint, &member.internal_endpoint]
+                .into_iter()
+                .any(|own| own == endpoint)
+        };
+        let mut anchors = self.anchors.values().flatten();
+        self.config.bootstrap.iter().any(|endpoint| at(endpoint))
+            || anchors.any(|anchor| at(&anchor.endpoint))
+    }
+
+    /// Only while somebody is there to hear it.
+    fn speak(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
+        if !self.members.alive().is_empty() {
+            let alive = self.voice.gossip(world.now, world.me, world.ports);
+            out.push(Effect::Gossip {
+                alive: Box::new(alive),
+                source: None,
+            });
+        }
+    }
+
+    /// Asks a few members whom they know.
+    fn sync(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
+        let alive: Vec<&Member> = self.members.alive().values().collect();
+        let chosen = random::pick(&mut self.rng, &alive, self.config.pull_peer_num);
+        if chosen.is_empty() {
+            return;
+        }
+        let own = self.voice.speak(world.now, world.me, world.ports);
+        for member in chosen {
+            let org = world.identities.org_of(&member.peer);
+            out.push(ask(world.me, org, member.destination(), 0, &own.envelope));
+        }
     }
 }
+
+/// A membership request; what only our organization may know is in it only for a peer of it.
+fn ask(me: &Me, org: Option<&OrgId>, to: Destination, nonce: u64, own: &Envelope) -> Effect {
+    Effect::Send {
+        to,
+        envelope: voice::request(nonce, disclosure::for_org(&me.identity.org, org, own)),
+    }
+}
+
+fn refused(from: PkiId, rule: &'static str, reason: String) -> Effect {
+    Effect::Notify(Notice::Refused { from, rule, reason })
+}
+
+fn bootstrap(config: &Config) -> impl Iterator<Item = Target> {
+    config.bootstrap.iter().map(|endpoint| Target {
+        endpoint: endpoint.clone(),
+        within_org: true,
+    })
+}
+
+/// How long after its last word a dead member is forgotten.
+fn forgetting_time(config: &Config) -> Duration {
+    let factor = config.msg_expiration_factor;
+    period(config.alive_expiration_timeout.saturating_mul(factor))
+}
+
+fn check_period(config: &Config) -> Duration {
+    period(config.alive_expiration_timeout / 10)
+}
+
+/// No period is zero: its timer would never rest.
+fn period(period: Duration) -> Duration {
+    period.max(Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests;

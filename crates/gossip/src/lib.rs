@@ -27,6 +27,10 @@ pub mod pull;
 pub mod random;
 pub mod router;
 pub mod store;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod toy;
 pub mod transfer;
 pub mod verify;
 pub mod view;

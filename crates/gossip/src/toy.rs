@@ -1,0 +1,209 @@
+//! A world for tests: identities that are their names, signatures that anybody could compute.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message as _;
+use sha2::{Digest, Sha256};
+use tidings_proto::gossip::{
+    AliveMessage, Envelope, Member, PeerTime as WireTime, Secret, SecretEnvelope,
+    gossip_message::{Content, Tag},
+};
+
+use crate::{
+    config::Me,
+    id::{ChannelId, ConnectionId, PeerTime, PkiId},
+    message::{Alive, Connection, PeerIdentity, VerifiedBlock},
+    ports::{Ports, Verifier},
+    wire,
+};
+
+/// The wall clock at the start of every toy node, in seconds.
+pub(crate) const START: u64 = 1_700_000_000;
+
+/// `org/name` is all there is to an identity.
+pub(crate) fn identity(org: &str, name: &str) -> Arc<PeerIdentity> {
+    identity_until(org, name, i64::MAX)
+}
+
+pub(crate) fn identity_until(org: &str, name: &str, expires_at: i64) -> Arc<PeerIdentity> {
+    let serialized = Bytes::from(format!("{org}/{name}"));
+    Arc::new(PeerIdentity {
+        pki_id: PkiId::new(Sha256::digest(&serialized).into()),
+        org: org.into(),
+        serialized,
+        expires_at,
+    })
+}
+
+pub(crate) fn me(org: &str, name: &str, external: &str) -> Me {
+    Me {
+        identity: identity(org, name),
+        endpoint: format!("{name}:1"),
+        external_endpoint: external.to_owned(),
+        started_at_ns: START * 1_000_000_000,
+        metadata: Bytes::new(),
+    }
+}
+
+pub(crate) fn connection(id: u64, identity: &Arc<PeerIdentity>) -> Arc<Connection> {
+    Arc::new(Connection {
+        id: ConnectionId(id),
+        identity: Arc::clone(identity),
+        handshake: Envelope::default(),
+    })
+}
+
+fn signature(signer: &PeerIdentity, message: &[u8]) -> Bytes {
+    let mut hash = Sha256::new();
+    hash.update(&signer.serialized);
+    hash.update(message);
+    Bytes::copy_from_slice(&hash.finalize())
+}
+
+pub(crate) struct ToyPorts(pub(crate) Arc<PeerIdentity>);
+
+impl Ports for ToyPorts {
+    fn sign(&self, message: &[u8]) -> Bytes {
+        signature(&self.0, message)
+    }
+
+    fn is_reader(&self, _: &ChannelId, _: &PeerIdentity) -> bool {
+        true
+    }
+}
+
+/// Knows whom it was told of. Identities of `evil` are not valid, nor are blocks that do not
+/// read as their channel and number.
+#[derive(Default)]
+pub(crate) struct ToyVerifier(pub(crate) BTreeMap<PkiId, Arc<PeerIdentity>>);
+
+impl ToyVerifier {
+    pub(crate) fn knowing(identities: &[&Arc<PeerIdentity>]) -> Self {
+        let known = |identity: &&Arc<PeerIdentity>| (identity.pki_id, Arc::clone(identity));
+        Self(identities.iter().map(known).collect())
+    }
+}
+
+impl Verifier for ToyVerifier {
+    fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>> {
+        self.0.get(peer).cloned()
+    }
+
+    fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
+        let text = str::from_utf8(serialized).map_err(|error| error.to_string())?;
+        match text.split_once('/') {
+            Some((org, name)) if org != "evil" => Ok(identity(org, name)),
+            _ => Err("nobody vouches for it".to_owned()),
+        }
+    }
+
+    fn verify(&self, signer: &PeerIdentity, message: &[u8], given: &[u8]) -> Result<(), String> {
+        if given == signature(signer, message) {
+            Ok(())
+        } else {
+            Err("bad signature".to_owned())
+        }
+    }
+
+    fn verify_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+    ) -> Result<VerifiedBlock, String> {
+        if *block != block_bytes(channel.as_str(), number) {
+            return Err("bad block".to_owned());
+        }
+        Ok(VerifiedBlock {
+            number,
+            hash: Sha256::digest(block).into(),
+            previous_hash: Bytes::new(),
+            is_config: false,
+            config_sequence: 0,
+            bytes: block.clone(),
+        })
+    }
+}
+
+pub(crate) fn block_bytes(channel: &str, number: u64) -> Bytes {
+    Bytes::from(format!("{channel} {number}"))
+}
+
+pub(crate) fn time(incarnation: u64, sequence: u64) -> PeerTime {
+    PeerTime {
+        incarnation,
+        sequence,
+    }
+}
+
+/// What an alive message says, to be changed before it is signed.
+pub(crate) struct Speech {
+    pub(crate) speaker: Arc<PeerIdentity>,
+    pub(crate) message: AliveMessage,
+    pub(crate) internal_endpoint: String,
+}
+
+impl Speech {
+    /// Of a peer with these endpoints; without an internal one there is no secret.
+    pub(crate) fn of(speaker: &Arc<PeerIdentity>, external: &str, internal: &str) -> Self {
+        Self {
+            speaker: Arc::clone(speaker),
+            message: AliveMessage {
+                membership: Some(Member {
+                    endpoint: external.to_owned(),
+                    metadata: Bytes::new(),
+                    pki_id: Bytes::copy_from_slice(speaker.pki_id.as_bytes()),
+                }),
+                timestamp: Some(WireTime {
+                    inc_num: 1,
+                    seq_num: 1,
+                }),
+                identity: Bytes::new(),
+            },
+            internal_endpoint: internal.to_owned(),
+        }
+    }
+
+    pub(crate) fn at(mut self, time: PeerTime) -> Self {
+        self.message.timestamp = Some(WireTime {
+            inc_num: time.incarnation,
+            seq_num: time.sequence,
+        });
+        self
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope {
+        let ports = ToyPorts(Arc::clone(&self.speaker));
+        let content = Content::AliveMsg(self.message.clone());
+        let envelope = wire::signed(&ports, &wire::gossip_message(0, None, Tag::Empty, content));
+        if self.internal_endpoint.is_empty() {
+            return envelope;
+        }
+        let payload = Secret::of_internal_endpoint(self.internal_endpoint.clone()).encode_to_vec();
+        let signature = ports.sign(&payload);
+        envelope.with_secret(SecretEnvelope {
+            payload: payload.into(),
+            signature,
+        })
+    }
+
+    /// As it is after its check.
+    pub(crate) fn alive(&self) -> Alive {
+        let member = self
+            .message
+            .membership
+            .clone()
+            .expect("a speech has a membership");
+        let timestamp = self.message.timestamp.expect("a speech has a time");
+        Alive {
+            peer: self.speaker.pki_id,
+            endpoint: member.endpoint,
+            internal_endpoint: Some(self.internal_endpoint.clone()).filter(|e| !e.is_empty()),
+            metadata: member.metadata,
+            time: time(timestamp.inc_num, timestamp.seq_num),
+            identity: Arc::clone(&self.speaker),
+            envelope: self.envelope(),
+        }
+    }
+}
