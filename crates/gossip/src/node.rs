@@ -1,42 +1,68 @@
 //! All components of the protocol as one machine.
 //!
 //! The node decides nothing about the protocol that a component could: it turns inputs into the
-//! inputs of components, hands the effects of one to the next until nothing is left, and gives
+//! inputs of components, hands the effects of one on to the next until nothing is left, and gives
 //! the rest to its owner. Its own are only three things: which channel a message belongs to, what
-//! happens to messages of channels we are not in, and the order of it all.
+//! becomes of messages of channels that we are not in, and the order of it all.
 //!
-//! Promises: every effect stands behind those that it builds on; an input that makes no sense is
-//! dropped with a notice, whoever it came from.
+//! Promises: effects come in the order in which they must be done; an input that makes no sense
+//! is dropped with a notice, whoever it came from; one input costs a bounded amount of work.
 
 mod intake;
 mod settle;
 mod strangers;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     Effect, Input,
     ack::Acks,
+    channel::{Channel, ChannelPeer},
     config::{Config, Me},
+    delivery::Delivery,
     discovery::{Discovery, Member},
-    id::{Moment, PkiId},
+    emitter::Emitter,
+    id::{ChannelId, Moment, PkiId, Ticket},
     identity::Identities,
-    message::PeerIdentity,
+    message::{PeerIdentity, StateInfo},
     ports::Ports,
+    router::Router,
+    transfer::Transfer,
     view::View,
 };
 use settle::Work;
 use strangers::Strangers;
 
+/// Channels that a node joins. An operator's decision, not a remote one; a peer that is in more
+/// than this has other troubles first.
+pub const CHANNELS_MAX: usize = 1000;
+
+/// Number of the first ticket that the node itself gives out; below are those of components.
+const FIRST_TICKET: u64 = 1 << 63;
+
 /// One peer's part of the gossip protocol.
 #[derive(Debug)]
 pub struct Node<P> {
     me: Me,
+    config: Config,
     ports: P,
+    seed: [u8; 32],
     identities: Identities,
     discovery: Discovery,
     acks: Acks,
+    emitter: Emitter,
+    router: Router,
+    /// These three have the same keys.
+    channels: BTreeMap<ChannelId, Channel>,
+    transfers: BTreeMap<ChannelId, Transfer>,
+    deliveries: BTreeMap<ChannelId, Delivery>,
     strangers: Strangers,
+    /// Whose request is being answered; each channel answers one at a time.
+    serving: BTreeMap<Ticket, ChannelId>,
+    next_ticket: u64,
     /// What is left to do for the input at hand; empty between inputs.
     work: VecDeque<Work>,
 }
@@ -48,10 +74,19 @@ impl<P: Ports> Node<P> {
             identities: Identities::new(&me, &config, &ports, &seed),
             discovery: Discovery::new(&me, &config, &seed),
             acks: Acks::new(&seed),
+            emitter: Emitter::new(&config),
+            router: Router::new(&config, &seed),
+            channels: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             strangers: Strangers::new(&config),
+            serving: BTreeMap::new(),
+            next_ticket: FIRST_TICKET,
             work: VecDeque::new(),
             me,
+            config,
             ports,
+            seed,
         }
     }
 
@@ -63,20 +98,28 @@ impl<P: Ports> Node<P> {
 
     /// Does what has fallen due by `now`. Harmless when called early.
     pub fn tick(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        self.tick_components(now, out);
-        self.settle(now, out);
+        self.tick_peers(now, out);
+        self.tick_channels(now, out);
+        self.tick_emitter(now, out);
     }
 
     /// When [`Self::tick`] next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
+        let channels = self.channels.values().filter_map(Channel::deadline);
+        let transfers = self.transfers.values().filter_map(Transfer::deadline);
+        let deliveries = self.deliveries.values().filter_map(Delivery::deadline);
         [
             self.identities.deadline(),
             self.discovery.deadline(),
             self.acks.deadline(),
+            self.emitter.deadline(),
             self.strangers.deadline(),
         ]
         .into_iter()
         .flatten()
+        .chain(channels)
+        .chain(transfers)
+        .chain(deliveries)
         .min()
     }
 
@@ -95,14 +138,57 @@ impl<P: Ports> Node<P> {
         self.discovery.alive()
     }
 
-    /// Members that fell silent.
+    /// Members that fell silent, in the same order.
     pub fn dead_members(&self) -> impl Iterator<Item = &Member> {
         self.discovery.dead()
     }
 
-    /// The identity of a peer, if it is known and was not dropped.
+    /// The identity of a peer, if it is known and was not dropped. Our own is.
     pub fn identity(&self, peer: &PkiId) -> Option<&Arc<PeerIdentity>> {
         self.identities.identity(peer)
+    }
+
+    /// Everybody known, ourselves included, in order of their PKI-IDs.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<PeerIdentity>> {
+        self.identities.iter()
+    }
+
+    /// Channels that were joined, those that were left among them.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelId> {
+        self.channels.keys()
+    }
+
+    /// The peers of a channel with what they say about themselves, ourselves left out. None if
+    /// the channel is not known or was left.
+    pub fn channel_peers(&self, channel: &ChannelId) -> Vec<ChannelPeer<'_>> {
+        let channel = self.channels.get(channel);
+        channel.map_or_else(Vec::new, |channel| channel.peers(&self.view()))
+    }
+
+    /// Number of blocks of a channel that are known to be durable here.
+    pub fn height(&self, channel: &ChannelId) -> Option<u64> {
+        self.transfers.get(channel).map(Transfer::height)
+    }
+
+    /// Blocks of a channel that wait for a predecessor or for the committer.
+    pub fn waiting_blocks(&self, channel: &ChannelId) -> Option<usize> {
+        self.transfers.get(channel).map(Transfer::waiting)
+    }
+
+    /// Whether this node pulls blocks of a channel from the ordering service.
+    pub fn is_leading(&self, channel: &ChannelId) -> bool {
+        let delivery = self.deliveries.get(channel);
+        delivery.is_some_and(Delivery::is_leading)
+    }
+
+    /// The orderer that is asked for blocks of a channel.
+    pub fn orderer(&self, channel: &ChannelId) -> Option<&str> {
+        self.deliveries.get(channel)?.endpoint()
+    }
+
+    /// What we last published about ourselves on a channel.
+    pub fn own_state_info(&self, channel: &ChannelId) -> Option<&StateInfo> {
+        self.channels.get(channel)?.own_state_info()
     }
 
     fn view(&self) -> View<'_> {

@@ -5,25 +5,33 @@
 use std::sync::Arc;
 
 use crate::{
-    Effect, Input, Notice, ack, discovery,
-    id::{Moment, PkiId},
+    Effect, Input, JoinChannel, Notice, ack,
+    channel::{self, Channel},
+    delivery::{self, Delivery},
+    discovery,
+    effect::Destination,
+    emitter,
+    id::{ChannelId, DIGEST_LEN, Moment, PkiId, Ticket},
     identity,
-    message::{Alive, Connection, Message, PeerIdentity},
-    node::{Node, settle::Work},
+    input::SendByCriteria,
+    message::{Connection, Message, PeerIdentity, StateInfo},
+    node::{CHANNELS_MAX, Node, settle::Work},
     ports::Ports,
+    router::{Outgoing, Subject},
+    transfer::{self, Transfer},
 };
 
 impl<P: Ports> Node<P> {
     pub(super) fn take_in(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Connected(connection) => self.learn(&connection.identity),
-            // Streams are found by peer when something is to be sent; nobody holds one.
-            Input::Disconnected { .. } => {}
-            Input::Received { from, message } => {
-                self.receive(now, from, message.into_inner(), out);
+            Input::Disconnected { connection, .. } => {
+                self.push_to_transfers(|| transfer::Input::Disconnected(connection));
             }
+            Input::Received { from, message } => self.receive(now, from, message.into_inner(), out),
             Input::Unreachable(peer) => {
                 self.push(discovery::Input::Unreachable(peer));
+                self.push_to_transfers(|| transfer::Input::Unreachable(peer));
             }
             Input::Switched { expected } => self.push(discovery::Input::Purge(expected)),
             Input::Probed { ticket, answered } => {
@@ -36,43 +44,64 @@ impl<P: Ports> Node<P> {
                 self.push(discovery::Input::Identified { ticket, peer });
             }
             Input::Revoked(peer) => self.push(identity::Input::Revoked(peer)),
-            _ => {}
+            Input::SendByCriteria(request) => self.send_by_criteria(request),
+            Input::Served { ticket } => self.served(ticket, out),
+            Input::Join {
+                channel,
+                join,
+                height,
+            } => self.join(now, channel, join, height, out),
+            Input::Leave(channel) => self.of_channel(channel, Self::leave, out),
+            Input::Chaincodes {
+                channel,
+                chaincodes,
+            } => self.of_channel(
+                channel,
+                |node, channel| {
+                    node.push_channel(channel, channel::Input::Chaincodes(chaincodes));
+                },
+                out,
+            ),
+            Input::Committed { channel, height } => {
+                self.of_channel(channel, |node, channel| node.grow(channel, height), out);
+            }
+            Input::CommitRefused { channel, number } => {
+                self.of_channel(channel, |node, id| node.commit_refused(id, number), out);
+            }
+            Input::Delivery { channel, event } => self.of_channel(
+                channel,
+                |node, channel| node.push_delivery(channel, delivery::Input::Event(event)),
+                out,
+            ),
         }
     }
 
     fn receive(
         &mut self,
-        _now: Moment,
+        now: Moment,
         from: Arc<Connection>,
         message: Message,
         out: &mut Vec<Effect>,
     ) {
         let sender = from.peer();
         if self.identities.identity(&sender).is_none() {
-            let reason = "its identity was dropped and it has not authenticated since".to_owned();
-            refuse(out, sender, "I-S7", reason);
+            let reason = "its identity was dropped and it has not authenticated since";
+            refuse(out, sender, "I-S7", reason.to_owned());
             return;
         }
         self.learn(&from.identity);
+        for identity in identity::shown_by(&message) {
+            self.push(identity::Input::Learned(identity));
+        }
         match message {
-            Message::Alive(alive) => {
-                self.learn(&alive.identity);
-                self.push(discovery::Input::Alive {
-                    from: sender,
-                    alive,
-                });
-            }
+            Message::Alive(alive) => self.push(discovery::Input::Alive {
+                from: sender,
+                alive,
+            }),
             Message::MembershipRequest { nonce, about } => {
-                if about.peer != sender {
-                    let reason = format!("asks for the membership in the name of {}", about.peer);
-                    refuse(out, sender, "S-N4", reason);
-                    return;
-                }
-                self.learn(&about.identity);
                 self.push(discovery::Input::MembershipRequest { nonce, about });
             }
             Message::MembershipResponse { nonce, alive, dead } => {
-                self.learn_all(alive.iter().chain(&dead));
                 self.push(discovery::Input::MembershipResponse {
                     from: sender,
                     nonce,
@@ -86,12 +115,208 @@ impl<P: Ports> Node<P> {
                 nonce,
                 error,
             }),
-            _ => {}
+            Message::StateInfo(info) => self.receive_state_info(now, from, info, out),
+            Message::StateInfoPullRequest { channel_mac } => {
+                match self.channel_of_mac(&sender, &channel_mac) {
+                    Some(id) => self.push_message(id, from, message),
+                    None => {
+                        let reason = "no channel of ours has its MAC".to_owned();
+                        refuse(out, sender, "S-N7", reason);
+                    }
+                }
+            }
+            Message::BlockPull { ref channel, .. }
+            | Message::Block { ref channel, .. }
+            | Message::StateSnapshot { ref channel, .. } => {
+                let channel = channel.clone();
+                self.receive_on(channel, from, message, out);
+            }
+            Message::Leadership(ref leadership) => {
+                let channel = leadership.channel.clone();
+                self.receive_on(channel, from, message, out);
+            }
+            Message::StateRequest { ref channel, .. }
+            | Message::StateResponse { ref channel, .. } => {
+                let channel = channel.clone();
+                self.receive_transfer(channel, from, message, out);
+            }
         }
     }
 
-    fn learn_all<'a>(&mut self, about: impl Iterator<Item = &'a Alive>) {
-        about.for_each(|alive| self.learn(&alive.identity));
+    /// A state info shows its channel by its MAC. Those of channels that we are not in are
+    /// passed on for our own organization only.
+    fn receive_state_info(
+        &mut self,
+        now: Moment,
+        from: Arc<Connection>,
+        info: Box<StateInfo>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(channel) = self.channel_of_mac(&info.peer, &info.channel_mac) {
+            self.push_message(channel, from, Message::StateInfo(info));
+        } else if *from.org() != self.me.identity.org {
+            let reason = "a state info of an unknown channel from another organization";
+            refuse(out, from.peer(), "S-N5", reason.to_owned());
+        } else if info.peer != self.me.identity.pki_id && self.strangers.add(now, &info) {
+            self.push(emitter::Input::Add(Outgoing {
+                subject: Subject::StateInfo {
+                    speaker: info.peer,
+                    channel: None,
+                },
+                envelope: info.envelope,
+                source: Some(from.peer()),
+            }));
+        }
+    }
+
+    fn receive_on(
+        &mut self,
+        channel: ChannelId,
+        from: Arc<Connection>,
+        message: Message,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.channels.contains_key(&channel) {
+            self.push_message(channel, from, message);
+        } else {
+            refuse_channel(out, &from, &channel);
+        }
+    }
+
+    /// State messages go past the channel, whose first check holds for them all the same.
+    fn receive_transfer(
+        &mut self,
+        channel: ChannelId,
+        from: Arc<Connection>,
+        message: Message,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.channels.get(&channel) {
+            None => refuse_channel(out, &from, &channel),
+            Some(joined) if !joined.has_org(from.org()) => {
+                let reason = format!("{} is not in {channel}", from.org());
+                refuse(out, from.peer(), "S-C3", reason);
+            }
+            Some(_) => self.push_transfer(channel, transfer::Input::Received { from, message }),
+        }
+    }
+
+    fn join(
+        &mut self,
+        now: Moment,
+        id: ChannelId,
+        join: JoinChannel,
+        height: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(reason) = self.may_join(&id, &join) {
+            warn(out, format!("channel {id} is not joined: {reason}"));
+            return;
+        }
+        let (config, seed) = (&self.config, &self.seed);
+        let anchors = join.members.clone();
+        if self.channels.contains_key(&id) {
+            self.push_channel(id.clone(), channel::Input::Configure(join));
+        } else {
+            let channel = Channel::new(id.clone(), &join, &self.me, config, now, seed);
+            let transfer = Transfer::new(id.clone(), config, height, now, seed);
+            let delivery = Delivery::new(id.clone(), config, height, seed);
+            self.channels.insert(id.clone(), channel);
+            self.transfers.insert(id.clone(), transfer);
+            self.deliveries.insert(id.clone(), delivery);
+        }
+        self.grow(id.clone(), height);
+        self.push(discovery::Input::Anchors {
+            channel: id.clone(),
+            anchors,
+        });
+        if self.config.org_leader {
+            self.push_delivery(id, delivery::Input::Lead(true));
+        } else if self.config.use_leader_election {
+            let text = "peer.gossip.useLeaderElection has no effect yet: without \
+                        peer.gossip.orgLeader on some peer nobody asks the ordering service";
+            warn(out, format!("channel {id}: {text}"));
+        }
+    }
+
+    fn may_join(&self, id: &ChannelId, join: &JoinChannel) -> Result<(), String> {
+        let own = &self.me.identity.org;
+        if !join.members.is_empty() && !join.members.contains_key(own) {
+            return Err(format!("its configuration does not name {own} (S-V1)"));
+        }
+        if self.config.org_leader && self.config.use_leader_election {
+            let keys = "peer.gossip.orgLeader and peer.gossip.useLeaderElection";
+            return Err(format!("{keys} exclude each other (S-V2): switch one off"));
+        }
+        if self.channels.contains_key(id) {
+            return Ok(());
+        }
+        if join.members.is_empty() {
+            return Err("its configuration names no organization (S-C12)".to_owned());
+        }
+        if self.channels.len() >= CHANNELS_MAX {
+            return Err(format!("a node is in at most {CHANNELS_MAX} channels"));
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, id: ChannelId) {
+        self.push_delivery(id.clone(), delivery::Input::Lead(false));
+        self.push_channel(id.clone(), channel::Input::Leave);
+        self.push(discovery::Input::Anchors {
+            channel: id,
+            anchors: Default::default(),
+        });
+    }
+
+    fn grow(&mut self, id: ChannelId, height: u64) {
+        self.push_delivery(id.clone(), delivery::Input::Height(height));
+        self.push_channel(id.clone(), channel::Input::Height(height));
+        self.push_transfer(id, transfer::Input::Height(height));
+    }
+
+    fn commit_refused(&mut self, id: ChannelId, number: u64) {
+        self.push_delivery(id.clone(), delivery::Input::CommitRefused(number));
+        self.push_channel(id.clone(), channel::Input::CommitRefused(number));
+        self.push_transfer(id, transfer::Input::CommitRefused(number));
+    }
+
+    fn served(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        match self.serving.remove(&ticket) {
+            Some(channel) => self.push_transfer(channel, transfer::Input::Served),
+            None => warn(out, format!("nothing was to be served under {ticket:?}")),
+        }
+    }
+
+    fn send_by_criteria(&mut self, request: SendByCriteria) {
+        let pool: Option<Vec<Destination>> = match &request.channel {
+            None => Some(self.discovery.alive().map(|m| m.destination()).collect()),
+            Some(id) => self.channels.get(id).map(|channel| {
+                let peers = channel.peers(&self.view());
+                peers.iter().map(|peer| peer.member.destination()).collect()
+            }),
+        };
+        self.push(ack::Input::Send { request, pool });
+    }
+
+    /// Does something about a channel that we know.
+    fn of_channel(
+        &mut self,
+        id: ChannelId,
+        then: impl FnOnce(&mut Self, ChannelId),
+        out: &mut Vec<Effect>,
+    ) {
+        if self.channels.contains_key(&id) {
+            then(self, id);
+        } else {
+            warn(out, format!("channel {id} was not joined"));
+        }
+    }
+
+    fn channel_of_mac(&self, peer: &PkiId, mac: &[u8; DIGEST_LEN]) -> Option<ChannelId> {
+        let meant = |channel: &&Channel| channel.is_meant(peer, mac);
+        let channel = self.channels.values().find(meant)?;
+        Some(channel.id().clone())
     }
 
     fn learn(&mut self, identity: &Arc<PeerIdentity>) {
@@ -101,8 +326,38 @@ impl<P: Ports> Node<P> {
     pub(super) fn push(&mut self, work: impl Into<Work>) {
         self.work.push_back(work.into());
     }
+
+    fn push_message(&mut self, channel: ChannelId, from: Arc<Connection>, message: Message) {
+        self.push_channel(channel, channel::Input::Received { from, message });
+    }
+
+    fn push_channel(&mut self, id: ChannelId, input: channel::Input) {
+        self.push(Work::Channel(id, input));
+    }
+
+    fn push_delivery(&mut self, id: ChannelId, input: delivery::Input) {
+        self.push(Work::Delivery(id, input));
+    }
+
+    fn push_transfer(&mut self, id: ChannelId, input: transfer::Input) {
+        self.push(Work::Transfer(id, input));
+    }
+
+    fn push_to_transfers(&mut self, input: impl Fn() -> transfer::Input) {
+        let channels = self.transfers.keys();
+        self.work
+            .extend(channels.map(|id| Work::Transfer(id.clone(), input())));
+    }
 }
 
 pub(super) fn refuse(out: &mut Vec<Effect>, from: PkiId, rule: &'static str, reason: String) {
     out.push(Effect::Notify(Notice::Refused { from, rule, reason }));
+}
+
+fn refuse_channel(out: &mut Vec<Effect>, from: &Connection, channel: &ChannelId) {
+    refuse(out, from.peer(), "S-N6", format!("we are not in {channel}"));
+}
+
+fn warn(out: &mut Vec<Effect>, text: String) {
+    out.push(Effect::Notify(Notice::Warning(text)));
 }

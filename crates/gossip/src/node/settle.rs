@@ -1,11 +1,17 @@
 //! Handing the effects of components on until nothing is left.
+//!
+//! This ends because components form a line: the effects of one only ever become inputs of those
+//! behind it. [`Work::rank`] is the place in that line; handing something back would be an error
+//! of ours, which an assertion catches.
 
 use crate::{
-    Effect, Notice, ack, discovery,
-    id::Moment,
+    Effect, Notice, Source, ack, channel, delivery, discovery, emitter,
+    id::{ChannelId, Moment, Ticket},
     identity,
     node::{Node, intake::refuse},
     ports::Ports,
+    router::{self, Outgoing, Subject},
+    transfer,
     view::View,
 };
 
@@ -15,62 +21,163 @@ pub(super) enum Work {
     Identity(identity::Input),
     Discovery(discovery::Input),
     Acks(ack::Input),
+    Delivery(ChannelId, delivery::Input),
+    Channel(ChannelId, channel::Input),
+    Transfer(ChannelId, transfer::Input),
+    Emitter(emitter::Input),
+    Router(Vec<Outgoing>),
+}
+
+impl Work {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Identity(_) => 0,
+            Self::Discovery(_) => 1,
+            Self::Acks(_) => 2,
+            // The answer of a full buffer to a delivered block; all it can lead to is a command.
+            Self::Delivery(_, delivery::Input::NoRoom(_)) => 6,
+            Self::Delivery(..) => 3,
+            Self::Channel(..) => 4,
+            Self::Transfer(..) => 5,
+            Self::Emitter(_) => 7,
+            Self::Router(_) => 8,
+        }
+    }
+}
+
+/// The parts that components read, borrowed apart from those that change.
+macro_rules! view {
+    ($node:ident) => {
+        View {
+            me: &$node.me,
+            identities: &$node.identities,
+            discovery: &$node.discovery,
+        }
+    };
 }
 
 impl<P: Ports> Node<P> {
     /// Works until nothing is left.
     pub(super) fn settle(&mut self, now: Moment, out: &mut Vec<Effect>) {
         while let Some(work) = self.work.pop_front() {
-            match work {
-                Work::Identity(input) => {
-                    let mut done = Vec::new();
-                    self.identities
-                        .handle(now, input, &self.me, &self.discovery, &mut done);
-                    self.after_identities(done, out);
+            let (rank, waiting) = (work.rank(), self.work.len());
+            self.do_work(now, work, out);
+            let handed_on = self.work.iter().skip(waiting);
+            debug_assert!(
+                handed_on.map(Work::rank).all(|next| next > rank),
+                "components form a line"
+            );
+        }
+    }
+
+    fn do_work(&mut self, now: Moment, work: Work, out: &mut Vec<Effect>) {
+        match work {
+            Work::Identity(input) => {
+                let mut done = Vec::new();
+                self.identities
+                    .handle(now, input, &self.me, &self.discovery, &mut done);
+                self.after_identities(done, out);
+            }
+            Work::Discovery(input) => {
+                let mut done = Vec::new();
+                let (me, identities) = (&self.me, &self.identities);
+                self.discovery
+                    .handle(now, input, me, identities, &self.ports, &mut done);
+                self.after_discovery(done, out);
+            }
+            Work::Acks(input) => {
+                let mut done = Vec::new();
+                self.acks.handle(now, input, &mut done);
+                after_acks(done, out);
+            }
+            Work::Delivery(id, input) => {
+                let mut done = Vec::new();
+                if let Some(delivery) = self.deliveries.get_mut(&id) {
+                    delivery.handle(now, input, &mut done);
                 }
-                Work::Discovery(input) => {
-                    let mut done = Vec::new();
-                    self.discovery.handle(
-                        now,
-                        input,
-                        &self.me,
-                        &self.identities,
-                        &self.ports,
-                        &mut done,
-                    );
-                    self.after_discovery(done, out);
+                self.after_delivery(&id, done, out);
+            }
+            Work::Channel(id, input) => {
+                let mut done = Vec::new();
+                if let Some(channel) = self.channels.get_mut(&id) {
+                    channel.handle(now, input, &view!(self), &self.ports, &mut done);
                 }
-                Work::Acks(input) => {
-                    let mut done = Vec::new();
-                    self.acks.handle(now, input, &mut done);
-                    self.after_acks(done, out);
+                self.after_channel(&id, done, out);
+            }
+            Work::Transfer(id, input) => {
+                let mut done = Vec::new();
+                let channel = self.channels.get(&id);
+                if let Some((transfer, channel)) = self.transfers.get_mut(&id).zip(channel) {
+                    transfer.handle(now, input, channel, &view!(self), &self.ports, &mut done);
                 }
+                self.after_transfer(&id, done, out);
+            }
+            Work::Emitter(input) => {
+                let mut done = Vec::new();
+                self.emitter.handle(now, input, &mut done);
+                self.after_emitter(done, out);
+            }
+            Work::Router(batch) => {
+                let mut done = Vec::new();
+                self.router
+                    .route(batch, &view!(self), &self.channels, &mut done);
+                out.extend(done.into_iter().map(|effect| match effect {
+                    router::Effect::Send { to, envelope } => Effect::Send { to, envelope },
+                    router::Effect::Notify(notice) => Effect::Notify(notice),
+                }));
             }
         }
     }
 
-    pub(super) fn tick_components(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    pub(super) fn tick_peers(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.strangers.tick(now);
         let mut done = Vec::new();
-        self.identities
-            .tick(now, &self.discovery, &mut done);
+        self.identities.tick(now, &self.discovery, &mut done);
         self.after_identities(done, out);
         self.settle(now, out);
         let mut done = Vec::new();
         self.discovery
             .tick(now, &self.me, &self.identities, &self.ports, &mut done);
         self.after_discovery(done, out);
+        self.settle(now, out);
         let mut done = Vec::new();
         self.acks.tick(now, &mut done);
-        self.after_acks(done, out);
+        after_acks(done, out);
+    }
+
+    pub(super) fn tick_channels(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let ids: Vec<ChannelId> = self.channels.keys().cloned().collect();
+        for id in ids {
+            let view = view!(self);
+            let (mut from_delivery, mut from_channel) = (Vec::new(), Vec::new());
+            let mut from_transfer = Vec::new();
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.tick(now, &view, &self.ports, &mut from_channel);
+                if let Some(delivery) = self.deliveries.get_mut(&id) {
+                    delivery.tick(now, channel.peers_height(&view), &mut from_delivery);
+                }
+                if let Some(transfer) = self.transfers.get_mut(&id) {
+                    transfer.tick(now, channel, &view, &mut from_transfer);
+                }
+            }
+            self.after_delivery(&id, from_delivery, out);
+            self.after_channel(&id, from_channel, out);
+            self.after_transfer(&id, from_transfer, out);
+            self.settle(now, out);
+        }
+    }
+
+    pub(super) fn tick_emitter(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let mut done = Vec::new();
+        self.emitter.tick(now, &mut done);
+        self.after_emitter(done, out);
+        self.settle(now, out);
     }
 
     fn after_identities(&mut self, done: Vec<identity::Effect>, out: &mut Vec<Effect>) {
         for effect in done {
             match effect {
-                identity::Effect::Send { to, envelope } => {
-                    out.push(Effect::Send { to, envelope });
-                }
+                identity::Effect::Send { to, envelope } => out.push(Effect::Send { to, envelope }),
                 identity::Effect::Reply {
                     connection,
                     envelope,
@@ -84,12 +191,8 @@ impl<P: Ports> Node<P> {
                     self.push(discovery::Input::Purge(peer));
                 }
                 identity::Effect::Close(peer) => out.push(Effect::Close(peer)),
-                identity::Effect::Refused { from, rule, reason } => {
-                    refuse(out, from, rule, reason);
-                }
-                identity::Effect::Warning(text) => {
-                    out.push(Effect::Notify(Notice::Warning(text)));
-                }
+                identity::Effect::Refused { from, rule, reason } => refuse(out, from, rule, reason),
+                identity::Effect::Warning(text) => out.push(Effect::Notify(Notice::Warning(text))),
             }
         }
     }
@@ -100,7 +203,17 @@ impl<P: Ports> Node<P> {
                 discovery::Effect::Send { to, envelope } => {
                     out.push(Effect::Send { to, envelope });
                 }
-                discovery::Effect::Gossip { .. } => {}
+                discovery::Effect::Gossip { alive, source } => {
+                    let message = Outgoing {
+                        subject: Subject::Alive {
+                            speaker: alive.peer,
+                            external_endpoint: alive.endpoint,
+                        },
+                        envelope: alive.envelope,
+                        source,
+                    };
+                    self.push(emitter::Input::Add(message));
+                }
                 discovery::Effect::Close(peer) => out.push(Effect::Close(peer)),
                 discovery::Effect::Probe { ticket, endpoint } => {
                     out.push(Effect::Probe { ticket, endpoint });
@@ -113,14 +226,126 @@ impl<P: Ports> Node<P> {
         }
     }
 
-    fn after_acks(&mut self, done: Vec<ack::Effect>, out: &mut Vec<Effect>) {
-        out.extend(done.into_iter().map(|effect| match effect {
-            ack::Effect::Send { to, envelope } => Effect::Send { to, envelope },
-            ack::Effect::Acknowledged { ticket, result } => {
-                Effect::Notify(Notice::Acknowledged { ticket, result })
+    fn after_delivery(
+        &mut self,
+        id: &ChannelId,
+        done: Vec<delivery::Effect>,
+        out: &mut Vec<Effect>,
+    ) {
+        for effect in done {
+            match effect {
+                delivery::Effect::Command(command) => out.push(Effect::Deliver {
+                    channel: id.clone(),
+                    command,
+                }),
+                delivery::Effect::Deliver(block) => {
+                    let source = Source::Deliver;
+                    let input = transfer::Input::Block { block, source };
+                    self.push(Work::Transfer(id.clone(), input));
+                }
+                delivery::Effect::Gossip(block) => {
+                    self.push(Work::Channel(id.clone(), channel::Input::Gossip(block)));
+                }
+                delivery::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }
-        }));
+        }
     }
+
+    fn after_channel(&mut self, id: &ChannelId, done: Vec<channel::Effect>, out: &mut Vec<Effect>) {
+        for effect in done {
+            match effect {
+                channel::Effect::Send { to, envelope } => out.push(Effect::Send { to, envelope }),
+                channel::Effect::Reply {
+                    connection,
+                    envelope,
+                } => out.push(Effect::Reply {
+                    connection,
+                    envelope,
+                }),
+                channel::Effect::Emit(message) => self.push(emitter::Input::Add(message)),
+                channel::Effect::Block { block, source } => {
+                    let input = transfer::Input::Block { block, source };
+                    self.push(Work::Transfer(id.clone(), input));
+                }
+                // A leader by configuration neither hears nor answers others (protocol/2 4.3).
+                channel::Effect::Leadership(_) => {}
+                channel::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
+            }
+        }
+    }
+
+    fn after_transfer(
+        &mut self,
+        id: &ChannelId,
+        done: Vec<transfer::Effect>,
+        out: &mut Vec<Effect>,
+    ) {
+        for effect in done {
+            match effect {
+                transfer::Effect::Send { to, envelope } => out.push(Effect::Send { to, envelope }),
+                transfer::Effect::Reply {
+                    connection,
+                    envelope,
+                } => out.push(Effect::Reply {
+                    connection,
+                    envelope,
+                }),
+                transfer::Effect::Commit {
+                    block,
+                    source,
+                    private_data,
+                } => out.push(Effect::Commit {
+                    channel: id.clone(),
+                    block,
+                    source,
+                    private_data,
+                }),
+                transfer::Effect::Serve {
+                    start,
+                    end,
+                    connection,
+                    nonce,
+                } => out.push(Effect::ServeBlocks {
+                    ticket: self.serve_ticket(id),
+                    channel: id.clone(),
+                    start,
+                    end,
+                    connection,
+                    nonce,
+                }),
+                transfer::Effect::NoRoom(number) => {
+                    let input = delivery::Input::NoRoom(number);
+                    self.push(Work::Delivery(id.clone(), input));
+                }
+                transfer::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
+            }
+        }
+    }
+
+    fn after_emitter(&mut self, done: Vec<emitter::Effect>, out: &mut Vec<Effect>) {
+        for effect in done {
+            match effect {
+                emitter::Effect::Route(batch) => self.push(Work::Router(batch)),
+                emitter::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
+            }
+        }
+    }
+
+    fn serve_ticket(&mut self, id: &ChannelId) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.serving.insert(ticket, id.clone());
+        ticket
+    }
+}
+
+fn after_acks(done: Vec<ack::Effect>, out: &mut Vec<Effect>) {
+    out.extend(done.into_iter().map(|effect| match effect {
+        ack::Effect::Send { to, envelope } => Effect::Send { to, envelope },
+        ack::Effect::Acknowledged { ticket, result } => {
+            Effect::Notify(Notice::Acknowledged { ticket, result })
+        }
+    }));
 }
 
 impl From<identity::Input> for Work {
@@ -138,5 +363,11 @@ impl From<discovery::Input> for Work {
 impl From<ack::Input> for Work {
     fn from(input: ack::Input) -> Self {
         Self::Acks(input)
+    }
+}
+
+impl From<emitter::Input> for Work {
+    fn from(input: emitter::Input) -> Self {
+        Self::Emitter(input)
     }
 }

@@ -51,8 +51,4 @@ impl Strangers {
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.latest.deadline()
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.latest.len()
-    }
 }
