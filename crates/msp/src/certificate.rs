@@ -135,7 +135,7 @@ impl Certificate {
             return Err(Malformed("a field is missing or misencoded"));
         };
         let body = &parsed.tbs_certificate;
-        if body.signature != parsed.signature_algorithm {
+        if !layout.same_algorithms {
             return Err(Malformed("inner and outer signature algorithms differ"));
         }
         if body.raw_serial().first().is_none_or(|first| *first >= 0x80) {
@@ -331,6 +331,8 @@ struct Layout {
     /// End of the algorithm that follows the body.
     signed_end: usize,
     signature: Range<usize>,
+    /// Whether the algorithm inside the body is that after it, to the byte.
+    same_algorithms: bool,
 }
 
 impl Layout {
@@ -345,6 +347,14 @@ impl Layout {
         if !outer.rest.is_empty() || !bits.rest.is_empty() {
             return None;
         }
+        // The body starts with an explicit version, where there is one, and the serial number.
+        let after_version = match der::read(der::EXPLICIT_0, tbs.content) {
+            Some(version) => version.rest,
+            None => tbs.content,
+        };
+        let serial = der::read(der::INTEGER, after_version)?;
+        let inner_algorithm = der::read(der::SEQUENCE, serial.rest)?;
+        let same_algorithms = inner_algorithm.whole == algorithm.whole;
         let tbs_start = der.len() - outer.content.len();
         let tbs = tbs_start..tbs_start + tbs.whole.len();
         let signed_end = tbs.end + algorithm.whole.len();
@@ -353,6 +363,7 @@ impl Layout {
             tbs,
             signed_end,
             signature,
+            same_algorithms,
         })
     }
 }

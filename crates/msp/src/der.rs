@@ -11,6 +11,8 @@ pub(crate) const BIT_STRING: u8 = 0x03;
 /// Tag of OCTET STRING.
 #[cfg(test)]
 pub(crate) const OCTET_STRING: u8 = 0x04;
+/// Tag of an element that wraps another under number 0.
+pub(crate) const EXPLICIT_0: u8 = 0xa0;
 /// Tag of SEQUENCE.
 pub(crate) const SEQUENCE: u8 = 0x30;
 
