@@ -139,6 +139,13 @@ impl Connects {
         });
     }
 
+    /// How often this target has failed so far.
+    pub(super) fn failures(&self, target: &Target) -> u32 {
+        self.attempts
+            .get(target)
+            .map_or(0, |attempt| attempt.failures)
+    }
+
     /// Pauses until then. Returns how often this target has failed so far.
     pub(super) fn failed(&mut self, target: &Target, until: Moment) -> u32 {
         self.attempts.get_mut(target).map_or(0, |attempt| {

@@ -21,6 +21,14 @@ use crate::{
     ports::Ports,
 };
 
+/// Pause after the first failed attempt to reach an endpoint. Each further one is twice as long,
+/// up to the reconnect interval, which Fabric waits from the beginning: peers that start together
+/// rarely find each other in the first second.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// More doublings would only overflow; every reconnect interval is shorter by far.
+const DOUBLINGS_MAX: u32 = 16;
+
 /// A pause is made longer by up to this part of it, or peers that lost the same peer would all
 /// come back to it at the same moment.
 const JITTER_PART: u32 = 8;
@@ -126,7 +134,10 @@ impl Discovery {
     }
 
     fn not_reached(&mut self, now: Moment, target: &Target, reason: &str, out: &mut Vec<Effect>) {
-        let until = now + self.jittered(period(self.config.reconnect_interval));
+        let longest = period(self.config.reconnect_interval);
+        let doublings = self.connects.failures(target).min(DOUBLINGS_MAX);
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(longest);
+        let until = now + self.jittered(pause);
         let failures = self.connects.failed(target, until);
         if failures > 0 && failures % self.config.max_connection_attempts.max(1) == 0 {
             let endpoint = &target.endpoint;
