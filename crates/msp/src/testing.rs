@@ -90,10 +90,14 @@ pub(crate) fn member_params(name: &str, units: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    for unit in units {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationalUnitName, *unit);
+    // A name here holds one attribute of each kind, and there are two spellings of this kind.
+    assert!(units.len() <= 2, "no more than two organizational units");
+    let spellings = [
+        DnType::OrganizationalUnitName,
+        DnType::CustomDnType(vec![2, 5, 4, 11]),
+    ];
+    for (unit, spelling) in units.iter().zip(spellings) {
+        params.distinguished_name.push(spelling, *unit);
     }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
