@@ -1,0 +1,341 @@
+//! The messages that wait for one stream.
+//!
+//! Promises order, and a limit in messages and in bytes: what finds no room is dropped, so a slow
+//! peer holds up nobody. The receiving end is the body of an HTTP/2 stream, which takes a message
+//! when the peer has made room for it. Nothing leaves before the gate is opened, but the greeting.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::Stream;
+use prost::Message as _;
+use tidings_proto::{
+    gossip::{Envelope, GossipMessage},
+    tag::Kind,
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use super::{MESSAGE_LEN_MAX, counters::Counters};
+
+/// Bytes that may wait for one peer. Several blocks; pull and state transfer repair what is
+/// dropped. A single message always finds room in an empty queue, however large.
+pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 32 << 20;
+
+/// Makes a queue for so many messages. The greeting goes first; the rest waits for the gate.
+pub(crate) fn queue(
+    greeting: Option<Envelope>,
+    gate: Option<oneshot::Receiver<()>>,
+    len_max: usize,
+    counters: &Arc<Counters>,
+) -> (Sender, Outgoing) {
+    let (items, waiting) = mpsc::channel(len_max.max(1));
+    let shared = Arc::new(Shared::default());
+    let sender = Sender {
+        items,
+        shared: shared.clone(),
+    };
+    let outgoing = Outgoing {
+        greeting,
+        gate,
+        waiting,
+        shared,
+        counters: counters.clone(),
+    };
+    (sender, outgoing)
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    bytes: AtomicUsize,
+    discarded: AtomicBool,
+    status: OnceLock<Status>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, PartialEq)]
+pub(crate) enum NotTaken {
+    /// There is no room.
+    Full,
+    /// No peer would take it.
+    TooLong,
+    /// The stream is gone. Gives the message back.
+    Closed(Box<Envelope>),
+}
+
+/// The end that messages are put in. The stream ends, after what waits, when it is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    items: mpsc::Sender<Envelope>,
+    shared: Arc<Shared>,
+}
+
+impl Sender {
+    /// Puts a message in if there is room.
+    pub(crate) fn push(&self, envelope: Envelope) -> Result<(), NotTaken> {
+        let len = envelope.wire_len();
+        if len > MESSAGE_LEN_MAX {
+            return Err(NotTaken::TooLong);
+        }
+        let before = self.shared.bytes.fetch_add(len, Ordering::Relaxed);
+        let pushed = if before > 0 && before.saturating_add(len) > SEND_QUEUE_BYTES_MAX {
+            Err(NotTaken::Full)
+        } else {
+            self.items.try_send(envelope).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => NotTaken::Full,
+                mpsc::error::TrySendError::Closed(envelope) => NotTaken::Closed(Box::new(envelope)),
+            })
+        };
+        if pushed.is_err() {
+            self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+        }
+        pushed
+    }
+
+    /// Ends the stream without sending what waits.
+    pub(crate) fn discard(self) {
+        self.shared.discarded.store(true, Ordering::Relaxed);
+    }
+
+    /// Decides how the stream will end.
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+/// How the RPC of a queue will end: well, unless said otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    shared: Arc<Shared>,
+}
+
+impl Verdict {
+    /// The RPC ends with this status, after what waits. The first one counts.
+    pub(crate) fn fail(&self, status: Status) {
+        // A second reason adds nothing.
+        let _ = self.shared.status.set(status);
+    }
+}
+
+/// The end that the connection takes messages from, as the body of a request.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    greeting: Option<Envelope>,
+    gate: Option<oneshot::Receiver<()>>,
+    waiting: mpsc::Receiver<Envelope>,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+}
+
+impl Outgoing {
+    /// The same with this before everything else.
+    pub(crate) fn greeting_first(mut self, greeting: Envelope) -> Self {
+        self.greeting = Some(greeting);
+        self
+    }
+}
+
+impl Stream for Outgoing {
+    type Item = Envelope;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Envelope>> {
+        if let Some(greeting) = self.greeting.take() {
+            return Poll::Ready(Some(greeting));
+        }
+        if let Some(gate) = &mut self.gate {
+            match Pin::new(gate).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.gate = None,
+                // Whoever would have opened it has given up.
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+            }
+        }
+        let next = std::task::ready!(self.waiting.poll_recv(cx));
+        let Some(envelope) = next else {
+            return Poll::Ready(None);
+        };
+        let len = envelope.wire_len();
+        self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+        if self.shared.discarded.load(Ordering::Relaxed) {
+            return Poll::Ready(None);
+        }
+        self.counters.sent(kind(&envelope), len);
+        Poll::Ready(Some(envelope))
+    }
+}
+
+fn kind(envelope: &Envelope) -> Option<Kind> {
+    GossipMessage::decode(envelope.payload.clone()).ok()?.kind()
+}
+
+/// The same as the body of a response, which ends with a status.
+#[derive(Debug)]
+pub(crate) struct Responses {
+    outgoing: Outgoing,
+    ended: bool,
+}
+
+impl From<Outgoing> for Responses {
+    fn from(outgoing: Outgoing) -> Self {
+        Self {
+            outgoing,
+            ended: false,
+        }
+    }
+}
+
+impl Stream for Responses {
+    type Item = Result<Envelope, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let next = std::task::ready!(Pin::new(&mut self.outgoing).poll_next(cx));
+        let Some(envelope) = next else {
+            self.ended = true;
+            let status = self.outgoing.shared.status.get().cloned();
+            return Poll::Ready(status.map(Err));
+        };
+        Poll::Ready(Some(Ok(envelope)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::StreamExt as _;
+    use tidings_proto::gossip::{Acknowledgement, gossip_message::Content};
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn numbered(nonce: u64) -> Envelope {
+        let content = Some(Content::Ack(Acknowledgement::default()));
+        Envelope::unsigned(&GossipMessage {
+            nonce,
+            content,
+            ..GossipMessage::default()
+        })
+    }
+
+    fn of_len(payload: usize) -> Envelope {
+        Envelope::signed(Bytes::from(vec![0; payload]), Bytes::new())
+    }
+
+    fn small(len_max: usize) -> (Sender, Outgoing, Metrics) {
+        let metrics = Metrics::new();
+        let (sender, outgoing) = queue(None, None, len_max, &Arc::new(Counters::new(&metrics)));
+        (sender, outgoing, metrics)
+    }
+
+    #[tokio::test]
+    async fn messages_leave_in_order_up_to_the_limit() {
+        let (sender, outgoing, metrics) = small(3);
+        for nonce in 0..3 {
+            assert_eq!(sender.push(numbered(nonce)), Ok(()));
+        }
+        assert_eq!(sender.push(numbered(3)), Err(NotTaken::Full));
+        drop(sender);
+        let left: Vec<_> = outgoing.collect().await;
+        assert_eq!(left, [numbered(0), numbered(1), numbered(2)]);
+        assert_eq!(metrics.messages_sent.get(), 3);
+        let bytes = metrics.bytes_sent.with_label_values(&["Ack"]).get();
+        assert_eq!(
+            bytes,
+            left.iter()
+                .map(|envelope| envelope.wire_len() as u64)
+                .sum::<u64>()
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_are_limited_but_an_empty_queue_takes_any_message() {
+        let (sender, mut outgoing, _) = small(10);
+        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX + 1)), Ok(()));
+        assert_eq!(sender.push(numbered(1)), Err(NotTaken::Full));
+        assert!(outgoing.next().await.is_some());
+        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(
+            sender.push(of_len(SEND_QUEUE_BYTES_MAX)),
+            Err(NotTaken::Full)
+        );
+        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX / 2)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn c_g6_a_message_that_nobody_would_take_does_not_end_the_stream() {
+        let (sender, mut outgoing, _) = small(10);
+        let overhead = of_len(MESSAGE_LEN_MAX).wire_len() - MESSAGE_LEN_MAX;
+        assert_eq!(sender.push(of_len(MESSAGE_LEN_MAX)), Err(NotTaken::TooLong));
+        assert_eq!(sender.push(of_len(MESSAGE_LEN_MAX - overhead)), Ok(()));
+        assert!(outgoing.next().await.is_some());
+        assert_eq!(
+            sender.push(numbered(1)),
+            Ok(()),
+            "no bytes were lost in the count"
+        );
+    }
+
+    #[tokio::test]
+    async fn only_the_greeting_leaves_before_the_gate_opens() {
+        let counters = Arc::new(Counters::new(&Metrics::new()));
+        let (open, gate) = oneshot::channel();
+        let (sender, mut outgoing) = queue(Some(numbered(0)), Some(gate), 5, &counters);
+        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(outgoing.next().await, Some(numbered(0)));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(Pin::new(&mut outgoing).poll_next(&mut cx), Poll::Pending);
+        open.send(()).unwrap();
+        assert_eq!(outgoing.next().await, Some(numbered(1)));
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_is_given_up_lets_nothing_out() {
+        let counters = Arc::new(Counters::new(&Metrics::new()));
+        let (open, gate) = oneshot::channel();
+        let (sender, mut outgoing) = queue(None, Some(gate), 5, &counters);
+        assert_eq!(sender.push(numbered(1)), Ok(()));
+        drop(open);
+        assert_eq!(outgoing.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_sent_at_the_end_unless_it_is_discarded() {
+        let (sender, outgoing, _) = small(5);
+        assert_eq!(sender.push(numbered(1)), Ok(()));
+        sender.verdict().fail(Status::unknown("first"));
+        sender.verdict().fail(Status::unknown("second"));
+        drop(sender);
+        let mut responses = Responses::from(outgoing);
+        assert_eq!(responses.next().await.unwrap().unwrap(), numbered(1));
+        assert_eq!(
+            responses.next().await.unwrap().unwrap_err().message(),
+            "first"
+        );
+        assert!(responses.next().await.is_none());
+
+        let (sender, outgoing, _) = small(5);
+        assert_eq!(sender.push(numbered(1)), Ok(()));
+        sender.discard();
+        assert!(Responses::from(outgoing).next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_gone_gives_the_message_back() {
+        let (sender, outgoing, _) = small(5);
+        drop(outgoing);
+        assert_eq!(
+            sender.push(numbered(1)),
+            Err(NotTaken::Closed(Box::new(numbered(1))))
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! Accepting connections.
+//!
+//! Promises: a peer that is slow, silent or hostile during its TLS handshake holds up nobody
+//! else. Handshakes run beside each other, each within a limit of time; when too many are in
+//! progress the oldest gives way, because an honest one takes milliseconds.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::Stream;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, Sleep, sleep, timeout_at},
+};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::{
+    Tls,
+    stream::{Ending, Io, ServerStream, TlsInfo},
+};
+
+/// Time for the TLS handshake and the first byte after it (protocol rule 2.2).
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// TLS handshakes in progress. Each costs a few kilobytes and some milliseconds of computing.
+pub(super) const HANDSHAKES_MAX: usize = 128;
+
+/// Open connections: far below the usual limit of file descriptors, far above the peers that
+/// talk to one node. More are refused.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Pause after the system could not give us a connection, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that came in.
+pub struct Arrival {
+    /// Its bytes.
+    pub io: Box<dyn Io>,
+    /// Where it comes from, for logs.
+    pub remote: Option<SocketAddr>,
+}
+
+/// Where connections come from.
+pub trait Listen: Send + Unpin + 'static {
+    /// The next connection.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>>;
+}
+
+impl Listen for TcpListener {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        Self::poll_accept(self, cx).map_ok(|(stream, remote)| {
+            // Without it small messages wait for acknowledgements; not worth failing for.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "TCP_NODELAY");
+            }
+            Arrival {
+                io: Box::new(stream),
+                remote: Some(remote),
+            }
+        })
+    }
+}
+
+/// Ends accepting and every accepted connection when it is dropped.
+#[derive(Debug)]
+pub struct Closer {
+    _owner: watch::Sender<()>,
+}
+
+/// Accepted connections after their TLS handshake, for `serve_with_incoming`. Plain without TLS.
+pub struct Incoming {
+    listener: Box<dyn Listen>,
+    tls: Option<Tls>,
+    handshakes: JoinSet<Option<ServerStream>>,
+    /// In order of arrival.
+    oldest: VecDeque<AbortHandle>,
+    slots: Arc<Semaphore>,
+    pause: Option<Pin<Box<Sleep>>>,
+    owner: watch::Receiver<()>,
+    ending: Ending,
+}
+
+impl Incoming {
+    /// Accepts until the closer is dropped.
+    pub fn new(listener: impl Listen, tls: Option<Tls>) -> (Self, Closer) {
+        let (closer, owner) = watch::channel(());
+        let incoming = Self {
+            listener: Box::new(listener),
+            tls,
+            handshakes: JoinSet::new(),
+            oldest: VecDeque::new(),
+            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            pause: None,
+            ending: Ending::with(owner.clone()),
+            owner,
+        };
+        (incoming, Closer { _owner: closer })
+    }
+
+    fn begin(&mut self, Arrival { io, remote }: Arrival) {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            warn!(
+                ?remote,
+                limit = CONNECTIONS_MAX,
+                "too many connections, refused one"
+            );
+            return;
+        };
+        if self.handshakes.len() >= HANDSHAKES_MAX {
+            self.oldest.retain(|handshake| !handshake.is_finished());
+            if let Some(oldest) = self.oldest.pop_front() {
+                oldest.abort();
+            }
+        }
+        let (tls, owner) = (self.tls.clone(), self.owner.clone());
+        let task = async move {
+            accept(io, remote, tls.as_ref(), owner, slot)
+                .await
+                .inspect_err(|error| debug!(?remote, %error, "TLS handshake failed"))
+                .ok()
+        };
+        self.oldest.push_back(self.handshakes.spawn(task));
+    }
+
+    /// Takes everything that waits at the listener. Pending, or nothing more will come for now.
+    fn poll_listener(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                self.pause = None;
+            }
+            match self.listener.poll_accept(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(arrival)) => self.begin(arrival),
+                Poll::Ready(Err(error)) => {
+                    warn!(%error, "cannot accept connections");
+                    self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<ServerStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ending.poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        self.poll_listener(cx);
+        loop {
+            match self.handshakes.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Some(stream)))) => return Poll::Ready(Some(Ok(stream))),
+                // Failed, or gave way.
+                Poll::Ready(Some(_)) => {}
+                // Woken again by the listener or a handshake.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+            if self.handshakes.is_empty() {
+                self.oldest.clear();
+            }
+        }
+    }
+}
+
+/// Runs the server's side of a TLS handshake within its limit of time. The connection ends when
+/// the owner's sender is dropped. Without TLS there is nothing to run.
+async fn accept(
+    io: Box<dyn Io>,
+    remote: Option<SocketAddr>,
+    tls: Option<&Tls>,
+    owner: watch::Receiver<()>,
+    slot: OwnedSemaphorePermit,
+) -> io::Result<ServerStream> {
+    let limit = Instant::now() + HANDSHAKE_TIME_MAX;
+    let Some(tls) = tls else {
+        return Ok(ServerStream::new(
+            io,
+            TlsInfo::new(None, remote),
+            owner,
+            limit,
+            slot,
+        ));
+    };
+    let handshake = TlsAcceptor::from(tls.server_config()).accept(io);
+    let io = timeout_at(limit, handshake).await??;
+    let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let sha256 = certificates
+        .first()
+        .map(|leaf| tidings_msp::crypto::sha256(leaf));
+    let info = TlsInfo::new(sha256, remote);
+    Ok(ServerStream::new(Box::new(io), info, owner, limit, slot))
+}

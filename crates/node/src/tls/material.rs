@@ -1,0 +1,216 @@
+//! Certificates and keys out of files, with errors that name the setting to change.
+//!
+//! What comes out of here fits together: key and certificate are a pair, nothing has expired.
+
+use std::sync::Arc;
+
+use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tracing::warn;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why the TLS settings cannot be used. Nothing has been started.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A client certificate without key or the other way round.
+    #[error(
+        "only one of peer.tls.clientCert.file and peer.tls.clientKey.file is set: \
+         set both, or neither to use the server's pair"
+    )]
+    HalfPair,
+    /// The file holds no PEM certificate.
+    #[error("{setting} holds no certificate in PEM form")]
+    NoCertificate {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+    },
+    /// The certificate cannot be read.
+    #[error("{setting} holds a certificate that cannot be read: {reason}")]
+    BadCertificate {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The certificate is past its end.
+    #[error("the certificate in {setting} expired on {end}: renew it")]
+    Expired {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+        /// When.
+        end: String,
+    },
+    /// The file holds no PEM private key.
+    #[error("{setting} holds no unencrypted private key in PEM form")]
+    NoKey {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+    },
+    /// The key is of a kind that TLS cannot use.
+    #[error("{setting} holds a private key that cannot be used: {reason}")]
+    BadKey {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+        /// What the provider said.
+        reason: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key in {key} does not belong to the certificate in {certificate}")]
+    Mismatch {
+        /// The key in `core.yaml` of the private key.
+        key: &'static str,
+        /// The key in `core.yaml` of the certificate.
+        certificate: &'static str,
+    },
+    /// Not a CA certificate.
+    #[error("{setting} holds a certificate that cannot be a root: {reason}")]
+    BadRoot {
+        /// The key in `core.yaml`.
+        setting: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Nobody to trust.
+    #[error("peer.tls.rootcert.file names no root: without one no peer can be dialled")]
+    NoRoots,
+    /// The provider lacks something.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(rustls::Error),
+    /// The roots cannot be used together.
+    #[error("TLS cannot be set up: {0}")]
+    Verifier(rustls::server::VerifierBuilderError),
+}
+
+/// Which of the two pairs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Server,
+    Client,
+}
+
+impl Source {
+    fn certificate(self) -> &'static str {
+        match self {
+            Self::Server => "peer.tls.cert.file",
+            Self::Client => "peer.tls.clientCert.file",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Server => "peer.tls.key.file",
+            Self::Client => "peer.tls.clientKey.file",
+        }
+    }
+}
+
+/// A certificate with its chain and key.
+#[derive(Clone)]
+pub(super) struct KeyPair {
+    pub(super) key: Arc<CertifiedKey>,
+    /// Of the leaf.
+    pub(super) sha256: [u8; 32],
+}
+
+impl KeyPair {
+    /// `now` in seconds since the Unix epoch.
+    pub(super) fn parse(
+        provider: &CryptoProvider,
+        source: Source,
+        certificate: &[u8],
+        key: &[u8],
+        now: i64,
+    ) -> Result<Self, TlsError> {
+        let setting = source.certificate();
+        let chain = pem_certificates(setting, certificate)?;
+        let leaf = chain.first().ok_or(TlsError::NoCertificate { setting })?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|error| TlsError::BadCertificate {
+                setting,
+                reason: error.to_string(),
+            })?;
+        let end = parsed.validity().not_after;
+        if end.timestamp() < now {
+            return Err(TlsError::Expired {
+                setting,
+                end: end.to_string(),
+            });
+        }
+        let sha256 = tidings_msp::crypto::sha256(leaf);
+        let key_setting = source.key();
+        // The parser's reason may quote the file, which is a secret.
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .ok()
+            .ok_or(TlsError::NoKey {
+                setting: key_setting,
+            })?;
+        let key = provider
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| TlsError::BadKey {
+                setting: key_setting,
+                reason: error.to_string(),
+            })?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) => Ok(Self {
+                key: Arc::new(key),
+                sha256,
+            }),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch {
+                key: key_setting,
+                certificate: setting,
+            }),
+            Err(error) => Err(TlsError::BadCertificate {
+                setting,
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// Roots of the settings: each has to be usable.
+pub(super) fn roots(setting: &'static str, files: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for file in files {
+        let certificates = pem_certificates(setting, file)?;
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate { setting });
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| TlsError::BadRoot {
+                setting,
+                reason: error.to_string(),
+            })?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Adds what can be a root, and says what cannot.
+pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates: &[C]) {
+    for certificate in certificates {
+        let bytes = certificate.as_ref();
+        let parsed = match pem_certificates("channel configuration", bytes) {
+            Ok(parsed) if !parsed.is_empty() => parsed,
+            _ => vec![CertificateDer::from(bytes.to_vec())],
+        };
+        for certificate in parsed {
+            if let Err(error) = roots.add(certificate) {
+                warn!(%error, "skipped a TLS root of the channel configuration");
+            }
+        }
+    }
+}
+
+fn pem_certificates(
+    setting: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::BadCertificate {
+            setting,
+            reason: error.to_string(),
+        })
+}

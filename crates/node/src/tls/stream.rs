@@ -1,0 +1,222 @@
+//! Byte streams with what TLS learned about the other end.
+//!
+//! A stream that we accepted must begin to speak soon, and ends when its owner says so: HTTP
+//! libraries alone would let a silent client hold a connection for hours, and would not let go
+//! of one whose peer has stopped reading.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, Sleep},
+};
+use tonic::transport::server::Connected;
+
+/// Gossip handshakes that may be in progress on one connection. A peer needs one, and a second
+/// while it replaces a stream.
+const HANDSHAKES_PER_CONNECTION_MAX: usize = 4;
+
+/// Anything that carries bytes both ways.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// What is known about the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct TlsInfo {
+    /// SHA-256 of the certificate whose key the peer holds; none if it presented none, or
+    /// without TLS.
+    pub peer_certificate_sha256: Option<[u8; 32]>,
+    /// Where it comes from, for logs.
+    pub remote: Option<SocketAddr>,
+    /// Bounds the handshakes of this connection.
+    pub(crate) handshakes: Arc<Semaphore>,
+}
+
+impl TlsInfo {
+    pub(super) fn new(
+        peer_certificate_sha256: Option<[u8; 32]>,
+        remote: Option<SocketAddr>,
+    ) -> Self {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_PER_CONNECTION_MAX));
+        Self {
+            peer_certificate_sha256,
+            remote,
+            handshakes,
+        }
+    }
+}
+
+/// Becomes ready when the owner of a connection wants it to end.
+pub(super) struct Ending(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Ending {
+    /// Ends when the sender is dropped.
+    pub(super) fn with(mut owner: watch::Receiver<()>) -> Self {
+        Self(Box::pin(
+            async move { while owner.changed().await.is_ok() {} },
+        ))
+    }
+
+    /// Leaves the end to the users of the connection.
+    pub(super) fn never() -> Self {
+        Self(Box::pin(std::future::pending()))
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// A connection that ends with its owner.
+pub(super) struct OwnedStream {
+    io: Box<dyn Io>,
+    ending: Ending,
+}
+
+impl OwnedStream {
+    pub(super) fn new(io: Box<dyn Io>, ending: Ending) -> Self {
+        Self { io, ending }
+    }
+}
+
+impl AsyncRead for OwnedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ending.poll(cx).is_ready() {
+            // An HTTP/2 connection always reads, so ending the read ends the connection.
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for OwnedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// A connection that was accepted, for `serve_with_incoming`.
+pub struct ServerStream {
+    io: OwnedStream,
+    info: TlsInfo,
+    /// Until the first byte has come.
+    first_byte_by: Option<Pin<Box<Sleep>>>,
+    /// One of the connections that may be open at once.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl ServerStream {
+    pub(super) fn new(
+        io: Box<dyn Io>,
+        info: TlsInfo,
+        owner: watch::Receiver<()>,
+        first_byte_by: Instant,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let first_byte_by = Box::pin(tokio::time::sleep_until(first_byte_by));
+        Self {
+            io: OwnedStream::new(io, Ending::with(owner)),
+            info,
+            first_byte_by: Some(first_byte_by),
+            _slot: slot,
+        }
+    }
+
+    /// What is known about the other end.
+    pub fn info(&self) -> &TlsInfo {
+        &self.info
+    }
+}
+
+impl Connected for ServerStream {
+    type ConnectInfo = TlsInfo;
+
+    fn connect_info(&self) -> TlsInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.first_byte_by = None;
+        } else if let Some(limit) = &mut self.first_byte_by
+            && limit.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
