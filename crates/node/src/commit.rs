@@ -1,0 +1,289 @@
+//! Makes blocks durable, in order, and follows the configuration of the channel.
+//!
+//! One thread per channel owns the committer. It takes what has queued up while it wrote, checks
+//! that each block follows its predecessor, checks it again if the channel's configuration has
+//! moved on since it was verified, writes all of it with one sync, and only then says so. A
+//! configuration block ends such a group: what comes after it is judged by what it says.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::Instant,
+};
+
+use tidings_gossip::{
+    Input, JoinChannel, Source, VerifiedBlock, Verifier, delivery,
+    id::{ChannelId, OrgId},
+};
+use tidings_ledger::Ledger;
+use tidings_proto::block::BlockView;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    crypto::Crypto,
+    metrics::{Metrics, source_label},
+    tls::Tls,
+};
+
+/// Blocks that may wait for the writer. The core keeps fewer than this in flight, so a full queue
+/// is a broken promise of ours; the block is then refused and asked for again.
+const JOBS_MAX: usize = 64;
+
+/// Where committed blocks go. The ledger of this program, or what an embedder puts in its place.
+pub trait Committer: Send + 'static {
+    /// Number of blocks held.
+    fn height(&self) -> u64;
+
+    /// Header hash of the last block; none if empty.
+    fn last_hash(&self) -> Option<[u8; 32]>;
+
+    /// Takes these consecutive blocks. When it returns they are durable. An error means that none
+    /// can be taken any more until the operator acts, and that nothing taken before is lost.
+    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String>;
+}
+
+impl Committer for Ledger {
+    fn height(&self) -> u64 {
+        self.height()
+    }
+
+    fn last_hash(&self) -> Option<[u8; 32]> {
+        self.tip().last_hash().map(|hash| *hash.as_bytes())
+    }
+
+    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
+        let views: Result<Vec<BlockView>, _> =
+            blocks.iter().map(|block| BlockView::parse(block.bytes.clone())).collect();
+        let views = views.map_err(|error| error.to_string())?;
+        self.append(&views).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// A block became durable.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The block.
+    pub number: u64,
+    /// Hash of its header.
+    pub hash: [u8; 32],
+    /// How it reached this node.
+    pub source: Source,
+    /// When it was durable.
+    pub at: Instant,
+}
+
+/// A block on its way to disk.
+pub(crate) struct Job {
+    pub(crate) block: VerifiedBlock,
+    pub(crate) source: Source,
+}
+
+/// What the writer of a channel tells the rest of the node.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) committed: broadcast::Sender<Committed>,
+    pub(crate) height: watch::Sender<u64>,
+    /// The reason why this node cannot go on.
+    pub(crate) failed: mpsc::Sender<String>,
+    pub(crate) crypto: Arc<Crypto>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) metrics: Metrics,
+}
+
+/// The queue to the writer of a channel. The writer ends when it is dropped.
+pub(crate) struct Writer {
+    jobs: SyncSender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(
+        channel: ChannelId,
+        committer: Box<dyn Committer>,
+        outlets: Outlets,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let run = Run { channel, committer, outlets };
+        let thread = Builder::new().name("commit".into()).spawn(move || run.run(&queue))?;
+        Ok(Self { jobs, thread })
+    }
+
+    /// Queues a block; gives it back if there is no room or the writer has failed.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
+    }
+
+    /// Writes what is queued and closes the ledger.
+    pub(crate) fn finish(self) {
+        drop(self.jobs);
+        if self.thread.join().is_err() {
+            tracing::error!(target: "ledger", "the thread that commits blocks panicked");
+        }
+    }
+}
+
+struct Run {
+    channel: ChannelId,
+    committer: Box<dyn Committer>,
+    outlets: Outlets,
+}
+
+impl Run {
+    fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+            if let Err(reason) = self.commit(jobs) {
+                tracing::error!(target: "ledger", channel = %self.channel, "{reason}");
+                // Nobody listening means that the node is already going down.
+                let _ = self.outlets.failed.blocking_send(reason);
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) -> Result<(), String> {
+        let mut group: Vec<Job> = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let job = match self.admit(job, group.last()) {
+                Ok(job) => job,
+                Err((number, reason)) => {
+                    self.refuse(number, &reason);
+                    continue;
+                }
+            };
+            if job.block.is_config {
+                self.write(&mut group)?;
+                // What was admitted under the old rules was written under them, too.
+                match self.outlets.crypto.next_config(&self.channel, &job.block.bytes) {
+                    Ok(config) => {
+                        group.push(job);
+                        self.write(&mut group)?;
+                        self.outlets.crypto.install(config);
+                        self.configured();
+                    }
+                    Err(reason) => self.refuse(job.block.number, &reason),
+                }
+            } else {
+                group.push(job);
+            }
+        }
+        self.write(&mut group)
+    }
+
+    /// Checks that the block follows `before` (else the last committed one) under the
+    /// configuration of now.
+    fn admit(&self, mut job: Job, before: Option<&Job>) -> Result<Job, (u64, String)> {
+        let (expected, hash) = before.map_or_else(
+            || (self.committer.height(), self.committer.last_hash()),
+            |before| (before.block.number + 1, Some(before.block.hash)),
+        );
+        let number = job.block.number;
+        if number != expected {
+            return Err((number, format!("block {number} came where {expected} is next")));
+        }
+        if hash.is_none_or(|hash| hash[..] != job.block.previous_hash[..]) {
+            return Err((number, format!("block {number} does not follow our last block")));
+        }
+        if self.outlets.crypto.config_sequence(&self.channel) != Some(job.block.config_sequence) {
+            job.block = self
+                .outlets
+                .crypto
+                .verify_block(&self.channel, number, &job.block.bytes)
+                .map_err(|reason| (number, reason))?;
+        }
+        Ok(job)
+    }
+
+    fn refuse(&self, number: u64, reason: &str) {
+        tracing::warn!(target: "gossip.state", channel = %self.channel, number, "not committed: {reason}");
+        self.outlets.metrics.refused.with_label_values(&["commit"]).inc();
+        self.tell(Input::CommitRefused { channel: self.channel.clone(), number });
+    }
+
+    fn write(&mut self, group: &mut Vec<Job>) -> Result<(), String> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let blocks: Vec<VerifiedBlock> = group.iter().map(|job| job.block.clone()).collect();
+        let label = self.channel.as_str();
+        let timer = self.outlets.metrics.commit_duration.with_label_values(&[label]).start_timer();
+        self.committer.commit(&blocks)?;
+        timer.observe_duration();
+        let (at, height) = (Instant::now(), self.committer.height());
+        for job in group.drain(..) {
+            let source = source_label(job.source);
+            self.outlets.metrics.blocks.with_label_values(&[label, source]).inc();
+            // Nobody listening is fine.
+            let _ = self.outlets.committed.send(Committed {
+                channel: self.channel.clone(),
+                number: job.block.number,
+                hash: job.block.hash,
+                source: job.source,
+                at,
+            });
+        }
+        let gauge = self.outlets.metrics.state_height.with_label_values(&[label]);
+        gauge.set(i64::try_from(height).unwrap_or(i64::MAX));
+        self.outlets.height.send_replace(height);
+        self.tell(Input::Committed { channel: self.channel.clone(), height });
+        Ok(())
+    }
+
+    /// Tells gossip what a new configuration means: who belongs, where the orderers are, and
+    /// whose identity is no longer good.
+    fn configured(&self) {
+        let crypto = &self.outlets.crypto;
+        if let Some(tls) = &self.outlets.tls
+            && let Err(error) = tls.replace_channel_roots(&crypto.peer_tls_roots())
+        {
+            tracing::error!(target: "comm.tls", "TLS roots stay as they were: {error}");
+        }
+        let Some(view) = crypto.channel_view(&self.channel) else { return };
+        tracing::info!(
+            target: "peer.channelconfig",
+            channel = %self.channel,
+            sequence = view.join.sequence,
+            "new channel configuration"
+        );
+        let (channel, height) = (self.channel.clone(), self.committer.height());
+        self.tell(Input::Join { channel: channel.clone(), join: view.join, height });
+        let event = delivery::Event::Endpoints(view.orderers);
+        self.tell(Input::Delivery { channel, event });
+        for peer in crypto.revalidate() {
+            self.tell(Input::Revoked(peer));
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        // Nobody listening means that the node is going down.
+        let _ = self.outlets.inputs.blocking_send(input);
+    }
+}
+
+/// A channel's configuration as gossip and delivery need it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelView {
+    pub(crate) join: JoinChannel,
+    pub(crate) orderers: Vec<String>,
+}
+
+/// The members of a channel with their anchors, from pairs as the configuration lists them.
+pub(crate) fn members<'a>(
+    orgs: impl Iterator<Item = (&'a str, Vec<String>)>,
+) -> BTreeMap<OrgId, Vec<String>> {
+    let mut members: BTreeMap<OrgId, Vec<String>> = BTreeMap::new();
+    for (msp_id, anchors) in orgs {
+        members.entry(OrgId::from(msp_id)).or_default().extend(anchors);
+    }
+    members
+}

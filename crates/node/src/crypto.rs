@@ -1,0 +1,427 @@
+//! MSPs and certificates behind the questions that the protocol asks.
+//!
+//! Holds the current [`CryptoServices`] (replaced as a whole when a channel's configuration
+//! changes), the identities that may verify something without being shown again, and what was
+//! verified lately, so that a message that comes from five neighbours is checked once. None of it
+//! is protocol state: emptied at any moment, only time is lost.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use tidings_gossip::{
+    JoinChannel, PeerIdentity, Ports, VerifiedBlock, Verifier,
+    id::{ChannelId, OrgId, PkiId},
+};
+use tidings_msp::{
+    channel_config::{ChannelConfig, OrdererEndpoints},
+    crypto::{sha256, sha256_parts},
+    services::CryptoServices,
+};
+use tidings_proto::gossip::{
+    ConnEstablish, Envelope, GossipMessage,
+    gossip_message::{Content, Tag},
+};
+
+use crate::{
+    comm::{Authenticator, Refused},
+    commit::{ChannelView, members},
+};
+
+/// Identities kept. A certificate authority can make as many as it likes, so there is an end;
+/// a network of this size would be the largest ever built.
+const KNOWN_MAX: usize = 16_384;
+
+/// Verified signatures remembered: an alive message of every member, several times over.
+const SIGNATURES_MAX: usize = 16_384;
+
+/// Verified blocks remembered: more than the payload buffers of all channels usually hold.
+const BLOCKS_MAX: usize = 256;
+
+/// Everything the node knows of who may say what.
+#[derive(Debug)]
+pub struct Crypto {
+    services: RwLock<Arc<CryptoServices>>,
+    known: RwLock<HashMap<PkiId, Arc<PeerIdentity>>>,
+    signatures: Mutex<Recent<[u8; 32], ()>>,
+    blocks: Mutex<Recent<[u8; 32], BlockFacts>>,
+}
+
+/// What was found out about a block.
+#[derive(Clone, Debug)]
+struct BlockFacts {
+    hash: [u8; 32],
+    previous_hash: Bytes,
+    is_config: bool,
+    config_sequence: u64,
+}
+
+impl Crypto {
+    /// Starts with what the services know.
+    pub fn new(services: CryptoServices) -> Self {
+        Self {
+            services: RwLock::new(Arc::new(services)),
+            known: RwLock::default(),
+            signatures: Mutex::new(Recent::new(SIGNATURES_MAX)),
+            blocks: Mutex::new(Recent::new(BLOCKS_MAX)),
+        }
+    }
+
+    /// The services of now.
+    pub fn services(&self) -> Arc<CryptoServices> {
+        Arc::clone(&read(&self.services))
+    }
+
+    /// Puts a channel's configuration in force.
+    pub(crate) fn install(&self, config: Arc<ChannelConfig>) {
+        {
+            let mut services = write(&self.services);
+            *services = Arc::new(services.with_channel(config));
+        }
+        // What was good under the old rules must be looked at again.
+        lock(&self.signatures).clear();
+        lock(&self.blocks).clear();
+    }
+
+    /// What the configuration would be after this block, which passed [`Verifier::verify_block`].
+    pub(crate) fn next_config(
+        &self,
+        channel: &ChannelId,
+        block: &Bytes,
+    ) -> Result<Arc<ChannelConfig>, String> {
+        let services = self.services();
+        let current = services.channel(channel.as_str()).ok_or("the channel was left")?;
+        current.apply(block).map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// Sequence of the configuration in force.
+    pub(crate) fn config_sequence(&self, channel: &ChannelId) -> Option<u64> {
+        read(&self.services).channel(channel.as_str()).map(|config| config.sequence())
+    }
+
+    /// The configuration in force as gossip and delivery need it.
+    pub(crate) fn channel_view(&self, channel: &ChannelId) -> Option<ChannelView> {
+        let services = self.services();
+        let config = services.channel(channel.as_str())?;
+        let members = members(config.application_organizations().values().map(|org| {
+            let anchors = org.anchors.iter().map(|peer| format!("{}:{}", peer.host, peer.port));
+            (org.msp_id.as_str(), anchors.collect())
+        }));
+        let orderers =
+            config.orderer_endpoints().into_iter().flat_map(|each| each.addresses).collect();
+        Some(ChannelView {
+            join: JoinChannel { sequence: config.sequence(), members },
+            orderers,
+        })
+    }
+
+    /// Where the orderers of a channel are, and by which roots they are trusted.
+    pub(crate) fn orderers(&self, channel: &ChannelId) -> Vec<OrdererEndpoints> {
+        let services = self.services();
+        services.channel(channel.as_str()).map(|config| config.orderer_endpoints()).unwrap_or_default()
+    }
+
+    /// TLS roots of all organizations with peers, over all channels.
+    pub(crate) fn peer_tls_roots(&self) -> Vec<Bytes> {
+        let services = self.services();
+        let mut roots: Vec<Bytes> =
+            services.channels().values().flat_map(|config| config.application_tls_roots()).collect();
+        roots.sort();
+        roots.dedup();
+        roots
+    }
+
+    /// Forgets an identity: it verifies nothing until it is shown again.
+    pub(crate) fn forget(&self, peer: &PkiId) {
+        write(&self.known).remove(peer);
+    }
+
+    /// Looks at every known identity again and forgets those that are no longer good.
+    pub(crate) fn revalidate(&self) -> Vec<PkiId> {
+        let services = self.services();
+        let known: Vec<Arc<PeerIdentity>> = read(&self.known).values().cloned().collect();
+        let mut gone: Vec<PkiId> = known
+            .into_iter()
+            .filter(|identity| services.validate_identity(&identity.serialized).is_err())
+            .map(|identity| identity.pki_id)
+            .collect();
+        gone.sort();
+        for peer in &gone {
+            self.forget(peer);
+        }
+        gone
+    }
+
+    fn sign(&self, message: &[u8]) -> Bytes {
+        match self.services().sign(message) {
+            Ok(signature) => signature.into(),
+            Err(error) => {
+                // Unsigned, every peer refuses it: the same as not sending it.
+                tracing::error!(target: "msp", "cannot sign: {error}");
+                Bytes::new()
+            }
+        }
+    }
+
+    /// Finds out whether an identity is good, without remembering it.
+    fn judge(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
+        let services = self.services();
+        let pki_id = services.pki_id_of(serialized).ok_or("not a serialized identity")?;
+        let pki_id = PkiId::new(pki_id);
+        let now = unix_seconds();
+        // A new configuration makes us forget those that are no longer valid, so what is known
+        // needs no second look but at the clock.
+        if let Some(known) = self.known(&pki_id)
+            && known.serialized == *serialized
+        {
+            return if known.expires_at > now { Ok(known) } else { Err(expired(&known)) };
+        }
+        let resolved =
+            services.validate_identity(serialized).map_err(|error| error.to_string())?;
+        let identity = Arc::new(PeerIdentity {
+            pki_id,
+            org: OrgId::new(Arc::clone(resolved.identity.msp_id())),
+            serialized: serialized.clone(),
+            expires_at: resolved.identity.expires_at(),
+        });
+        if identity.expires_at <= now {
+            return Err(expired(&identity));
+        }
+        Ok(identity)
+    }
+
+    /// Lets a valid identity verify things without being shown again. The first one under a
+    /// PKI-ID stays.
+    fn remember(&self, identity: Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
+        let mut known = write(&self.known);
+        if known.len() >= KNOWN_MAX && !known.contains_key(&identity.pki_id) {
+            return Err(format!("no room for more than {KNOWN_MAX} identities"));
+        }
+        Ok(Arc::clone(known.entry(identity.pki_id).or_insert(identity)))
+    }
+
+    /// Our own identity as the protocol sees it.
+    pub fn own_identity(&self) -> Arc<PeerIdentity> {
+        let services = self.services();
+        let signer = services.signer();
+        Arc::new(PeerIdentity {
+            pki_id: PkiId::new(*signer.pki_id()),
+            org: OrgId::new(Arc::clone(signer.msp_id())),
+            serialized: signer.serialized().clone(),
+            expires_at: signer.not_after(),
+        })
+    }
+}
+
+impl Authenticator for Crypto {
+    fn own_handshake(&self, certificate_sha256: Option<[u8; 32]>, probe: bool) -> Envelope {
+        let services = self.services();
+        let signer = services.signer();
+        let hash = certificate_sha256.map(|hash| Bytes::copy_from_slice(&hash));
+        let message = GossipMessage {
+            tag: Tag::Empty.into(),
+            content: Some(Content::Conn(ConnEstablish {
+                pki_id: Bytes::copy_from_slice(signer.pki_id()),
+                identity: signer.serialized().clone(),
+                tls_cert_hash: hash.unwrap_or_default(),
+                probe,
+            })),
+            ..GossipMessage::default()
+        };
+        let payload = Bytes::from(message.encode_to_vec());
+        let signature = self.sign(&payload);
+        Envelope::signed(payload, signature)
+    }
+
+    fn authenticate(
+        &self,
+        handshake: &Envelope,
+        claim: &ConnEstablish,
+    ) -> Result<Arc<PeerIdentity>, Refused> {
+        let identity = self.judge(&claim.identity).map_err(Refused::Identity)?;
+        if identity.pki_id.as_bytes() != &claim.pki_id[..] {
+            return Err(Refused::PkiId);
+        }
+        self.verify(&identity, &handshake.payload, &handshake.signature)
+            .map_err(Refused::Signature)?;
+        if let Some(secret) = &handshake.secret_envelope {
+            self.verify(&identity, &secret.payload, &secret.signature)
+                .map_err(Refused::Signature)?;
+        }
+        self.remember(identity).map_err(Refused::Identity)
+    }
+
+    fn org(&self, peer: &PkiId) -> Option<OrgId> {
+        self.known(peer).map(|identity| identity.org.clone())
+    }
+}
+
+impl Verifier for Crypto {
+    fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>> {
+        read(&self.known).get(peer).cloned()
+    }
+
+    fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
+        let identity = self.judge(serialized)?;
+        self.remember(identity)
+    }
+
+    fn verify(
+        &self,
+        signer: &PeerIdentity,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), String> {
+        let digest = sha256_parts(&[signer.pki_id.as_bytes(), &sha256(message), signature]);
+        if lock(&self.signatures).find(&digest).is_some() {
+            return Ok(());
+        }
+        self.services()
+            .verify(&signer.serialized, signature, message)
+            .map_err(|error| error.to_string())?;
+        lock(&self.signatures).insert(digest, ());
+        Ok(())
+    }
+
+    fn verify_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+    ) -> Result<VerifiedBlock, String> {
+        let services = self.services();
+        let config = services.channel(channel.as_str()).ok_or("we are not on the channel")?;
+        let digest =
+            sha256_parts(&[channel.as_bytes(), &[0], &number.to_be_bytes(), &sha256(block)]);
+        let seen = lock(&self.blocks).find(&digest).cloned();
+        let facts = match seen {
+            Some(facts) if facts.config_sequence == config.sequence() => facts,
+            _ => {
+                let found = services
+                    .verify_block(channel.as_str(), number, block)
+                    .map_err(|error| error.to_string())?;
+                let facts = BlockFacts {
+                    hash: found.header_hash,
+                    previous_hash: Bytes::copy_from_slice(&found.previous_hash),
+                    is_config: found.is_config,
+                    config_sequence: config.sequence(),
+                };
+                lock(&self.blocks).insert(digest, facts.clone());
+                facts
+            }
+        };
+        Ok(VerifiedBlock {
+            number,
+            hash: facts.hash,
+            previous_hash: facts.previous_hash,
+            is_config: facts.is_config,
+            config_sequence: facts.config_sequence,
+            bytes: block.clone(),
+        })
+    }
+}
+
+/// What the core asks, answered from [`Crypto`].
+#[derive(Clone, Debug)]
+pub struct CorePorts(pub Arc<Crypto>);
+
+impl Ports for CorePorts {
+    fn sign(&self, message: &[u8]) -> Bytes {
+        self.0.sign(message)
+    }
+
+    fn is_reader(&self, channel: &ChannelId, identity: &PeerIdentity) -> bool {
+        self.0.services().check_reader(channel.as_str(), &identity.serialized).is_ok()
+    }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const LEN: usize>() -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    bytes
+}
+
+/// The wall clock, in whole seconds since the Unix epoch.
+pub(crate) fn unix_seconds() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn expired(identity: &PeerIdentity) -> String {
+    format!(
+        "the certificate of {} of {} ended at {} (seconds since 1970)",
+        identity.pki_id, identity.org, identity.expires_at
+    )
+}
+
+/// The last so many answers; the oldest goes when a new one comes.
+#[derive(Debug)]
+struct Recent<K, V> {
+    answers: HashMap<K, V>,
+    order: VecDeque<K>,
+    len_max: usize,
+}
+
+impl<K: Copy + Eq + Hash, V> Recent<K, V> {
+    fn new(len_max: usize) -> Self {
+        Self { answers: HashMap::new(), order: VecDeque::new(), len_max }
+    }
+
+    fn find(&self, key: &K) -> Option<&V> {
+        self.answers.get(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.answers.insert(key, value).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > self.len_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.answers.clear();
+        self.order.clear();
+    }
+}
+
+// A thread that panicked while it held one of these left nothing half done: each is replaced or
+// inserted into in one step. So a poisoned lock is as good as any.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_answers_are_bounded_and_the_oldest_goes() {
+        let mut recent = Recent::new(2);
+        for key in [1, 2, 2, 3] {
+            recent.insert(key, key * 10);
+        }
+        assert_eq!(recent.find(&1), None);
+        assert_eq!((recent.find(&2), recent.find(&3)), (Some(&20), Some(&30)));
+        assert_eq!(recent.order.len(), 2);
+        recent.clear();
+        assert_eq!(recent.find(&3), None);
+    }
+}

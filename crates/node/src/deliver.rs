@@ -1,0 +1,293 @@
+//! Pulls blocks from an orderer when the core says so, and from the one it names.
+//!
+//! The latest command wins; the stream of an earlier one is dropped. Every block is verified here
+//! before the core sees it, and no block is taken far beyond what the ledger has reached, so a
+//! fast orderer waits for a slow disk in its own socket.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use tidings_gossip::{
+    Input, Verifier,
+    delivery::{Command, Event},
+    id::ChannelId,
+};
+use tidings_proto::{
+    common::{
+        ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader, Status,
+    },
+    orderer::{SeekInfo, SeekPosition, SeekSpecified, seek_position},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    crypto::{Crypto, random},
+    tls,
+};
+
+const DELIVER: &str = "/orderer.AtomicBroadcast/Deliver";
+
+/// Largest response of an orderer, as between Go nodes.
+const MESSAGE_BYTES_MAX: usize = 100 << 20;
+
+/// What a stream from the orderers needs to know of its node.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliverConfig {
+    /// Time to connect.
+    pub(crate) connect_timeout: Duration,
+    /// Blocks taken beyond the height of the ledger.
+    pub(crate) ahead_max: u64,
+    /// Our TLS side; none: plaintext.
+    pub(crate) tls: Option<tls::ClientIdentity>,
+    /// Show the client certificate and bind requests to it (`peer.tls.clientAuthRequired`).
+    pub(crate) client_auth: bool,
+}
+
+/// The response of an orderer with the block left as bytes, to be kept as they came.
+#[derive(Clone, PartialEq, Message)]
+struct Response {
+    #[prost(enumeration = "Status", optional, tag = "1")]
+    status: Option<i32>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    block: Option<Bytes>,
+}
+
+/// The delivery of one channel. It ends when this is dropped.
+pub(crate) struct DeliverTask {
+    commands: watch::Sender<Command>,
+}
+
+impl DeliverTask {
+    /// Starts a task that waits for commands.
+    pub(crate) fn start(
+        tasks: &TaskTracker,
+        config: DeliverConfig,
+        channel: ChannelId,
+        crypto: Arc<Crypto>,
+        height: watch::Receiver<u64>,
+        inputs: mpsc::Sender<Input>,
+    ) -> Self {
+        let (commands, latest) = watch::channel(Command::Disconnect);
+        let deliver = Deliver { config, channel, crypto, height, inputs };
+        tasks.spawn(deliver.run(latest));
+        Self { commands }
+    }
+
+    /// Replaces what is being done.
+    pub(crate) fn command(&self, command: Command) {
+        self.commands.send_replace(command);
+    }
+}
+
+/// Why a stream ended.
+struct Ended {
+    reason: String,
+    forbidden: bool,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, forbidden: false }
+    }
+}
+
+struct Deliver {
+    config: DeliverConfig,
+    channel: ChannelId,
+    crypto: Arc<Crypto>,
+    height: watch::Receiver<u64>,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Deliver {
+    async fn run(mut self, mut commands: watch::Receiver<Command>) {
+        loop {
+            let command = commands.borrow_and_update().clone();
+            let changed = match command {
+                Command::Disconnect => commands.changed().await,
+                Command::Connect { endpoint, start, after } => {
+                    tokio::select! {
+                        changed = commands.changed() => changed,
+                        ended = self.pull(&endpoint, start, after) => {
+                            let Ended { reason, forbidden } = ended;
+                            tracing::warn!(
+                                target: "peer.blocksprovider",
+                                channel = %self.channel, endpoint, "delivery ended: {reason}"
+                            );
+                            self.tell(Event::Failed { endpoint, reason, forbidden }).await;
+                            commands.changed().await
+                        }
+                    }
+                }
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn pull(&mut self, endpoint: &str, start: u64, after: Duration) -> Ended {
+        tokio::time::sleep(after).await;
+        match self.stream(endpoint, start).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    /// Streams blocks until something goes wrong.
+    async fn stream(
+        &mut self,
+        endpoint: &str,
+        start: u64,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let channel = self.connect(endpoint).await?;
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        grpc.ready().await.map_err(|error| format!("not ready: {error}"))?;
+        let requests = tokio_stream::once(self.seek(start)?).chain(tokio_stream::pending());
+        let codec: ProstCodec<Envelope, Response> = ProstCodec::default();
+        let mut responses = grpc
+            .streaming(Request::new(requests), PathAndQuery::from_static(DELIVER), codec)
+            .await
+            .map_err(|status| format!("the orderer refused the stream: {status}"))?
+            .into_inner();
+        tracing::info!(
+            target: "peer.blocksprovider",
+            channel = %self.channel, endpoint, start, "pulling blocks from the orderer"
+        );
+        loop {
+            let response = responses
+                .message()
+                .await
+                .map_err(|status| format!("stream broken: {status}"))?
+                .ok_or_else(|| "the orderer closed the stream".to_owned())?;
+            self.take(response).await?;
+        }
+    }
+
+    async fn take(&mut self, response: Response) -> Result<(), Ended> {
+        let Some(bytes) = response.block else {
+            // The range never ends, so every status is a failure, SUCCESS included.
+            let code = response.status.unwrap_or_default();
+            let name = Status::try_from(code).map_or("unknown", |status| status.as_str_name());
+            return Err(Ended {
+                reason: format!("the orderer answered with status {code} ({name})"),
+                forbidden: code == i32::from(Status::Forbidden),
+            });
+        };
+        // The claimed number is the block's own: what is next is the core's question.
+        let number = tidings_proto::block::BlockView::parse(bytes.clone())
+            .ok()
+            .and_then(|view| view.number())
+            .ok_or_else(|| "the orderer sent something that is no block".to_owned())?;
+        self.reached(number.saturating_sub(self.config.ahead_max)).await;
+        let block = self.crypto.verify_block(&self.channel, number, &bytes)?;
+        let is_config = block.is_config;
+        self.tell(Event::Block(block)).await;
+        if is_config {
+            // What comes next is to be judged by what this block says.
+            self.reached(number.saturating_add(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the ledger holds that many blocks.
+    async fn reached(&mut self, height: u64) {
+        // The sender lives as long as the channel, and this task ends with it.
+        let _ = self.height.wait_for(|have| *have >= height).await;
+    }
+
+    async fn connect(&self, endpoint: &str) -> Result<tonic::transport::Channel, Ended> {
+        let trusted = self.crypto.orderers(&self.channel);
+        let roots = trusted
+            .iter()
+            .find(|group| group.addresses.iter().any(|address| address == endpoint))
+            .map(|group| group.tls_roots.clone())
+            .ok_or_else(|| format!("the channel no longer names {endpoint}"))?;
+        let connect = tls::channel(endpoint, self.config.tls.as_ref(), &roots, self.config.client_auth);
+        tokio::time::timeout(self.config.connect_timeout, connect)
+            .await
+            .map_err(|_elapsed| format!("no connection within {:?}", self.config.connect_timeout))?
+            .map_err(|error| Ended::from(error.to_string()))
+    }
+
+    /// The signed request for all blocks from `start` on.
+    fn seek(&self, start: u64) -> Result<Envelope, Ended> {
+        let position = |number| {
+            Some(SeekPosition {
+                r#type: Some(seek_position::Type::Specified(SeekSpecified { number })),
+            })
+        };
+        let seek = SeekInfo {
+            start: position(start),
+            stop: position(u64::MAX),
+            ..SeekInfo::default()
+        };
+        let services = self.crypto.services();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let tls_cert_hash = match &self.config.tls {
+            Some(identity) if self.config.client_auth => {
+                Bytes::copy_from_slice(&identity.certificate_sha256())
+            }
+            _ => Bytes::new(),
+        };
+        let channel_header = ChannelHeader {
+            r#type: HeaderType::DeliverSeekInfo.into(),
+            channel_id: self.channel.as_str().to_owned(),
+            timestamp: Some(prost_types::Timestamp {
+                seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+                nanos: 0,
+            }),
+            tls_cert_hash,
+            ..ChannelHeader::default()
+        };
+        let nonce: [u8; 24] = random();
+        let signature_header = SignatureHeader {
+            creator: services.signer().serialized().clone(),
+            nonce: Bytes::copy_from_slice(&nonce),
+        };
+        let payload = Payload {
+            header: Some(Header {
+                channel_header: channel_header.encode_to_vec().into(),
+                signature_header: signature_header.encode_to_vec().into(),
+            }),
+            data: seek.encode_to_vec().into(),
+        };
+        let payload = Bytes::from(payload.encode_to_vec());
+        let signature =
+            services.sign(&payload).map_err(|error| format!("cannot sign: {error}"))?.into();
+        Ok(Envelope { payload, signature })
+    }
+
+    async fn tell(&self, event: Event) {
+        let channel = self.channel.clone();
+        // Nobody listening means that the node is going down.
+        let _ = self.inputs.send(Input::Delivery { channel, event }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_response_keeps_the_bytes_of_the_block() {
+        let block = tidings_proto::common::Block {
+            header: Some(tidings_proto::common::BlockHeader { number: 7, ..Default::default() }),
+            ..Default::default()
+        };
+        let full = tidings_proto::orderer::DeliverResponse {
+            r#type: Some(tidings_proto::orderer::deliver_response::Type::Block(block.clone())),
+        };
+        let read = Response::decode(full.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(read.status, None);
+        assert_eq!(read.block.unwrap(), block.encode_to_vec());
+    }
+}

@@ -1,0 +1,235 @@
+//! The one task that owns the protocol core: inputs in, effects done, in order.
+//!
+//! It never waits for anything but its inputs and the clock. Every effect goes into a queue that
+//! refuses when full, and whoever empties those queues may wait for this task; so there is no
+//! cycle of waiting. It holds no rule of the protocol.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidings_gossip::{
+    Effect, Input, Node, Notice,
+    id::{ChannelId, Moment},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    comm::CommHandle,
+    commit::{Job, Writer},
+    crypto::{Crypto, CorePorts},
+    deliver::DeliverTask,
+    metrics::Metrics,
+    serve::{Ask, Blocks, Serve},
+    status::{ChannelStatus, MemberStatus, Status},
+};
+
+/// Messages of peers that may wait for the core. Connections wait when it is full, each for itself.
+pub(crate) const MESSAGES_MAX: usize = 1024;
+
+/// What our own parts may have to say at once; they wait when it is full.
+pub(crate) const CONTROL_MAX: usize = 1024;
+
+/// Least time between two looks at the node's state for those who watch it.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a channel needs outside the core.
+pub(crate) struct ChannelParts {
+    pub(crate) writer: Writer,
+    pub(crate) blocks: Arc<dyn Blocks>,
+    pub(crate) deliver: DeliverTask,
+}
+
+/// What can be asked of a running driver.
+pub(crate) enum Request {
+    /// Take over the parts of a channel; its `Input::Join` follows.
+    AddChannel(ChannelId, ChannelParts),
+    /// Stop. Parts are handed back so that the caller can wait for them.
+    Stop(tokio::sync::oneshot::Sender<Vec<ChannelParts>>),
+}
+
+/// Where inputs come from.
+pub(crate) struct Inlets {
+    /// From peers.
+    pub(crate) messages: mpsc::Receiver<Input>,
+    /// From our own parts.
+    pub(crate) control: mpsc::Receiver<Input>,
+    /// From the owner of the node.
+    pub(crate) requests: mpsc::Receiver<Request>,
+}
+
+/// The driver.
+pub(crate) struct Driver {
+    pub(crate) node: Node<CorePorts>,
+    pub(crate) started: Instant,
+    pub(crate) comm: CommHandle,
+    pub(crate) crypto: Arc<Crypto>,
+    pub(crate) metrics: Metrics,
+    pub(crate) serve: Serve,
+    pub(crate) channels: BTreeMap<ChannelId, ChannelParts>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) control: mpsc::Sender<Input>,
+}
+
+impl Driver {
+    /// Runs until asked to stop.
+    pub(crate) async fn run(mut self, mut inlets: Inlets) {
+        let mut effects = Vec::new();
+        let mut shown = Moment::ZERO;
+        let mut unseen = false;
+        loop {
+            let show_at = unseen.then(|| shown + STATUS_INTERVAL);
+            let due = [self.node.deadline(), show_at].into_iter().flatten().min();
+            let input = tokio::select! {
+                biased;
+                request = inlets.requests.recv() => match request {
+                    Some(Request::AddChannel(channel, parts)) => {
+                        self.channels.insert(channel, parts);
+                        continue;
+                    }
+                    Some(Request::Stop(done)) => {
+                        let parts = std::mem::take(&mut self.channels);
+                        // The owner may have gone without waiting.
+                        let _ = done.send(parts.into_values().collect());
+                        return;
+                    }
+                    None => return,
+                },
+                Some(input) = inlets.control.recv() => Some(input),
+                () = self.until(due) => None,
+                Some(input) = inlets.messages.recv() => Some(input),
+            };
+            self.step(input, &mut effects);
+            unseen = true;
+            let now = self.now();
+            if now >= shown + STATUS_INTERVAL {
+                (shown, unseen) = (now, false);
+                self.show();
+            }
+        }
+    }
+
+    fn step(&mut self, input: Option<Input>, effects: &mut Vec<Effect>) {
+        let timer = self.metrics.input_duration.start_timer();
+        let now = self.now();
+        match input {
+            Some(input) => self.node.handle(now, input, effects),
+            None => self.node.tick(now, effects),
+        }
+        timer.observe_duration();
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+    }
+
+    async fn until(&self, due: Option<Moment>) {
+        match due {
+            Some(due) => tokio::time::sleep(due.since(self.now())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::after_start(self.started.elapsed())
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, envelope } => self.comm.send(to, envelope),
+            Effect::Reply { connection, envelope } => self.comm.reply(connection, envelope),
+            Effect::Close(peer) => self.comm.close(peer),
+            Effect::Probe { ticket, endpoint } => self.comm.probe(ticket, endpoint),
+            Effect::Identify { ticket, endpoint } => self.comm.identify(ticket, endpoint),
+            Effect::Forget(peer) => self.crypto.forget(&peer),
+            Effect::Commit { channel, block, source, private_data: _ } => {
+                self.commit(&channel, Job { block, source });
+            }
+            Effect::ServeBlocks { ticket, channel, start, end, connection, nonce } => {
+                if let Some(parts) = self.channels.get(&channel) {
+                    let range = start..=end;
+                    let ask = Ask { ticket, channel, range, connection, nonce };
+                    self.serve.answer(Arc::clone(&parts.blocks), ask);
+                }
+            }
+            Effect::Deliver { channel, command } => {
+                if let Some(parts) = self.channels.get(&channel) {
+                    parts.deliver.command(command);
+                }
+            }
+            Effect::Notify(notice) => self.note(notice),
+        }
+    }
+
+    fn commit(&self, channel: &ChannelId, job: Job) {
+        let Some(parts) = self.channels.get(channel) else { return };
+        if let Err(job) = parts.writer.submit(job) {
+            let number = job.block.number;
+            tracing::warn!(target: "gossip.state", %channel, number, "no room to commit the block");
+            // The control queue waits for us, so this may find it full; the core then asks for
+            // the block when its answer stays out, as after any lost block.
+            let refused = Input::CommitRefused { channel: channel.clone(), number };
+            let _ = self.control.try_send(refused);
+        }
+    }
+
+    fn note(&self, notice: Notice) {
+        match notice {
+            Notice::MemberAlive { peer, org, endpoint } => {
+                let org = org.map_or_else(|| "unknown organization".to_owned(), |org| org.to_string());
+                tracing::info!(target: "gossip.discovery", %peer, org, endpoint, "member is alive");
+            }
+            Notice::MemberDead(peer) => {
+                tracing::warn!(target: "gossip.discovery", %peer, "member fell silent");
+            }
+            Notice::MemberForgotten(peer) => {
+                tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
+            }
+            Notice::ChannelMembers { channel, count } => {
+                let gauge = self.metrics.peers_known.with_label_values(&[channel.as_str()]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            Notice::PayloadBuffer { channel, size } => {
+                let gauge = self.metrics.payload_buffer_size.with_label_values(&[channel.as_str()]);
+                gauge.set(i64::try_from(size).unwrap_or(i64::MAX));
+            }
+            Notice::Refused { from, rule, reason } => {
+                self.metrics.refused.with_label_values(&[rule]).inc();
+                tracing::debug!(target: "gossip.node", %from, rule, "refused: {reason}");
+            }
+            Notice::Warning(text) => tracing::warn!(target: "gossip.node", "{text}"),
+            Notice::Acknowledged { .. } => {}
+        }
+    }
+
+    fn channel_statuses(&self) -> Vec<ChannelStatus> {
+        let channels = self.node.channels().map(|channel| {
+            let leader = self.node.is_leading(channel);
+            let gauge = self.metrics.leader.with_label_values(&[channel.as_str()]);
+            gauge.set(i64::from(leader));
+            let peers = self.node.channel_peers(channel);
+            ChannelStatus {
+                channel: channel.clone(),
+                height: self.node.height(channel).unwrap_or_default(),
+                peers: peers.iter().map(|peer| (peer.member.peer, peer.info.height)).collect(),
+                leader,
+            }
+        });
+        channels.collect()
+    }
+
+    fn show(&self) {
+        let members = self.node.members().map(|member| MemberStatus {
+            peer: member.peer,
+            org: self.node.identity(&member.peer).map(|identity| identity.org.clone()),
+            endpoint: member.preferred_endpoint().to_owned(),
+        });
+        let status = Status { members: members.collect(), channels: self.channel_statuses() };
+        self.status.send_if_modified(|shown| {
+            let changed = *shown != status;
+            *shown = status;
+            changed
+        });
+    }
+}

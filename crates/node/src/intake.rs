@@ -1,0 +1,78 @@
+//! The gate: what a connection received becomes a verified message, or a counted refusal.
+//!
+//! Runs on the task of the connection, so that connections are checked in parallel and each waits
+//! only for itself, in the order of its messages.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tidings_gossip::{
+    Connection, Input, Message, Verified,
+    verify::{self, Refused},
+};
+use tidings_proto::gossip::Envelope;
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::{comm::Inbox, crypto::Crypto, metrics::Metrics};
+
+/// Larger envelopes hold many or big blocks. They are checked on a thread of their own, lest they
+/// hold up other connections that share the processor with this one.
+const INLINE_LEN_MAX: usize = 256 << 10;
+
+/// The gate of a node.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    crypto: Arc<Crypto>,
+    messages: mpsc::Sender<Input>,
+    metrics: Metrics,
+}
+
+impl Intake {
+    /// What passes goes to `messages`.
+    pub(crate) fn new(
+        crypto: Arc<Crypto>,
+        messages: mpsc::Sender<Input>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { crypto, messages, metrics }
+    }
+
+    async fn check(
+        &self,
+        from: &Arc<Connection>,
+        envelope: Envelope,
+    ) -> Result<Verified<Message>, Refused> {
+        if envelope.wire_len() <= INLINE_LEN_MAX {
+            return verify::verify(from, envelope, self.crypto.as_ref());
+        }
+        let (crypto, connection) = (Arc::clone(&self.crypto), Arc::clone(from));
+        let check = move || verify::verify(&connection, envelope, crypto.as_ref());
+        match spawn_blocking(check).await {
+            Ok(result) => result,
+            // The runtime is going down: nobody will miss the message.
+            Err(gone) => Err(Refused { rule: "stopping", reason: gone.to_string() }),
+        }
+    }
+
+    async fn take(&self, from: Arc<Connection>, envelope: Envelope) {
+        match self.check(&from, envelope).await {
+            Ok(message) => {
+                // Nobody listening means that the node is going down.
+                let _ = self.messages.send(Input::Received { from, message }).await;
+            }
+            Err(Refused { rule, reason }) => {
+                self.metrics.refused.with_label_values(&[rule]).inc();
+                tracing::debug!(
+                    target: "gossip.gossip", peer = %from.peer(), org = %from.org(), rule,
+                    "refused a message: {reason}"
+                );
+            }
+        }
+    }
+}
+
+impl Inbox for Intake {
+    fn receive(&self, from: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()> {
+        self.take(from, envelope).boxed()
+    }
+}
