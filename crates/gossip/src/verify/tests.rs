@@ -1,1 +1,860 @@
+use std::sync::Arc;
 
+use prost::Message as _;
+use tidings_proto::gossip::{
+    Acknowledgement, AliveMessage, ConnEstablish, DataDigest, DataRequest, Empty, GossipHello,
+    LeadershipMessage, PeerIdentity as WireIdentity, PrivateDataMessage, Properties,
+    RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest, SecretEnvelope, StateInfo,
+    StateInfoPullRequest, gossip_message::Tag,
+};
+
+use super::*;
+use crate::{
+    message::PeerIdentity,
+    ports::Ports as _,
+    toy::{self, Speech, ToyPorts, ToyVerifier},
+    wire,
+};
+
+const CH: &str = "ch";
+
+struct Stage {
+    peer: Arc<PeerIdentity>,
+    other: Arc<PeerIdentity>,
+    connection: Arc<Connection>,
+    verifier: ToyVerifier,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let peer = toy::identity("A", "peer");
+        let other = toy::identity("B", "other");
+        Self {
+            connection: toy::connection(1, &peer),
+            verifier: ToyVerifier::knowing(&[&peer, &other]),
+            peer,
+            other,
+        }
+    }
+
+    fn verify(&self, envelope: Envelope) -> Result<Message, Refused> {
+        verify(&*self.connection, envelope, &self.verifier).map(Verified::into_inner)
+    }
+
+    fn refused(&self, envelope: Envelope, rule: &str) {
+        let refused = self.verify(envelope).expect_err("must be refused");
+        assert_eq!(refused.rule, rule, "{refused}");
+        assert!(!refused.ends_stream());
+    }
+
+    fn accepted(&self, envelope: Envelope) -> Message {
+        self.verify(envelope).expect("must be accepted")
+    }
+}
+
+fn message(channel: &str, tag: Tag, content: Content) -> GossipMessage {
+    let channel = ChannelId::from(channel);
+    wire::gossip_message(3, Some(&channel), tag, content)
+}
+
+fn unsigned(channel: &str, tag: Tag, content: Content) -> Envelope {
+    wire::unsigned(&message(channel, tag, content))
+}
+
+fn signed(by: &Arc<PeerIdentity>, channel: &str, tag: Tag, content: Content) -> Envelope {
+    wire::signed(&ToyPorts(Arc::clone(by)), &message(channel, tag, content))
+}
+
+fn pki(identity: &PeerIdentity) -> Bytes {
+    Bytes::copy_from_slice(identity.pki_id.as_bytes())
+}
+
+fn wire_time() -> Option<tidings_proto::gossip::PeerTime> {
+    Some(tidings_proto::gossip::PeerTime {
+        inc_num: 4,
+        seq_num: 2,
+    })
+}
+
+fn speech(of: &Arc<PeerIdentity>) -> Speech {
+    Speech::of(of, "out:1", "in:1")
+}
+
+fn request(self_information: Option<Envelope>) -> Envelope {
+    let content = Content::MemReq(MembershipRequest {
+        self_information,
+        known: Vec::new(),
+    });
+    unsigned("", Tag::Empty, content)
+}
+
+fn response(alive: Vec<Envelope>, dead: Vec<Envelope>) -> Envelope {
+    let content = Content::MemRes(MembershipResponse { alive, dead });
+    unsigned("", Tag::Empty, content)
+}
+
+fn state_info(of: &PeerIdentity) -> StateInfo {
+    StateInfo {
+        timestamp: wire_time(),
+        pki_id: pki(of),
+        channel_mac: Bytes::from(vec![7; 32]),
+        properties: Some(Properties {
+            ledger_height: 5,
+            left_channel: true,
+            chaincodes: Vec::new(),
+        }),
+    }
+}
+
+fn leadership(of: &PeerIdentity) -> LeadershipMessage {
+    LeadershipMessage {
+        pki_id: pki(of),
+        timestamp: wire_time(),
+        is_declaration: true,
+    }
+}
+
+fn info_envelope(by: &Arc<PeerIdentity>, info: StateInfo) -> Envelope {
+    signed(by, "", Tag::ChanOrOrg, Content::StateInfo(info))
+}
+
+fn leader_envelope(by: &Arc<PeerIdentity>, leadership: LeadershipMessage) -> Envelope {
+    let content = Content::LeadershipMsg(leadership);
+    signed(by, CH, Tag::ChanAndOrg, content)
+}
+
+fn data(channel: &str, number: u64) -> DataMessage {
+    DataMessage {
+        payload: Some(Payload {
+            seq_num: number,
+            data: toy::block_bytes(channel, number),
+            private_data: Vec::new(),
+        }),
+    }
+}
+
+fn data_envelope(channel: &str, data: DataMessage) -> Envelope {
+    unsigned(channel, Tag::ChanAndOrg, Content::DataMsg(data))
+}
+
+fn update(msg_type: PullMsgType, data: Vec<Envelope>) -> Envelope {
+    let content = Content::DataUpdate(DataUpdate {
+        nonce: 9,
+        data,
+        msg_type: msg_type as i32,
+    });
+    match msg_type {
+        PullMsgType::BlockMsg => unsigned(CH, Tag::ChanAndOrg, content),
+        _ => unsigned("", Tag::Empty, content),
+    }
+}
+
+fn identity_envelope(by: &Arc<PeerIdentity>, of: &PeerIdentity) -> Envelope {
+    let content = Content::PeerIdentity(WireIdentity {
+        pki_id: pki(of),
+        cert: of.serialized.clone(),
+        metadata: Bytes::new(),
+    });
+    signed(by, "", Tag::Empty, content)
+}
+
+/// One good message of each kind that the main loop takes.
+fn good(stage: &Stage) -> Vec<GossipMessage> {
+    let peer = &stage.peer;
+    let block = PullMsgType::BlockMsg as i32;
+    let identity = PullMsgType::IdentityMsg as i32;
+    let hello = |msg_type| {
+        Content::Hello(GossipHello {
+            nonce: 9,
+            metadata: Bytes::new(),
+            msg_type,
+        })
+    };
+    let digest = |msg_type| {
+        Content::DataDig(DataDigest {
+            nonce: 9,
+            digests: vec![Bytes::from_static(b"1")],
+            msg_type,
+        })
+    };
+    let data_request = |msg_type| {
+        Content::DataReq(DataRequest {
+            nonce: 9,
+            digests: vec![Bytes::from_static(b"1")],
+            msg_type,
+        })
+    };
+    let blocks = vec![data_envelope(CH, data(CH, 1))];
+    let open = |envelope: Envelope| envelope.open().unwrap().into_parts().1;
+    vec![
+        open(speech(peer).envelope()),
+        open(request(Some(speech(peer).envelope()))),
+        open(response(Vec::new(), Vec::new())),
+        open(data_envelope(CH, data(CH, 1))),
+        message("", Tag::Empty, hello(identity)),
+        message(CH, Tag::ChanAndOrg, hello(block)),
+        message("", Tag::Empty, digest(identity)),
+        message(CH, Tag::ChanAndOrg, digest(block)),
+        message("", Tag::Empty, data_request(identity)),
+        message(CH, Tag::ChanAndOrg, data_request(block)),
+        open(update(PullMsgType::IdentityMsg, Vec::new())),
+        open(update(PullMsgType::BlockMsg, blocks)),
+        open(info_envelope(peer, state_info(peer))),
+        message(
+            CH,
+            Tag::ChanOrOrg,
+            Content::StateSnapshot(StateInfoSnapshot::default()),
+        ),
+        message(
+            "",
+            Tag::ChanOrOrg,
+            Content::StateInfoPullReq(StateInfoPullRequest {
+                channel_mac: Bytes::from(vec![7; 32]),
+            }),
+        ),
+        message(
+            CH,
+            Tag::ChanOrOrg,
+            Content::StateRequest(RemoteStateRequest::default()),
+        ),
+        message(
+            CH,
+            Tag::ChanOrOrg,
+            Content::StateResponse(RemoteStateResponse::default()),
+        ),
+        open(leader_envelope(peer, leadership(peer))),
+    ]
+}
+
+#[test]
+fn every_kind_passes_when_nothing_is_wrong() {
+    let stage = Stage::new();
+    let ports = ToyPorts(Arc::clone(&stage.peer));
+    for message in good(&stage) {
+        stage.accepted(wire::signed(&ports, &message));
+    }
+}
+
+#[test]
+fn what_passes_says_what_was_sent() {
+    let stage = Stage::new();
+    let peer = &stage.peer;
+    let speech = speech(peer).at(toy::time(4, 2));
+    assert_eq!(
+        stage.accepted(speech.envelope()),
+        Message::Alive(Box::new(speech.alive()))
+    );
+    let info = info_envelope(peer, state_info(peer));
+    let Message::StateInfo(got) = stage.accepted(info.clone()) else {
+        panic!("expected a state info");
+    };
+    assert_eq!(
+        (got.peer, got.time, got.height),
+        (peer.pki_id, toy::time(4, 2), 5)
+    );
+    assert_eq!((got.left_channel, got.channel_mac), (true, [7; 32]));
+    assert_eq!(got.envelope, info);
+    let leader = leader_envelope(peer, leadership(peer));
+    let Message::Leadership(got) = stage.accepted(leader.clone()) else {
+        panic!("expected leadership");
+    };
+    assert_eq!((got.channel.as_str(), got.peer), (CH, peer.pki_id));
+    assert_eq!((got.time, got.is_declaration), (toy::time(4, 2), true));
+    assert_eq!(got.envelope, leader);
+    let alive = vec![speech.envelope()];
+    let Message::MembershipResponse { nonce, alive, dead } =
+        stage.accepted(response(alive, Vec::new()))
+    else {
+        panic!("expected a response");
+    };
+    assert_eq!((nonce, alive, dead), (3, vec![speech.alive()], Vec::new()));
+}
+
+#[test]
+fn w_s1_a_payload_that_is_no_gossip_message_ends_the_stream() {
+    let stage = Stage::new();
+    for payload in [&b"\x0a"[..], b"\xff\xff\xff", b"\x2a\x05\x0a"] {
+        let envelope = Envelope::signed(Bytes::from_static(payload), Bytes::new());
+        let refused = stage.verify(envelope).unwrap_err();
+        assert!(refused.ends_stream(), "{refused}");
+    }
+    // A string that is not UTF-8 counts as undecodable (W-G5).
+    let mut bytes = speech(&stage.peer).envelope().payload.to_vec();
+    let place = bytes.windows(5).position(|w| w == b"out:1").unwrap();
+    bytes[place] = 0xff;
+    let envelope = Envelope::signed(bytes.into(), Bytes::new());
+    assert!(stage.verify(envelope).unwrap_err().ends_stream());
+}
+
+#[test]
+fn w_s2_a_message_that_must_be_signed_and_is_not() {
+    let stage = Stage::new();
+    let peer = &stage.peer;
+    for envelope in [
+        speech(peer).envelope(),
+        info_envelope(peer, state_info(peer)),
+        leader_envelope(peer, leadership(peer)),
+    ] {
+        stage.accepted(envelope.clone());
+        let bare = Envelope::signed(envelope.payload.clone(), Bytes::new());
+        stage.refused(bare, "W-S2");
+        let empty = Envelope::signed(Bytes::new(), envelope.signature);
+        stage.refused(empty, "W-S4");
+    }
+}
+
+#[test]
+fn w_s3_a_secret_that_is_empty_unsigned_or_signed_by_another() {
+    let stage = Stage::new();
+    let check = |change: &dyn Fn(&mut SecretEnvelope)| {
+        let mut envelope = speech(&stage.peer).envelope();
+        change(envelope.secret_envelope.as_mut().unwrap());
+        stage.refused(envelope, "W-S3");
+    };
+    check(&|secret| *secret = SecretEnvelope::default());
+    check(&|secret| secret.signature = Bytes::new());
+    check(&|secret| secret.payload = Bytes::new());
+    check(&|secret| secret.payload = Bytes::from_static(b"\x0a\x03x:1"));
+    let other = ToyPorts(Arc::clone(&stage.other));
+    check(&|secret| secret.signature = other.sign(&secret.payload));
+}
+
+#[test]
+fn w_s4_every_kind_with_every_wrong_tag() {
+    let stage = Stage::new();
+    let ports = ToyPorts(Arc::clone(&stage.peer));
+    for message in good(&stage) {
+        for tag in (-1..=7).chain([i32::MIN, i32::MAX]) {
+            let mut changed = message.clone();
+            changed.tag = tag;
+            let envelope = wire::signed(&ports, &changed);
+            if tag == message.tag {
+                stage.accepted(envelope);
+            } else {
+                stage.refused(envelope, "W-S4");
+            }
+        }
+    }
+}
+
+#[test]
+fn s_n1_contents_that_are_not_for_the_main_loop() {
+    let stage = Stage::new();
+    let contents = [
+        Content::Empty(Empty {}),
+        Content::PrivateReq(RemotePvtDataRequest::default()),
+        Content::PrivateRes(RemotePvtDataResponse::default()),
+        Content::PrivateData(PrivateDataMessage::default()),
+        Content::PeerIdentity(WireIdentity::default()),
+    ];
+    for content in contents {
+        for tag in [Tag::Undefined, Tag::Empty, Tag::OrgOnly, Tag::ChanOnly] {
+            stage.refused(unsigned(CH, tag, content.clone()), "W-S4");
+        }
+    }
+    // Nothing, and something that nobody knows.
+    for payload in [&b""[..], b"\x18\x01", b"\x18\x01\xd2\x01\x00"] {
+        let envelope = Envelope::signed(Bytes::from_static(payload), Bytes::new());
+        stage.refused(envelope, "W-S4");
+    }
+}
+
+#[test]
+fn c_s10_a_second_handshake_is_ignored() {
+    let stage = Stage::new();
+    let conn = Content::Conn(ConnEstablish::default());
+    stage.refused(signed(&stage.peer, "", Tag::Empty, conn), "C-S10");
+}
+
+#[test]
+fn an_acknowledgement_needs_no_tag() {
+    let stage = Stage::new();
+    let ack = |error: String| {
+        let content = Content::Ack(Acknowledgement { error });
+        stage.accepted(unsigned("", Tag::Undefined, content))
+    };
+    let error = String::new();
+    assert_eq!(ack(error.clone()), Message::Ack { nonce: 3, error });
+    let Message::Ack { error, .. } = ack("ü".repeat(ERROR_LEN_MAX)) else {
+        panic!("expected an ack");
+    };
+    assert_eq!(error, "ü".repeat(ERROR_LEN_MAX / 2));
+    let Message::Ack { error, .. } = ack(format!("x{}", "ü".repeat(ERROR_LEN_MAX))) else {
+        panic!("expected an ack");
+    };
+    assert_eq!(error.len(), ERROR_LEN_MAX - 1);
+}
+
+#[test]
+fn w_s6_missing_parts_are_refused_without_fault() {
+    let stage = Stage::new();
+    let peer = &stage.peer;
+    let alive = |change: &dyn Fn(&mut AliveMessage)| {
+        let mut speech = speech(peer);
+        change(&mut speech.message);
+        speech.envelope()
+    };
+    let no_member = alive(&|alive| alive.membership = None);
+    let no_time = alive(&|alive| alive.timestamp = None);
+    stage.refused(no_member.clone(), "W-S6");
+    stage.refused(no_time, "W-S6");
+    stage.refused(request(None), "W-S6");
+    stage.refused(request(Some(no_member)), "W-S6");
+    let mut info = state_info(peer);
+    info.timestamp = None;
+    stage.refused(info_envelope(peer, info), "W-S6");
+    let mut leader = leadership(peer);
+    leader.timestamp = None;
+    stage.refused(leader_envelope(peer, leader), "W-S6");
+    stage.refused(data_envelope(CH, DataMessage { payload: None }), "W-S6");
+    let hollow = data_envelope(CH, DataMessage { payload: None });
+    stage.refused(update(PullMsgType::BlockMsg, vec![hollow]), "W-S6");
+}
+
+#[test]
+fn d_s13_missing_parts_within_a_response_are_left_out() {
+    let stage = Stage::new();
+    let good = speech(&stage.other).envelope();
+    let mut hollow = speech(&stage.peer);
+    hollow.message.membership = None;
+    let mut timeless = speech(&stage.peer);
+    timeless.message.timestamp = None;
+    let list = vec![hollow.envelope(), timeless.envelope(), good];
+    let Message::MembershipResponse { alive, dead, .. } =
+        stage.accepted(response(list.clone(), list))
+    else {
+        panic!("expected a response");
+    };
+    assert_eq!(alive, [speech(&stage.other).alive()]);
+    assert_eq!(dead, [speech(&stage.other).alive()]);
+}
+
+#[test]
+fn w_s6_an_element_that_is_no_alive_message_ends_a_response() {
+    let stage = Stage::new();
+    let good = speech(&stage.other).envelope();
+    let hello = message("", Tag::Empty, Content::Empty(Empty {}));
+    let undecodable = Envelope::signed(Bytes::from_static(b"\xff"), Bytes::new());
+    for bad in [wire::unsigned(&hello), undecodable, Envelope::default()] {
+        let list = vec![good.clone(), bad, good.clone()];
+        let lengths = |alive: &[Envelope], dead: &[Envelope]| {
+            let envelope = response(alive.to_vec(), dead.to_vec());
+            let Message::MembershipResponse { alive, dead, .. } = stage.accepted(envelope) else {
+                panic!("expected a response");
+            };
+            (alive.len(), dead.len())
+        };
+        assert_eq!(lengths(&list, &list), (1, 0));
+        assert_eq!(lengths(&[], &list), (0, 1));
+    }
+}
+
+#[test]
+fn d_s1_self_information_about_another() {
+    let stage = Stage::new();
+    stage.refused(request(Some(speech(&stage.other).envelope())), "D-S1");
+}
+
+#[test]
+fn s_n4_self_information_about_a_third_peer_or_with_a_short_pki_id() {
+    let stage = Stage::new();
+    let mut short = speech(&stage.peer);
+    short.message.membership.as_mut().unwrap().pki_id = pki(&stage.peer).slice(..31);
+    stage.refused(request(Some(short.envelope())), "D-S1");
+}
+
+#[test]
+fn d_s2_self_information_that_is_worthless() {
+    let stage = Stage::new();
+    let good = speech(&stage.peer).envelope();
+    let hello = wire::unsigned(&message("", Tag::Empty, Content::Empty(Empty {})));
+    let undecodable = Envelope::signed(Bytes::from_static(b"\xff"), good.signature.clone());
+    let foreign = Envelope::signed(good.payload.clone(), Bytes::from_static(b"sig"));
+    for bad in [hello, undecodable, foreign] {
+        stage.refused(request(Some(bad)), "D-S2");
+    }
+    let bare = Envelope::signed(good.payload, Bytes::new());
+    stage.refused(request(Some(bare)), "W-S2");
+}
+
+#[test]
+fn d_s3_an_alive_message_of_nobody_we_know_or_by_another() {
+    let mut stage = Stage::new();
+    let mut forged = speech(&stage.peer);
+    forged.speaker = Arc::clone(&stage.other);
+    stage.refused(forged.envelope(), "D-S3");
+    stage.verifier.0.clear();
+    stage.refused(speech(&stage.peer).envelope(), "D-S3");
+}
+
+#[test]
+fn s_n15_an_embedded_identity_must_match_and_be_valid() {
+    let mut stage = Stage::new();
+    stage.verifier.0.clear();
+    let embedding = |of: &Arc<PeerIdentity>, identity: &PeerIdentity| {
+        let mut speech = speech(of);
+        speech.message.identity = identity.serialized.clone();
+        speech.envelope()
+    };
+    let (peer, other) = (&stage.peer, &stage.other);
+    stage.accepted(embedding(peer, peer));
+    stage.refused(embedding(peer, other), "D-S3");
+    let evil = toy::identity("evil", "peer");
+    stage.refused(embedding(&evil, &evil), "D-S3");
+}
+
+#[test]
+fn i_s1_a_known_pki_id_does_not_excuse_another_identity() {
+    let stage = Stage::new();
+    let mut speech = speech(&stage.peer);
+    speech.message.identity = stage.other.serialized.clone();
+    stage.refused(speech.envelope(), "D-S3");
+}
+
+#[test]
+fn d_s6_elements_of_a_response_are_authenticated_one_by_one() {
+    let stage = Stage::new();
+    let mut forged = speech(&stage.peer);
+    forged.speaker = Arc::clone(&stage.other);
+    let stranger = speech(&toy::identity("A", "stranger")).envelope();
+    let good = speech(&stage.other).envelope();
+    let list = vec![forged.envelope(), stranger, good];
+    let Message::MembershipResponse { alive, dead, .. } =
+        stage.accepted(response(list.clone(), list))
+    else {
+        panic!("expected a response");
+    };
+    let expect = [speech(&stage.other).alive()];
+    assert_eq!((&alive[..], &dead[..]), (&expect[..], &expect[..]));
+}
+
+#[test]
+fn p_s1_one_bad_identity_discards_the_whole_update() {
+    let stage = Stage::new();
+    let (peer, other) = (&stage.peer, &stage.other);
+    let stranger = toy::identity("C", "stranger");
+    let good = identity_envelope(&stranger, &stranger);
+    let Message::IdentityPull(Pull::Update { nonce, items }) =
+        stage.accepted(update(PullMsgType::IdentityMsg, vec![good.clone()]))
+    else {
+        panic!("expected an update");
+    };
+    let expect = IdentityMessage {
+        identity: stranger,
+        envelope: good.clone(),
+    };
+    assert_eq!((nonce, &items[..]), (9, &[expect][..]));
+
+    let mut renamed = (**other).clone();
+    renamed.pki_id = peer.pki_id;
+    let mut short = message(
+        "",
+        Tag::Empty,
+        Content::PeerIdentity(WireIdentity::default()),
+    );
+    if let Some(Content::PeerIdentity(identity)) = &mut short.content {
+        identity.pki_id = Bytes::from_static(b"short");
+    }
+    let evil = toy::identity("evil", "peer");
+    let bad = [
+        identity_envelope(peer, other),
+        identity_envelope(other, &renamed),
+        identity_envelope(&evil, &evil),
+        wire::unsigned(&short),
+        speech(peer).envelope(),
+        Envelope::signed(Bytes::from_static(b"\xff"), Bytes::from_static(b"sig")),
+    ];
+    for bad in bad {
+        let list = vec![good.clone(), bad, good.clone()];
+        stage.refused(update(PullMsgType::IdentityMsg, list), "P-S1");
+    }
+}
+
+#[test]
+fn s_n12_an_unsigned_identity_discards_the_whole_update() {
+    let stage = Stage::new();
+    let good = identity_envelope(&stage.peer, &stage.peer);
+    let bare = Envelope::signed(good.payload.clone(), Bytes::new());
+    stage.refused(update(PullMsgType::IdentityMsg, vec![good, bare]), "W-S2");
+}
+
+#[test]
+fn p_s6_pull_messages_without_a_type_or_with_another_tag() {
+    let stage = Stage::new();
+    for (msg_type, tag) in [
+        (PullMsgType::Undefined as i32, Tag::Empty),
+        (PullMsgType::Undefined as i32, Tag::ChanAndOrg),
+        (3, Tag::ChanAndOrg),
+        (-1, Tag::Empty),
+        (PullMsgType::BlockMsg as i32, Tag::Empty),
+        (PullMsgType::IdentityMsg as i32, Tag::ChanAndOrg),
+    ] {
+        let hello = Content::Hello(GossipHello {
+            nonce: 1,
+            metadata: Bytes::new(),
+            msg_type,
+        });
+        stage.refused(unsigned(CH, tag, hello), "W-S4");
+    }
+}
+
+#[test]
+fn s_n2_a_state_info_of_nobody_we_know_or_by_another() {
+    let mut stage = Stage::new();
+    let (peer, other) = (Arc::clone(&stage.peer), Arc::clone(&stage.other));
+    stage.refused(info_envelope(&other, state_info(&peer)), "S-N2");
+    let mut short = state_info(&peer);
+    short.pki_id = Bytes::from_static(b"short");
+    stage.refused(info_envelope(&peer, short), "S-N2");
+    let mut whispered = info_envelope(&peer, state_info(&peer));
+    whispered.secret_envelope = Some(SecretEnvelope::default());
+    stage.refused(whispered, "W-S3");
+    stage.verifier.0.clear();
+    stage.refused(info_envelope(&peer, state_info(&peer)), "S-N2");
+}
+
+#[test]
+fn s_n3_leadership_of_nobody_we_know_or_by_another() {
+    let mut stage = Stage::new();
+    let (peer, other) = (Arc::clone(&stage.peer), Arc::clone(&stage.other));
+    stage.refused(leader_envelope(&other, leadership(&peer)), "S-N3");
+    let mut nameless = leadership(&peer);
+    nameless.pki_id = Bytes::new();
+    stage.refused(leader_envelope(&peer, nameless), "S-N3");
+    stage.verifier.0.clear();
+    stage.refused(leader_envelope(&peer, leadership(&peer)), "S-N3");
+}
+
+#[test]
+fn s_n6_a_channel_name_that_is_none() {
+    let stage = Stage::new();
+    let long = "x".repeat(CHANNEL_LEN_MAX + 1);
+    for name in ["", &long] {
+        stage.refused(data_envelope(name, data(name, 1)), "S-N6");
+    }
+    let longest = "x".repeat(CHANNEL_LEN_MAX);
+    stage.accepted(data_envelope(&longest, data(&longest, 1)));
+    let mut message = message(CH, Tag::ChanAndOrg, Content::DataMsg(data(CH, 1)));
+    message.channel = Bytes::from_static(b"\xff");
+    stage.refused(wire::unsigned(&message), "S-N6");
+}
+
+#[test]
+fn s_c1_a_channel_mac_of_another_length() {
+    let stage = Stage::new();
+    for len in [0, 31, 33] {
+        let channel_mac = Bytes::from(vec![7; len]);
+        let mut info = state_info(&stage.peer);
+        info.channel_mac = channel_mac.clone();
+        stage.refused(info_envelope(&stage.peer, info), "S-C1");
+        let pull = Content::StateInfoPullReq(StateInfoPullRequest { channel_mac });
+        stage.refused(unsigned("", Tag::ChanOrOrg, pull), "S-C1");
+    }
+}
+
+#[test]
+fn s_c6_a_block_that_does_not_pass() {
+    let stage = Stage::new();
+    let Message::Block { channel, block } = stage.accepted(data_envelope(CH, data(CH, 7))) else {
+        panic!("expected a block");
+    };
+    assert_eq!((channel.as_str(), block.block.number), (CH, 7));
+    let mut renumbered = data(CH, 7);
+    renumbered.payload.as_mut().unwrap().seq_num = 8;
+    stage.refused(data_envelope(CH, renumbered), "S-C6");
+    stage.refused(data_envelope(CH, data("another", 7)), "S-C6");
+}
+
+#[test]
+fn a_block_is_handed_on_without_what_nobody_vouches_for() {
+    let stage = Stage::new();
+    let plain = data_envelope(CH, data(CH, 7));
+    let mut loaded = plain.clone();
+    loaded.signature = Bytes::from_static(b"anything");
+    loaded.secret_envelope = Some(SecretEnvelope::default());
+    let Message::Block { block, .. } = stage.accepted(loaded) else {
+        panic!("expected a block");
+    };
+    assert_eq!(block.envelope, plain);
+}
+
+#[test]
+fn s_c8_one_bad_element_drops_the_whole_update() {
+    let stage = Stage::new();
+    let good = data_envelope(CH, data(CH, 1));
+    let Message::BlockPull { channel, pull } =
+        stage.accepted(update(PullMsgType::BlockMsg, vec![good.clone()]))
+    else {
+        panic!("expected a block pull");
+    };
+    let Pull::Update { nonce, items } = pull else {
+        panic!("expected an update");
+    };
+    assert_eq!((channel.as_str(), nonce, items.len()), (CH, 9, 1));
+    assert_eq!(items[0].envelope, good);
+
+    let mut fabricated = data(CH, 2);
+    fabricated.payload.as_mut().unwrap().data = Bytes::from_static(b"fabricated");
+    let bad = [
+        data_envelope("another", data("another", 2)),
+        data_envelope(CH, fabricated),
+        info_envelope(&stage.peer, state_info(&stage.peer)),
+        unsigned(CH, Tag::ChanAndOrg, Content::Empty(Empty {})),
+        Envelope::signed(Bytes::from_static(b"\xff"), Bytes::new()),
+        Envelope::default(),
+    ];
+    for bad in bad {
+        let list = vec![good.clone(), bad, good.clone()];
+        stage.refused(update(PullMsgType::BlockMsg, list), "S-C8");
+    }
+}
+
+#[test]
+fn s_c10_bad_elements_of_a_snapshot_are_left_out() {
+    let stage = Stage::new();
+    let (peer, other) = (&stage.peer, &stage.other);
+    let good = info_envelope(other, state_info(other));
+    let elements = vec![
+        info_envelope(other, state_info(peer)),
+        speech(peer).envelope(),
+        Envelope::signed(Bytes::from_static(b"\xff"), Bytes::new()),
+        Envelope::default(),
+        good.clone(),
+    ];
+    let content = Content::StateSnapshot(StateInfoSnapshot { elements });
+    let Message::StateSnapshot { elements, .. } =
+        stage.accepted(unsigned(CH, Tag::ChanOrOrg, content))
+    else {
+        panic!("expected a snapshot");
+    };
+    let envelopes: Vec<_> = elements.into_iter().map(|info| info.envelope).collect();
+    assert_eq!(envelopes, [good]);
+}
+
+#[test]
+fn s_c14_a_state_info_without_properties() {
+    let stage = Stage::new();
+    let mut info = state_info(&stage.peer);
+    info.properties = None;
+    stage.refused(info_envelope(&stage.peer, info), "S-C14");
+}
+
+#[test]
+fn s_s6_a_state_response_ends_before_the_first_bad_block() {
+    let stage = Stage::new();
+    let payload = |number| data(CH, number).payload.unwrap();
+    let numbers = |payloads: Vec<Payload>| {
+        let content = Content::StateResponse(RemoteStateResponse { payloads });
+        let Message::StateResponse { nonce, blocks, .. } =
+            stage.accepted(unsigned(CH, Tag::ChanOrOrg, content))
+        else {
+            panic!("expected a state response");
+        };
+        assert_eq!(nonce, 3);
+        let numbers: Vec<u64> = blocks.iter().map(|block| block.block.number).collect();
+        numbers
+    };
+    assert_eq!(numbers(vec![payload(1), payload(2)]), [1, 2]);
+    let mut renumbered = payload(2);
+    renumbered.seq_num = 3;
+    assert_eq!(numbers(vec![payload(1), renumbered, payload(3)]), [1]);
+    let foreign = data("another", 2).payload.unwrap();
+    assert_eq!(numbers(vec![payload(1), foreign, payload(3)]), [1]);
+    assert!(numbers(vec![Payload::default(), payload(1)]).is_empty());
+}
+
+#[test]
+fn m_s3_what_is_too_long_to_be_kept_is_refused() {
+    let stage = Stage::new();
+    let with_metadata = |len| {
+        let mut speech = speech(&stage.peer);
+        speech.internal_endpoint.clear();
+        speech.message.membership.as_mut().unwrap().metadata = Bytes::from(vec![0; len]);
+        speech.envelope()
+    };
+    let len = |envelope: &Envelope| envelope.payload.len() + envelope.signature.len();
+    // Lengths of lengths make the overhead depend on the size; probe near the limit.
+    let overhead = len(&with_metadata(KEPT_LEN_MAX - 1000)) - (KEPT_LEN_MAX - 1000);
+    let fits = with_metadata(KEPT_LEN_MAX - overhead);
+    assert_eq!(len(&fits), KEPT_LEN_MAX);
+    stage.accepted(fits);
+    stage.refused(with_metadata(KEPT_LEN_MAX - overhead + 1), "M-S3");
+}
+
+#[test]
+fn lists_are_cut_at_their_limits() {
+    let stage = Stage::new();
+    let digests = vec![Bytes::from_static(b"1"); DIGESTS_MAX + 1];
+    let content = Content::DataDig(DataDigest {
+        nonce: 1,
+        digests,
+        msg_type: PullMsgType::IdentityMsg as i32,
+    });
+    let Message::IdentityPull(Pull::Digest { digests, .. }) =
+        stage.accepted(unsigned("", Tag::Empty, content))
+    else {
+        panic!("expected a digest");
+    };
+    assert_eq!(digests.len(), DIGESTS_MAX);
+
+    let element = speech(&stage.peer).envelope();
+    let Message::MembershipResponse { alive, .. } =
+        stage.accepted(response(vec![element; MEMBERS_MAX + 1], Vec::new()))
+    else {
+        panic!("expected a response");
+    };
+    assert_eq!(alive.len(), MEMBERS_MAX);
+
+    let element = info_envelope(&stage.peer, state_info(&stage.peer));
+    let content = Content::StateSnapshot(StateInfoSnapshot {
+        elements: vec![element; STATE_INFOS_MAX + 1],
+    });
+    let Message::StateSnapshot { elements, .. } =
+        stage.accepted(unsigned(CH, Tag::ChanOrOrg, content))
+    else {
+        panic!("expected a snapshot");
+    };
+    assert_eq!(elements.len(), STATE_INFOS_MAX);
+
+    let payloads = vec![data(CH, 1).payload.unwrap(); BLOCKS_MAX + 1];
+    let content = Content::StateResponse(RemoteStateResponse { payloads });
+    let Message::StateResponse { blocks, .. } =
+        stage.accepted(unsigned(CH, Tag::ChanOrOrg, content))
+    else {
+        panic!("expected a state response");
+    };
+    assert_eq!(blocks.len(), BLOCKS_MAX);
+
+    let blocks = |count| {
+        update(
+            PullMsgType::BlockMsg,
+            vec![data_envelope(CH, data(CH, 1)); count],
+        )
+    };
+    stage.accepted(blocks(BLOCKS_MAX));
+    stage.refused(blocks(BLOCKS_MAX + 1), "S-C8");
+    let one = identity_envelope(&stage.peer, &stage.peer);
+    let identities = |count| update(PullMsgType::IdentityMsg, vec![one.clone(); count]);
+    stage.accepted(identities(IDENTITIES_MAX));
+    stage.refused(identities(IDENTITIES_MAX + 1), "P-S1");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_gate_panic(
+        payload in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        place in proptest::num::usize::ANY,
+        byte in proptest::num::u8::ANY,
+        which in proptest::num::usize::ANY,
+    ) {
+        let stage = Stage::new();
+        let _ = stage.verify(Envelope::signed(payload.into(), Bytes::new()));
+        // A good message with one byte changed.
+        let all = good(&stage);
+        let mut bytes = all[which % all.len()].encode_to_vec();
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        let signature = ToyPorts(Arc::clone(&stage.peer)).sign(&bytes);
+        let _ = stage.verify(Envelope::signed(bytes.into(), signature));
+    }
+}
