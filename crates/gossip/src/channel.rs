@@ -305,6 +305,16 @@ impl Channel {
         self.roster.get(peer)
     }
 
+    /// Number of state infos that are kept, our own included.
+    pub fn state_infos_len(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// Number of blocks that are kept for others.
+    pub fn blocks_len(&self) -> usize {
+        self.blocks.len()
+    }
+
     fn configure(
         &mut self,
         now: Moment,

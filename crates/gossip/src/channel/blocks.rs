@@ -77,6 +77,10 @@ impl Blocks {
             .then_some(envelope)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
     pub(super) fn forget(&mut self, number: u64) {
         self.puller.remove(&name(number));
         self.seen.remove(number);

@@ -47,6 +47,10 @@ impl Roster {
         &self.orgs
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.infos.len()
+    }
+
     pub(super) fn get(&self, peer: &PkiId) -> Option<&StateInfo> {
         self.infos.get(peer)
     }

@@ -1,1 +1,749 @@
+use bytes::Bytes;
+use tidings_proto::gossip::gossip_message::Content;
 
+use super::*;
+use crate::{
+    id::PeerTime,
+    message::{BlockMessage, PeerIdentity, Pull},
+    scene::{SEED, Scene, at, block, block_message, join, state_info},
+    toy,
+};
+
+/// We are `me` of `A`, in channel `ch` of `A` and `B`; `a`, `b` and `c` of `C` are alive.
+struct Table {
+    scene: Scene,
+    channel: Channel,
+    now: Moment,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
+        let mut scene = Scene::new(config);
+        scene.meet("A", "a");
+        scene.meet("B", "b");
+        scene.meet("C", "c");
+        let channel = scene.channel();
+        Self {
+            scene,
+            channel,
+            now: at(0),
+        }
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let view = self.scene.view();
+        self.channel
+            .handle(self.now, input, &view, &self.scene.ports, &mut out);
+        out
+    }
+
+    fn receive(&mut self, from: &Arc<PeerIdentity>, message: Message) -> Vec<Effect> {
+        let from = toy::connection(7, from);
+        self.feed(Input::Received { from, message })
+    }
+
+    fn info(&mut self, from: &Arc<PeerIdentity>, info: StateInfo) -> Vec<Effect> {
+        self.receive(from, Message::StateInfo(Box::new(info)))
+    }
+
+    fn hears(&mut self, peer: &Arc<PeerIdentity>, height: u64) {
+        self.scene.hears(&mut self.channel, peer, height);
+    }
+
+    /// Ticks at every deadline until then; what the tracker says is left out.
+    fn until(&mut self, ms: u64) -> Vec<Effect> {
+        let mut out = Vec::new();
+        while let Some(due) = self.channel.deadline().filter(|due| *due <= at(ms)) {
+            let due = due.max(self.now);
+            self.now = due;
+            let view = self.scene.view();
+            self.channel.tick(due, &view, &self.scene.ports, &mut out);
+        }
+        self.now = at(ms);
+        out.retain(|e| !matches!(e, Effect::Notify(Notice::ChannelMembers { .. })));
+        out
+    }
+
+    fn peers(&self) -> Vec<PkiId> {
+        let peers = self.channel.peers(&self.scene.view());
+        peers.iter().map(|peer| peer.member.peer).collect()
+    }
+
+    /// What a pull request of this peer is answered with.
+    fn snapshot(&mut self, to: &Arc<PeerIdentity>) -> Vec<Envelope> {
+        let out = self.receive(to, pull_request(to));
+        let [
+            Effect::Reply {
+                connection: ConnectionId(7),
+                envelope,
+            },
+        ] = out.as_slice()
+        else {
+            panic!("one reply expected: {out:?}");
+        };
+        let message = envelope.clone().open().unwrap().message().clone();
+        assert_eq!((message.nonce, &message.channel[..]), (0, &b"ch"[..]));
+        assert_eq!(message.tag, Tag::ChanOrOrg as i32);
+        assert!(envelope.signature.is_empty());
+        let Some(Content::StateSnapshot(snapshot)) = message.content else {
+            panic!("a snapshot expected");
+        };
+        snapshot.elements
+    }
+}
+
+fn a() -> Arc<PeerIdentity> {
+    toy::identity("A", "a")
+}
+
+fn b() -> Arc<PeerIdentity> {
+    toy::identity("B", "b")
+}
+
+fn c() -> Arc<PeerIdentity> {
+    toy::identity("C", "c")
+}
+
+fn pull_request(of: &Arc<PeerIdentity>) -> Message {
+    Message::StateInfoPullRequest {
+        channel_mac: mac(&of.pki_id, &"ch".into()),
+    }
+}
+
+fn snapshot_message(elements: Vec<StateInfo>) -> Message {
+    Message::StateSnapshot {
+        channel: "ch".into(),
+        elements,
+    }
+}
+
+fn pushed(number: u64) -> Message {
+    Message::Block {
+        channel: "ch".into(),
+        block: block_message(number),
+    }
+}
+
+fn pull(pull: Pull<BlockMessage>) -> Message {
+    Message::BlockPull {
+        channel: "ch".into(),
+        pull,
+    }
+}
+
+fn leadership(of: &Arc<PeerIdentity>, time: PeerTime) -> Leadership {
+    Leadership {
+        channel: "ch".into(),
+        peer: of.pki_id,
+        time,
+        is_declaration: true,
+        envelope: Envelope::default(),
+    }
+}
+
+/// The rules of refusals, if there is nothing but refusals.
+fn rules(out: &[Effect]) -> Vec<&'static str> {
+    out.iter()
+        .map(|effect| match effect {
+            Effect::Notify(Notice::Refused { rule, .. }) => *rule,
+            other => panic!("a refusal expected: {other:?}"),
+        })
+        .collect()
+}
+
+/// The own state infos that are spread, if there is nothing but those.
+fn published(out: &[Effect]) -> Vec<(PeerTime, u64, bool)> {
+    out.iter()
+        .map(|effect| {
+            let Effect::Emit(Outgoing {
+                subject: Subject::StateInfo { .. },
+                envelope,
+                source: None,
+            }) = effect
+            else {
+                panic!("a state info of ours expected: {effect:?}");
+            };
+            let message = envelope.clone().open().unwrap().message().clone();
+            assert!(message.channel.is_empty(), "G-N1");
+            let Some(Content::StateInfo(info)) = message.content else {
+                panic!("a state info expected");
+            };
+            let (time, properties) = (info.timestamp.unwrap(), info.properties.unwrap());
+            let time = toy::time(time.inc_num, time.seq_num);
+            (time, properties.ledger_height, properties.left_channel)
+        })
+        .collect()
+}
+
+fn sends(out: &[Effect]) -> usize {
+    let count = out.iter().filter(|e| matches!(e, Effect::Send { .. }));
+    count.count()
+}
+
+#[test]
+fn the_mac_is_that_of_the_reference() {
+    let peer = PkiId::new(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+    assert_eq!(
+        hex::encode(mac(&peer, &"mychannel".into())),
+        "8a306cdbd99099d0aee440b1c020292a7fe2d628613ce016c2c86c09794a485b"
+    );
+    assert_eq!(
+        hex::encode(mac(&peer, &"A".into())),
+        "9a9aea255b8e54be50fc2cb5d0b83ebf64120b12e68d82699face4ee860511dc"
+    );
+}
+
+#[test]
+fn s_c1_a_wrong_mac_is_refused() {
+    let mut t = Table::new();
+    let out = t.info(&a(), state_info(&a(), "other", 1, 1));
+    assert_eq!(rules(&out), ["S-C1"]);
+    let out = t.receive(&a(), pull_request(&b()));
+    assert_eq!(rules(&out), ["S-C1"]);
+    assert_eq!(t.channel.state_info(&a().pki_id), None);
+}
+
+#[test]
+fn s_c2_a_message_that_names_another_channel_is_refused() {
+    let mut t = Table::new();
+    let other: ChannelId = "other".into();
+    let block = Message::Block {
+        channel: other.clone(),
+        block: block_message(1),
+    };
+    let snapshot = Message::StateSnapshot {
+        channel: other.clone(),
+        elements: vec![state_info(&b(), "ch", 1, 1)],
+    };
+    let hello = Message::BlockPull {
+        channel: other.clone(),
+        pull: Pull::Hello { nonce: 1 },
+    };
+    let leadership = Message::Leadership(Leadership {
+        channel: other,
+        ..leadership(&a(), toy::time(1, 1))
+    });
+    for message in [block, snapshot, hello, leadership] {
+        assert_eq!(rules(&t.receive(&a(), message)), ["S-C2"]);
+    }
+    assert_eq!(t.channel.state_info(&b().pki_id), None);
+}
+
+#[test]
+fn s_c3_a_sender_whose_organization_is_not_in_the_channel_is_refused() {
+    let mut t = Table::new();
+    t.hears(&a(), 1);
+    let messages = [
+        pull_request(&c()),
+        Message::StateInfo(Box::new(state_info(&a(), "ch", 9, 9))),
+        snapshot_message(vec![state_info(&b(), "ch", 1, 1)]),
+        pushed(1),
+        pull(Pull::Hello { nonce: 1 }),
+        Message::Leadership(leadership(&a(), toy::time(1, 1))),
+    ];
+    for message in messages {
+        assert_eq!(rules(&t.receive(&c(), message)), ["S-C3"]);
+    }
+    assert_eq!(t.channel.state_info(&a().pki_id).unwrap().height, 1);
+}
+
+#[test]
+fn s_c4_an_outsider_is_neither_kept_nor_passed_on() {
+    let mut t = Table::new();
+    let out = t.info(&a(), state_info(&c(), "ch", 1, 1));
+    assert_eq!(rules(&out), ["S-C4"]);
+    t.scene.ports.outsiders.insert(b().pki_id);
+    let out = t.info(&b(), state_info(&b(), "ch", 1, 1));
+    assert_eq!(rules(&out), ["S-C4"]);
+    assert_eq!(t.peers(), []);
+}
+
+#[test]
+fn s_c5_what_is_not_newer_is_neither_kept_nor_passed_on() {
+    let mut t = Table::new();
+    let emitted = |info: &StateInfo, from: &Arc<PeerIdentity>| {
+        Effect::Emit(Outgoing {
+            subject: Subject::StateInfo {
+                speaker: info.peer,
+                channel: Some("ch".into()),
+            },
+            envelope: info.envelope.clone(),
+            source: Some(from.pki_id),
+        })
+    };
+    let info = state_info(&b(), "ch", 5, 50);
+    assert_eq!(t.info(&a(), info.clone()), [emitted(&info, &a())]);
+    assert_eq!(t.info(&b(), info), []);
+    assert_eq!(t.info(&a(), state_info(&b(), "ch", 4, 90)), []);
+    assert_eq!(t.channel.state_info(&b().pki_id).unwrap().height, 50);
+    let newer = state_info(&b(), "ch", 6, 60);
+    assert_eq!(t.info(&b(), newer.clone()), [emitted(&newer, &b())]);
+
+    let declare = |sequence| Message::Leadership(leadership(&a(), toy::time(1, sequence)));
+    let heard = |sequence| Effect::Leadership(leadership(&a(), toy::time(1, sequence)));
+    assert_eq!(t.receive(&a(), declare(5)), [heard(5)]);
+    assert_eq!(t.receive(&a(), declare(5)), []);
+    assert_eq!(t.receive(&a(), declare(4)), []);
+    assert_eq!(t.receive(&a(), declare(6)), [heard(6)]);
+}
+
+#[test]
+fn nobody_else_speaks_for_us() {
+    let mut t = Table::new();
+    let own = Arc::clone(&t.scene.me.identity);
+    let mut info = state_info(&own, "ch", u64::MAX, 999);
+    info.time.incarnation = u64::MAX;
+    assert_eq!(t.info(&a(), info.clone()), []);
+    assert_eq!(t.receive(&a(), snapshot_message(vec![info])), []);
+    assert_eq!(t.channel.own_state_info(), None);
+}
+
+#[test]
+fn a_pushed_block_is_spread_and_handed_on_once() {
+    // S-C6 is with the gate: a message in here holds a block that was verified.
+    let mut t = Table::new();
+    let spread = Effect::Emit(Outgoing {
+        subject: Subject::Block("ch".into()),
+        envelope: block_message(5).envelope,
+        source: Some(b().pki_id),
+    });
+    let news = Effect::Block {
+        block: block(5),
+        source: Source::Push,
+    };
+    assert_eq!(t.receive(&b(), pushed(5)), [spread, news]);
+    assert_eq!(t.receive(&a(), pushed(5)), []);
+    assert_eq!(t.feed(Input::Gossip(block(5))), []);
+    t.feed(Input::CommitRefused(5));
+    assert_eq!(t.receive(&a(), pushed(5)).len(), 2);
+}
+
+#[test]
+fn of_blocks_eleven_are_remembered() {
+    let mut t = Table::new();
+    for number in 1..=11 {
+        assert_eq!(t.receive(&a(), pushed(number)).len(), 2);
+    }
+    assert_eq!(t.receive(&a(), pushed(1)), []);
+    assert_eq!(t.receive(&a(), pushed(12)).len(), 2);
+    assert_eq!(t.receive(&a(), pushed(1)), [], "too old now");
+}
+
+#[test]
+fn a_delivered_block_is_spread_unsigned() {
+    let mut t = Table::new();
+    let spread = Effect::Emit(Outgoing {
+        subject: Subject::Block("ch".into()),
+        envelope: block_message(5).envelope,
+        source: None,
+    });
+    assert_eq!(t.feed(Input::Gossip(block(5))), [spread]);
+    assert_eq!(t.receive(&a(), pushed(5)), []);
+}
+
+#[test]
+fn s_c7_blocks_are_pulled_by_own_members_only() {
+    let mut t = Table::new();
+    t.receive(&a(), pushed(5));
+    t.hears(&b(), 1);
+    let hello = || pull(Pull::Hello { nonce: 1 });
+    assert_eq!(rules(&t.receive(&b(), hello())), ["S-C7"]);
+    assert_eq!(rules(&t.receive(&a(), hello())), ["S-C7"]);
+    t.hears(&a(), 1);
+    let out = t.receive(&a(), hello());
+    let [Effect::Reply { envelope, .. }] = out.as_slice() else {
+        panic!("{out:?}");
+    };
+    let message = envelope.clone().open().unwrap().message().clone();
+    let Some(Content::DataDig(digest)) = message.content else {
+        panic!("a digest expected");
+    };
+    assert_eq!(digest.digests, [Bytes::from_static(b"5")]);
+}
+
+#[test]
+fn blocks_are_pulled_from_our_height_on() {
+    let mut t = Table::with(Config {
+        request_state_info_interval: Duration::from_secs(3600),
+        publish_state_info_interval: Duration::from_secs(3600),
+        ..Config::default()
+    });
+    t.feed(Input::Height(10));
+    t.hears(&a(), 20);
+    t.hears(&b(), 20);
+    let out = t.until(4000);
+    let [Effect::Send { to, envelope }] = out.as_slice() else {
+        panic!("a hello to the one own member expected: {out:?}");
+    };
+    assert_eq!(to.peer, a().pki_id);
+    let Some(Content::Hello(hello)) = envelope.clone().open().unwrap().message().content.clone()
+    else {
+        panic!("a hello expected");
+    };
+    let nonce = hello.nonce;
+    let names = ["9", "10", "11", "+12", "0x0d", "", "99999999999999999999"];
+    let digests = names
+        .iter()
+        .map(|n| Bytes::from_static(n.as_bytes()))
+        .collect();
+    let out = t.receive(&a(), pull(Pull::Digest { nonce, digests }));
+    let [Effect::Send { envelope, .. }] = out.as_slice() else {
+        panic!("a request expected: {out:?}");
+    };
+    let Some(Content::DataReq(request)) =
+        envelope.clone().open().unwrap().message().content.clone()
+    else {
+        panic!("a request expected");
+    };
+    let mut asked = request.digests;
+    asked.sort();
+    assert_eq!(
+        asked,
+        [Bytes::from_static(b"10"), Bytes::from_static(b"11")]
+    );
+    let items = vec![block_message(10), block_message(11)];
+    let pulled = |number| Effect::Block {
+        block: block(number),
+        source: Source::Pull,
+    };
+    let out = t.receive(&a(), pull(Pull::Update { nonce, items }));
+    assert_eq!(out, [pulled(10), pulled(11)], "not pushed on");
+}
+
+#[test]
+fn s_c8_items_that_nobody_asked_for_are_not_taken() {
+    // That one bad element spoils an update is with the gate.
+    let mut t = Table::new();
+    t.hears(&a(), 1);
+    let items = vec![block_message(5)];
+    assert_eq!(t.receive(&a(), pull(Pull::Update { nonce: 1, items })), []);
+    assert_eq!(t.receive(&a(), pushed(5)).len(), 2, "it was not even noted");
+}
+
+#[test]
+fn s_c9_leadership_of_or_from_others_is_refused() {
+    let mut t = Table::new();
+    let declare = |of| Message::Leadership(leadership(&of, toy::time(1, 1)));
+    assert_eq!(rules(&t.receive(&b(), declare(a()))), ["S-C9"]);
+    assert_eq!(rules(&t.receive(&a(), declare(b()))), ["S-C9"]);
+    let stranger = toy::identity("A", "stranger");
+    assert_eq!(rules(&t.receive(&a(), declare(stranger))), ["S-C9"]);
+}
+
+#[test]
+fn s_c10_bad_elements_of_a_snapshot_are_left_out() {
+    let mut t = Table::new();
+    let dead_letter = toy::identity("A", "nobody");
+    t.scene.ports.outsiders.insert(a().pki_id);
+    let out = t.receive(
+        &b(),
+        snapshot_message(vec![
+            state_info(&c(), "ch", 1, 1),
+            state_info(&a(), "ch", 1, 1),
+            state_info(&dead_letter, "ch", 1, 1),
+            state_info(&b(), "other", 1, 1),
+            state_info(&b(), "ch", 1, 1),
+        ]),
+    );
+    assert_eq!(rules(&out), ["S-C10"]);
+    assert_eq!(t.peers(), [b().pki_id], "what follows a bad one is taken");
+    for peer in [c(), a(), dead_letter] {
+        assert_eq!(t.channel.state_info(&peer.pki_id), None);
+    }
+}
+
+#[test]
+fn s_c11_others_learn_nothing_of_our_peers_without_external_endpoint() {
+    let mut t = Table::new();
+    let hidden = t.scene.meet_at("A", "hidden", "");
+    let shy = t.scene.meet_at("B", "shy", "");
+    for peer in [&a(), &b(), &hidden, &shy] {
+        t.hears(peer, 1);
+    }
+    t.feed(Input::Height(1));
+    t.until(4000);
+    let sorted = |peers: &[&Arc<PeerIdentity>], own: &Table| {
+        let mut envelopes: Vec<Vec<u8>> = peers
+            .iter()
+            .map(|peer| state_info(peer, "ch", 1, 1).envelope.payload.to_vec())
+            .chain(
+                own.channel
+                    .own_state_info()
+                    .map(|i| i.envelope.payload.to_vec()),
+            )
+            .collect();
+        envelopes.sort();
+        envelopes
+    };
+    let payloads = |snapshot: Vec<Envelope>| {
+        let mut payloads: Vec<Vec<u8>> = snapshot.iter().map(|e| e.payload.to_vec()).collect();
+        payloads.sort();
+        payloads
+    };
+    let all = sorted(&[&a(), &b(), &hidden, &shy], &t);
+    assert_eq!(payloads(t.snapshot(&a())), all);
+    let external = sorted(&[&a(), &b(), &shy], &t);
+    assert_eq!(payloads(t.snapshot(&b())), external);
+    t.scene.me.external_endpoint.clear();
+    assert_eq!(t.snapshot(&b()).len(), 3, "we are hidden too");
+}
+
+#[test]
+fn an_empty_snapshot_is_an_answer() {
+    let mut t = Table::new();
+    assert_eq!(t.snapshot(&b()), []);
+}
+
+#[test]
+fn s_c12_older_and_empty_configurations_are_ignored() {
+    let mut t = Table::new();
+    for ignored in [join(0, &["A", "C"]), join(2, &[])] {
+        let out = t.feed(Input::Configure(ignored));
+        let [Effect::Notify(Notice::Warning(_))] = out.as_slice() else {
+            panic!("{out:?}");
+        };
+        assert!(t.channel.has_org(&"B".into()));
+    }
+    assert_eq!(t.feed(Input::Configure(join(1, &["A", "C"]))), []);
+    assert!(!t.channel.has_org(&"B".into()));
+}
+
+#[test]
+fn s_c13_a_removed_organization_is_forgotten_at_once() {
+    let mut t = Table::new();
+    t.hears(&a(), 1);
+    t.hears(&b(), 1);
+    t.feed(Input::Height(3));
+    t.until(4000);
+    t.feed(Input::Configure(join(2, &["A"])));
+    assert_eq!(t.peers(), [a().pki_id]);
+    assert_eq!(t.channel.state_info(&b().pki_id), None);
+    assert!(t.channel.own_state_info().is_some());
+    let out = t.info(&b(), state_info(&b(), "ch", 9, 9));
+    assert_eq!(rules(&out), ["S-C3"]);
+    let out = t.info(&a(), state_info(&b(), "ch", 9, 9));
+    assert_eq!(rules(&out), ["S-C4"]);
+}
+
+#[test]
+fn g_c1_and_g_c2_we_speak_in_nanoseconds_and_only_when_something_changed() {
+    let mut t = Table::new();
+    t.scene.know("A", "a");
+    let start = toy::START * 1_000_000_000;
+    let quiet = |out: Vec<Effect>| {
+        out.into_iter()
+            .filter(|e| matches!(e, Effect::Emit(_)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(quiet(t.until(5000)), [], "no height was announced");
+    t.feed(Input::Height(1));
+    let out = quiet(t.until(5000));
+    let first = toy::time(start, start + 5_000_000_000);
+    assert_eq!(published(&out), [(first, 1, false)]);
+    t.feed(Input::Height(2));
+    t.feed(Input::Height(3));
+    t.feed(Input::Height(3));
+    assert_eq!(quiet(t.until(8999)), [], "no more often than the interval");
+    let out = quiet(t.until(9000));
+    let second = toy::time(start, start + 5_000_000_001);
+    assert_eq!(
+        published(&out),
+        [(toy::time(start, second.sequence + 1), 3, false)]
+    );
+    assert_eq!(quiet(t.until(60_000)), []);
+}
+
+#[test]
+fn the_first_peer_hears_of_us_soon() {
+    let mut t = Table::new();
+    let mut lonely = Scene::new(Config::default());
+    std::mem::swap(&mut t.scene, &mut lonely);
+    t.feed(Input::Height(7));
+    assert_eq!(t.until(20_500), [], "nobody is there");
+    t.scene.meet("A", "a");
+    let out = t.until(21_500);
+    assert_eq!(
+        out.iter().filter(|e| matches!(e, Effect::Emit(_))).count(),
+        1
+    );
+    assert_eq!(sends(&out), 1, "and is asked for state infos");
+}
+
+#[test]
+fn chaincodes_are_published_at_once() {
+    let mut t = Table::new();
+    let chaincodes = vec![Chaincode {
+        name: "cc".to_owned(),
+        version: "1".to_owned(),
+        metadata: Bytes::new(),
+    }];
+    let out = t.feed(Input::Chaincodes(chaincodes.clone()));
+    assert_eq!(published(&out).len(), 1);
+    assert_eq!(t.channel.own_state_info().unwrap().chaincodes, chaincodes);
+    assert_eq!(t.feed(Input::Chaincodes(chaincodes)), []);
+}
+
+#[test]
+fn state_infos_are_asked_of_the_channels_organizations() {
+    let mut t = Table::new();
+    assert_eq!(t.until(3999), []);
+    let out = t.until(4000);
+    let mut asked = Vec::new();
+    for effect in &out {
+        let Effect::Send { to, envelope } = effect else {
+            panic!("{effect:?}");
+        };
+        asked.push(to.peer);
+        let message = envelope.clone().open().unwrap().message().clone();
+        assert!(message.channel.is_empty(), "G-N1");
+        let Some(Content::StateInfoPullReq(request)) = message.content else {
+            panic!("a pull request expected");
+        };
+        let own = t.scene.me.identity.pki_id;
+        assert_eq!(request.channel_mac, &mac(&own, &"ch".into())[..]);
+    }
+    asked.sort();
+    let mut members = vec![a().pki_id, b().pki_id];
+    members.sort();
+    assert_eq!(asked, members, "not c, and nobody twice");
+}
+
+#[test]
+fn peers_are_alive_known_heard_of_and_have_not_left() {
+    let mut t = Table::new();
+    assert_eq!(t.peers(), []);
+    t.hears(&a(), 5);
+    t.hears(&b(), 9);
+    let ghost = t.scene.know("A", "ghost");
+    t.hears(&ghost, 50);
+    let mut both = vec![a().pki_id, b().pki_id];
+    both.sort();
+    assert_eq!(t.peers(), both);
+    assert_eq!(t.channel.peers_height(&t.scene.view()), 9);
+    let mut left = state_info(&b(), "ch", 10, 10);
+    left.left_channel = true;
+    t.info(&b(), left);
+    assert_eq!(t.peers(), [a().pki_id]);
+    assert!(!t.channel.is_eligible(&b().pki_id));
+}
+
+#[test]
+fn the_sweep_takes_whom_discovery_does_not_know() {
+    let mut t = Table::new();
+    t.hears(&a(), 5);
+    let ghost = t.scene.know("A", "ghost");
+    t.hears(&ghost, 5);
+    t.feed(Input::Height(1));
+    t.until(19_999);
+    assert!(t.channel.state_info(&ghost.pki_id).is_some());
+    t.until(20_000);
+    assert_eq!(t.channel.state_info(&ghost.pki_id), None);
+    assert!(t.channel.state_info(&a().pki_id).is_some());
+    assert!(t.channel.own_state_info().is_some());
+}
+
+#[test]
+fn who_left_says_so_takes_no_part_and_may_come_back() {
+    let mut t = Table::new();
+    t.hears(&a(), 5);
+    t.feed(Input::Height(4));
+    t.until(4000);
+    let before = t.channel.own_state_info().unwrap().time;
+    let out = t.feed(Input::Leave);
+    let [(time, 4, true)] = published(&out)[..] else {
+        panic!("{out:?}");
+    };
+    assert!(time > before);
+    assert_eq!(t.feed(Input::Leave), []);
+    assert_eq!(t.peers(), []);
+    assert!(t.channel.has_left());
+    assert_eq!(t.receive(&a(), pull(Pull::Hello { nonce: 1 })), []);
+    assert_eq!(t.until(30_000), [], "asks nobody for anything");
+    assert_eq!(t.snapshot(&a()).len(), 2, "still answers");
+    assert_eq!(
+        t.receive(&a(), pushed(4)).len(),
+        2,
+        "still passes blocks on"
+    );
+
+    assert_eq!(t.feed(Input::Configure(join(1, &["A", "B"]))), []);
+    assert_eq!(t.peers(), [a().pki_id]);
+    let out = t.until(30_000);
+    let [(back, 4, false)] = published(&out)[..] else {
+        panic!("{out:?}");
+    };
+    assert!(back.incarnation > time.incarnation);
+}
+
+#[test]
+fn the_tracker_counts_peers() {
+    let mut t = Table::new();
+    t.hears(&a(), 5);
+    let mut out = Vec::new();
+    let view = t.scene.view();
+    t.channel.tick(at(5000), &view, &t.scene.ports, &mut out);
+    let count = Effect::Notify(Notice::ChannelMembers {
+        channel: "ch".into(),
+        count: 1,
+    });
+    assert!(out.contains(&count));
+}
+
+#[test]
+fn state_infos_are_bounded() {
+    let mut t = Table::new();
+    for n in 0..STATE_INFOS_MAX {
+        let peer = toy::identity("A", &n.to_string());
+        let mut info = state_info(&b(), "ch", 1, 1);
+        info.channel_mac = mac(&peer.pki_id, &"ch".into());
+        info.peer = peer.pki_id;
+        info.identity = peer;
+        assert_eq!(t.info(&a(), info).len(), 1);
+    }
+    let out = t.info(&a(), state_info(&a(), "ch", 1, 1));
+    assert_eq!(rules(&out), ["S-C4"]);
+    t.until(20_000);
+    assert!(matches!(
+        t.info(&a(), state_info(&a(), "ch", 1, 1)).as_slice(),
+        [Effect::Emit(_)]
+    ));
+}
+
+#[test]
+fn speakers_of_leadership_are_bounded_and_forgotten() {
+    let mut t = Table::new();
+    for n in 0..LEADERS_MAX {
+        let peer = t.scene.know("A", &n.to_string());
+        let declare = Message::Leadership(leadership(&peer, toy::time(1, 1)));
+        assert_eq!(t.receive(&a(), declare).len(), 1);
+    }
+    let declare = || Message::Leadership(leadership(&a(), toy::time(1, 1)));
+    assert_eq!(t.receive(&a(), declare()), []);
+    t.until(200_000);
+    assert_eq!(t.receive(&a(), declare()).len(), 1);
+}
+
+#[test]
+fn equal_seeds_make_equal_choices() {
+    let run = || {
+        let mut t = Table::new();
+        for n in 0..20 {
+            t.scene.meet("A", &n.to_string());
+        }
+        t.channel = Channel::new(
+            "ch".into(),
+            &join(1, &["A"]),
+            &t.scene.me,
+            &t.scene.config,
+            at(0),
+            &SEED,
+        );
+        t.until(30_000)
+    };
+    assert_eq!(run(), run());
+}
