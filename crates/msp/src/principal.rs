@@ -200,3 +200,6 @@ fn is_not_anonymous(principal: &MspPrincipal) -> Result<(), PrincipalRefused> {
         Err(_) => Err(PrincipalRefused::Unsupported(wanted.anonymity_type)),
     }
 }
+
+#[cfg(test)]
+mod tests;
