@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn both_must_be_there_and_not_empty() {
+    fn g_1_2_both_must_be_there_and_not_empty() {
         check(&[], Err(NotCanonical::Payload));
         check(&[0x0a, 0x00, 0x12, 0x01, 0xbb], Err(NotCanonical::Payload));
         check(&[0x12, 0x01, 0xbb], Err(NotCanonical::Payload));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn swapped_and_repeated_fields_are_refused() {
+    fn g_1_2_swapped_and_repeated_fields_are_refused() {
         check(
             &[0x12, 0x01, 0xbb, 0x0a, 0x01, 0xaa],
             Err(NotCanonical::Payload),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn padded_tags_and_lengths_are_refused() {
+    fn g_1_2_padded_tags_and_lengths_are_refused() {
         check(
             &[0x8a, 0x00, 0x01, 0xaa, 0x12, 0x01, 0xbb],
             Err(NotCanonical::Padded(1)),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_come_last_with_their_values_as_they_are() {
+    fn g_1_2_unknown_fields_come_last_with_their_values_as_they_are() {
         check(&tail(&[0x18, 0x01]), Ok(()));
         check(&tail(&[0x18, 0x81, 0x00]), Ok(()));
         check(&tail(&[0x1a, 0x81, 0x00, 0xcc]), Ok(()));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_one_and_two_of_another_wire_type_are_unknown_fields() {
+    fn g_1_2_fields_one_and_two_of_another_wire_type_are_unknown_fields() {
         check(&tail(&[0x08, 0x01, 0x10, 0x01]), Ok(()));
         check(&tail(&[0x0b, 0x0c]), Ok(()));
         check(
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_that_does_not_parse_is_refused() {
+    fn g_1_2_a_tail_that_does_not_parse_is_refused() {
         check(&tail(&[0x1a, 0x05, 0x00]), Err(Malformed::Truncated.into()));
         check(&tail(&[0x1b]), Err(Malformed::Truncated.into()));
         check(&tail(&[0x1b, 0x24]), Err(Malformed::EndGroup.into()));

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_message_keeps_bytes_that_we_would_not_write() {
+    fn w_g1_an_opened_message_keeps_bytes_that_we_would_not_write() {
         // Fields out of order and one that nobody knows.
         let payload = Bytes::from_static(&[0x18, 0x01, 0x08, 0x05, 0xf8, 0x07, 0x01]);
         let opened = Envelope::signed(payload.clone(), Bytes::new())
