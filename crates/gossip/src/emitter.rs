@@ -92,6 +92,11 @@ impl Emitter {
         self.due
     }
 
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn emit(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let batch = self.waiting.iter().map(|w| w.message.clone()).collect();
         out.push(Effect::Route(batch));

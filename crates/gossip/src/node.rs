@@ -43,6 +43,27 @@ pub const CHANNELS_MAX: usize = 1000;
 /// Number of the first ticket that the node itself gives out; below are those of components.
 const FIRST_TICKET: u64 = 1 << 63;
 
+/// How much a node remembers. Everything here is bounded, and most by the number of peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Known identities, the own one included.
+    pub identities: usize,
+    /// Members, alive and dead.
+    pub members: usize,
+    /// State infos of channels that we are not in.
+    pub strangers: usize,
+    /// State infos, over all channels.
+    pub state_infos: usize,
+    /// Blocks kept for others, over all channels.
+    pub blocks_held: usize,
+    /// Blocks that wait for a predecessor or for the committer, over all channels.
+    pub blocks_waiting: usize,
+    /// Messages that wait to be spread.
+    pub messages_waiting: usize,
+    /// Requests that are being answered.
+    pub serving: usize,
+}
+
 /// One peer's part of the gossip protocol.
 #[derive(Debug)]
 pub struct Node<P> {
@@ -189,6 +210,21 @@ impl<P: Ports> Node<P> {
     /// What we last published about ourselves on a channel.
     pub fn own_state_info(&self, channel: &ChannelId) -> Option<&StateInfo> {
         self.channels.get(channel)?.own_state_info()
+    }
+
+    /// How much is remembered.
+    pub fn sizes(&self) -> Sizes {
+        let channels = || self.channels.values();
+        Sizes {
+            identities: self.identities.iter().count(),
+            members: self.discovery.alive().count() + self.discovery.dead().count(),
+            strangers: self.strangers.len(),
+            state_infos: channels().map(Channel::state_infos_len).sum(),
+            blocks_held: channels().map(Channel::blocks_len).sum(),
+            blocks_waiting: self.transfers.values().map(Transfer::waiting).sum(),
+            messages_waiting: self.emitter.waiting(),
+            serving: self.serving.len(),
+        }
     }
 
     fn view(&self) -> View<'_> {

@@ -51,4 +51,8 @@ impl Strangers {
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.latest.deadline()
     }
+
+    pub(super) fn len(&self) -> usize {
+        self.latest.len()
+    }
 }
