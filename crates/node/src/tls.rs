@@ -14,6 +14,8 @@ mod material;
 #[cfg(test)]
 pub(crate) mod memory;
 mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
 mod verify;
 
 use std::{

@@ -1,0 +1,8 @@
+//! Comm against itself, against peers that do not behave, and against peers that behave like Go.
+//! Everything runs over pipes in paused time.
+
+mod duplicates;
+mod flow;
+mod handshake;
+mod ours;
+mod toy;
