@@ -33,7 +33,7 @@ pub use self::{
     capabilities::Capabilities,
     go_duration::NotADuration,
     refused::ConfigRefused,
-    tree::{CONFIG_DEPTH_MAX, CONFIG_ELEMENTS_MAX, CONFIG_KEY_LEN_MAX},
+    tree::{CONFIG_DEPTH_MAX, CONFIG_ELEMENTS_MAX, CONFIG_KEY_LEN_MAX, CONFIG_LEN_MAX},
     update::{EnvelopeRefused, UpdateRefused},
 };
 use self::{organization::OrganizationMsps, sections::Sections};
@@ -185,8 +185,7 @@ impl ChannelConfig {
         let consortiums = sections.consortiums(&mut msps)?;
         let msps = Arc::new(msps.finish()?);
         let policies = Policies::compile(&group, Arc::clone(&msps))?;
-        let block_validation = policies.policy(BLOCK_VALIDATION);
-        if block_validation.evaluate_identities(&[]).is_ok() {
+        if policies.policy(BLOCK_VALIDATION).is_open() {
             return Err(ConfigRefused::OpenBlockValidation);
         }
         Ok(Self {
@@ -406,6 +405,9 @@ impl ConfigTransaction {
 }
 
 fn decode_config_envelope(bytes: &[u8]) -> Result<ConfigEnvelope, ConfigRefused> {
+    if bytes.len() > CONFIG_LEN_MAX {
+        return Err(ConfigRefused::TooLong(bytes.len()));
+    }
     decode("configuration envelope", bytes)
 }
 

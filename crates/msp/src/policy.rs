@@ -106,6 +106,11 @@ impl Policy {
         self.rule.evaluate(&distinct, &self.msps)
     }
 
+    /// Whether the policy needs no signature at all.
+    pub fn is_open(&self) -> bool {
+        self.evaluate_identities(&[]).is_ok()
+    }
+
     fn new(rule: Arc<Rule>, msps: Arc<MspManager>) -> Self {
         Self { rule, msps }
     }

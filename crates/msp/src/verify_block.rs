@@ -7,8 +7,11 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use prost::Message;
+use bytes::{Buf, Bytes};
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 use tidings_proto::{
     Malformed,
     block::{BlockView, NoHead},
@@ -20,7 +23,7 @@ use crate::{
     block,
     channel_config::ChannelConfig,
     crypto::sha256,
-    policy::{PolicyRefused, SignedDatum},
+    policy::{PolicyRefused, SIGNED_DATA_MAX, SignedDatum},
 };
 
 /// What is known of a block once it is verified.
@@ -132,7 +135,7 @@ pub enum BlockRefused {
         /// Which part.
         part: &'static str,
         /// Why.
-        source: prost::DecodeError,
+        source: DecodeError,
     },
     /// The signatures are not those that the channel demands.
     #[error("signatures of block {number} do not satisfy BlockValidation: {reason}")]
@@ -258,8 +261,7 @@ fn check_signatures(
     let number = header.number;
     let asn1 = tidings_proto::block::header_asn1(number, &header.previous_hash, &header.data_hash);
     let first = block.metadata().next().unwrap_or_default();
-    let metadata =
-        Metadata::decode(first).map_err(|source| undecodable(number, "metadata", source))?;
+    let metadata = decode_metadata(number, first)?;
     let mut data = Vec::new();
     for signature in &metadata.signatures {
         data.extend(signed_datum(
@@ -275,6 +277,29 @@ fn check_signatures(
         .evaluate(&data)
         .map_err(|reason| BlockRefused::Policy { number, reason })?;
     Ok(sha256(&asn1))
+}
+
+/// Decodes the signed metadata once it is known how many signatures that will make: an empty one
+/// has two bytes here and a hundred in memory.
+fn decode_metadata(number: u64, metadata: Bytes) -> Result<Metadata, BlockRefused> {
+    let undecodable = |source| undecodable(number, "metadata", source);
+    let signatures = signatures_len(metadata.clone()).map_err(undecodable)?;
+    if signatures > SIGNED_DATA_MAX {
+        let reason = PolicyRefused::TooMany { got: signatures };
+        return Err(BlockRefused::Policy { number, reason });
+    }
+    Metadata::decode(metadata).map_err(undecodable)
+}
+
+fn signatures_len(mut metadata: Bytes) -> Result<usize, DecodeError> {
+    const SIGNATURES: u32 = 2;
+    let mut len = 0;
+    while metadata.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut metadata)?;
+        skip_field(wire_type, tag, &mut metadata, DecodeContext::default())?;
+        len += usize::from(tag == SIGNATURES);
+    }
+    Ok(len)
 }
 
 /// Who signed what. Nothing for a consenter's number that the channel does not list.
@@ -314,7 +339,7 @@ fn signed_datum<'a>(
     }))
 }
 
-fn undecodable(number: u64, part: &'static str, source: prost::DecodeError) -> BlockRefused {
+fn undecodable(number: u64, part: &'static str, source: DecodeError) -> BlockRefused {
     BlockRefused::Signatures {
         number,
         part,

@@ -52,7 +52,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, NotADuration> {
     }
     u64::try_from(total)
         .map(Duration::from_nanos)
-        .map_err(|_| NotADuration::TooLong)
+        .or(Err(NotADuration::TooLong))
 }
 
 /// One number with its unit, in nanoseconds, and what follows.
@@ -83,7 +83,7 @@ fn part(text: &str) -> Result<(u128, &str), NotADuration> {
     } else {
         whole.parse::<u64>()
     };
-    let whole = u128::from(whole.map_err(|_| NotADuration::TooLong)?);
+    let whole = u128::from(whole.or(Err(NotADuration::TooLong))?);
     let mut nanoseconds = whole.saturating_mul(unit);
     let mut scale = unit;
     // Exact while it matters: ten times finer with each digit.

@@ -4,7 +4,7 @@ use tidings_proto::{Malformed, block::NoHead};
 
 use super::{
     go_duration::NotADuration,
-    tree::{CONFIG_DEPTH_MAX, CONFIG_ELEMENTS_MAX},
+    tree::{CONFIG_DEPTH_MAX, CONFIG_ELEMENTS_MAX, CONFIG_LEN_MAX},
 };
 use crate::{msp::MspRefused, policy::PolicyTreeRefused};
 
@@ -21,6 +21,9 @@ pub enum ConfigRefused {
     /// Not exactly one transaction of type CONFIG.
     #[error("not a configuration block: it must hold one transaction, of type CONFIG")]
     NotConfigBlock,
+    /// More bytes than any configuration has.
+    #[error("a configuration of {0} bytes, at most {CONFIG_LEN_MAX} are read")]
+    TooLong(usize),
     /// A message inside does not decode.
     #[error("{path} does not decode: {source}")]
     Undecodable {

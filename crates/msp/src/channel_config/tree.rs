@@ -16,6 +16,10 @@ pub const CONFIG_DEPTH_MAX: usize = 8;
 /// Elements of one tree: ten for each of some thousand organizations.
 pub const CONFIG_ELEMENTS_MAX: usize = 65_536;
 
+/// Bytes of a serialized configuration with its update, which take some ten times as many in
+/// memory. An organization needs a few thousand, unless it revokes a great deal.
+pub const CONFIG_LEN_MAX: usize = 32 * 1024 * 1024;
+
 /// Characters in the name of a channel or an element.
 pub const CONFIG_KEY_LEN_MAX: usize = 249;
 

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
+use prost::Message;
 use tidings_proto::common::{
     self, Config, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType, Payload,
     SignatureHeader,
@@ -92,9 +93,6 @@ pub enum UpdateRefused {
         /// Why.
         refused: PolicyRefused,
     },
-    /// The update names an element in a group that it leaves out.
-    #[error("the update leaves out {0}, which a group in it lists")]
-    Incomplete(String),
     /// The tree in the block is not the result of the update in it.
     #[error("the configuration in the block is not what its update leads to")]
     OtherResult,
@@ -181,8 +179,9 @@ fn check_creator(
         .header
         .as_ref()
         .ok_or(EnvelopeRefused::Header("header"))?;
-    let header: SignatureHeader = decode("signature header", header.signature_header.clone())
-        .map_err(|_: ConfigRefused| EnvelopeRefused::Header("signature header"))?;
+    let Ok(header) = SignatureHeader::decode(header.signature_header.clone()) else {
+        return Err(EnvelopeRefused::Header("signature header"));
+    };
     if header.creator.is_empty() {
         return Err(EnvelopeRefused::Header("creator"));
     }
@@ -225,7 +224,7 @@ fn authorize(current: &ChannelConfig, update: Envelope) -> Result<ConfigGroup, U
     check_changes(current, &existing, &changes, &signatures)?;
     let mut result = existing;
     result.extend(changes);
-    rebuild(&result, &[])
+    rebuild(&result, &[]).ok_or(UpdateRefused::OtherResult)
 }
 
 fn decode_update(
@@ -356,19 +355,15 @@ fn is_policy_name(name: &str) -> bool {
         .all(tree::is_config_key)
 }
 
-/// The group at `names` with everything that it lists. Depth was limited when the elements were
-/// collected.
-fn rebuild(
-    elements: &BTreeMap<Place, Element<'_>>,
-    names: &[String],
-) -> Result<ConfigGroup, UpdateRefused> {
-    let incomplete = |place: &Place| UpdateRefused::Incomplete(place.to_string());
+/// The group at `names` with everything that it lists; nothing if an element is not there. Depth
+/// was limited when the elements were collected.
+fn rebuild(elements: &BTreeMap<Place, Element<'_>>, names: &[String]) -> Option<ConfigGroup> {
     let place = Place {
         names: names.to_vec(),
         kind: Kind::Group,
     };
     let Some(Element::Group(group)) = elements.get(&place) else {
-        return Err(incomplete(&place));
+        return None;
     };
     let mut rebuilt = ConfigGroup {
         version: group.version,
@@ -382,18 +377,18 @@ fn rebuild(
     for key in group.values.keys() {
         let place = Place::below(names, key, Kind::Value);
         let Some(Element::Value(value)) = elements.get(&place) else {
-            return Err(incomplete(&place));
+            return None;
         };
         rebuilt.values.insert(key.clone(), (*value).clone());
     }
     for key in group.policies.keys() {
         let place = Place::below(names, key, Kind::Policy);
         let Some(Element::Policy(policy)) = elements.get(&place) else {
-            return Err(incomplete(&place));
+            return None;
         };
         rebuilt.policies.insert(key.clone(), (*policy).clone());
     }
-    Ok(rebuilt)
+    Some(rebuilt)
 }
 
 /// What no set of signatures can change. That both sections are still there, and that all

@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_group_without_the_policy_counts_as_one_that_refuses() {
-        let unknown = || Arc::new(super::Rule::Unknown("Writers".into()));
+        let unknown = || Arc::new(Rule::Unknown("Writers".into()));
         let bytes = |rule| {
             ImplicitMetaPolicy {
                 sub_policy: "Writers".into(),

@@ -14,7 +14,7 @@ use tidings_proto::common::{
 pub const SIGNATURE_POLICY_DEPTH_MAX: usize = 32;
 
 /// Rules in one policy: far above one per organization of the largest consortium, low enough
-/// that evaluating them over a full set of signers stays in the range of milliseconds.
+/// that even a full set of signers is judged within seconds.
 pub const SIGNATURE_POLICY_RULES_MAX: usize = 4096;
 
 /// Why the bytes are no signature policy.

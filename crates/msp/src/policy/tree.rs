@@ -82,6 +82,22 @@ impl Policies {
         Policy::new(rule, Arc::clone(&self.msps))
     }
 
+    /// The names of all policies that are satisfied without any signature, such as an implicit
+    /// meta policy over no groups. Fabric takes them; whoever runs the node should know.
+    pub fn open(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        let mut groups = vec![&self.root];
+        while let Some(group) = groups.pop() {
+            let satisfied = group.rules.iter().filter(|(_, rule)| {
+                Policy::new(Arc::clone(rule), Arc::clone(&self.msps)).is_open()
+            });
+            open.extend(satisfied.map(|(key, _)| format!("{}/{key}", group.path)));
+            groups.extend(group.groups.values());
+        }
+        open.sort();
+        open
+    }
+
     /// The policy that must be satisfied to change an element in the group at `group` (keys
     /// below the channel group): relative names are relative to that group.
     pub(crate) fn mod_policy(&self, group: &[String], name: &str) -> Option<Policy> {
