@@ -38,7 +38,9 @@ fn generate(into: &Path) {
             .client_mod_attribute(package, "#[cfg(feature = \"grpc\")]")
             .server_mod_attribute(package, "#[cfg(feature = \"grpc\")]");
     }
-    builder.compile_fds(descriptors).expect("the generator takes the descriptors");
+    builder
+        .compile_fds(descriptors)
+        .expect("the generator takes the descriptors");
 }
 
 #[test]
@@ -51,8 +53,10 @@ fn the_committed_types_are_what_the_proto_files_say() {
     }
     let fresh = tempfile::tempdir().unwrap();
     generate(fresh.path());
-    let mut names: Vec<_> =
-        fs::read_dir(fresh.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(fresh.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert!(!names.is_empty());
     for name in names {
