@@ -169,6 +169,7 @@ impl Ports for ToyPorts {
 pub struct ToyVerifier {
     orgs: BTreeSet<OrgId>,
     known: Mutex<BTreeMap<PkiId, Arc<PeerIdentity>>>,
+    revoked: BTreeSet<PkiId>,
 }
 
 impl ToyVerifier {
@@ -177,12 +178,23 @@ impl ToyVerifier {
         Self {
             orgs,
             known: Mutex::default(),
+            revoked: BTreeSet::new(),
         }
     }
 
     /// A handshake showed this identity.
     pub fn learn(&self, identity: &Arc<PeerIdentity>) {
         self.table().insert(identity.pki_id, Arc::clone(identity));
+    }
+
+    /// This identity is not valid any more.
+    pub fn revoke(&mut self, peer: PkiId) {
+        self.revoked.insert(peer);
+    }
+
+    /// Whether this identity may open a stream.
+    pub fn admits(&self, peer: &PkiId) -> bool {
+        !self.revoked.contains(peer)
     }
 
     /// The core dropped this identity.
@@ -204,6 +216,9 @@ impl Verifier for ToyVerifier {
         let identity = parse(serialized)?;
         if !self.orgs.contains(&identity.org) {
             return Err(format!("nobody vouches for {}", identity.org));
+        }
+        if !self.admits(&identity.pki_id) {
+            return Err(format!("{} was revoked", identity.pki_id));
         }
         let identity = Arc::new(identity);
         self.learn(&identity);

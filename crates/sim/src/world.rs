@@ -11,7 +11,7 @@ mod peer;
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     ops::Range,
     time::Duration,
 };
@@ -21,6 +21,8 @@ use sha2::{Digest, Sha256};
 use tidings_gossip::{
     Config, Effect, Input, Notice,
     id::{ChannelId, OrgId, PkiId},
+    node::Sizes,
+    transfer::blocking_limit,
 };
 use tidings_proto::Message as _;
 
@@ -65,6 +67,7 @@ pub struct World {
     partitions_planned: usize,
     orderer: Orderer,
     register: Register,
+    revoked: BTreeSet<PkiId>,
     violations: Vec<Violation>,
     warnings: VecDeque<String>,
     stats: Stats,
@@ -117,6 +120,7 @@ enum Event {
     Cut(usize, Vec<Range<usize>>),
     Heal(usize),
     Commit(Life, Commit),
+    Revoke(usize),
     CutBlock,
     OrdererDown,
     OrdererUp,
@@ -151,6 +155,7 @@ impl World {
             partitions_planned: 0,
             orderer: Orderer::default(),
             register: Register::default(),
+            revoked: BTreeSet::new(),
             violations: Vec::new(),
             warnings: VecDeque::new(),
             stats: Stats::default(),
@@ -318,6 +323,11 @@ impl World {
         self.blocks_from(secs(8), millis(500), height);
     }
 
+    /// The identity of this peer is no longer valid for anybody from then on.
+    pub fn revoke(&mut self, peer: usize, at: Duration) {
+        self.plan(at, Event::Revoke(peer));
+    }
+
     /// Feeds an input to a peer that is up.
     pub fn feed(&mut self, peer: usize, input: Input) {
         self.start();
@@ -337,6 +347,7 @@ impl World {
         let mut look_at = self.now;
         loop {
             if self.now >= look_at || self.events.is_empty() {
+                self.watch_sizes();
                 if condition(self) {
                     return;
                 }
@@ -363,6 +374,35 @@ impl World {
             self.step();
         }
         self.now = end;
+        self.watch_sizes();
+    }
+
+    /// No core may remember more than the world gives it reason to.
+    fn watch_sizes(&mut self) {
+        let config = &self.settings.config;
+        let everybody = self.by_pki_id.len();
+        let store = usize::try_from(config.max_block_count_to_store).unwrap_or(usize::MAX);
+        let buffer = blocking_limit(config.state.block_buffer_size);
+        let most = Sizes {
+            identities: everybody,
+            members: everybody - 1,
+            strangers: 0,
+            state_infos: everybody,
+            blocks_held: store + 1,
+            blocks_waiting: usize::try_from(buffer).unwrap_or(usize::MAX),
+            messages_waiting: config.max_propagation_burst_size - 1,
+            serving: 1,
+        };
+        for (peer, host) in self.hosts.iter().enumerate() {
+            let Some(is) = host.body.as_ref().map(|body| body.node.sizes()) else {
+                continue;
+            };
+            if !fits(is, most) {
+                let violation =
+                    Violation::new("M-S3", format!("peer {peer}: {is:?}, not {most:?}"));
+                self.violations.push(violation);
+            }
+        }
     }
 
     fn step(&mut self) {
@@ -390,6 +430,7 @@ impl World {
             Event::Cut(name, groups) => self.cut(name, groups),
             Event::Heal(name) => drop(self.partitions.remove(&name)),
             Event::Commit(life, commit) => self.commit(life, commit),
+            Event::Revoke(peer) => self.revoke_now(peer),
             Event::CutBlock => self.cut_block(),
             Event::OrdererDown => self.set_orderer(false),
             Event::OrdererUp => self.set_orderer(true),
@@ -654,6 +695,17 @@ impl World {
         }
         text
     }
+}
+
+fn fits(is: Sizes, most: Sizes) -> bool {
+    is.identities <= most.identities
+        && is.members <= most.members
+        && is.strangers <= most.strangers
+        && is.state_infos <= most.state_infos
+        && is.blocks_held <= most.blocks_held
+        && is.blocks_waiting <= most.blocks_waiting
+        && is.messages_waiting <= most.messages_waiting
+        && is.serving <= most.serving
 }
 
 impl Drop for World {

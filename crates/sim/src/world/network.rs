@@ -265,6 +265,9 @@ impl World {
                 self.plan(at, Event::DialFails(life, expected));
             }
             Reach::Refused => self.fail_dial(life, expected),
+            Reach::Process(other) if !self.shake_hands(life, other) => {
+                self.fail_dial(life, expected);
+            }
             Reach::Process(other) if self.pki_id(other.peer) == Some(expected) => {
                 let link = self.link(life, other);
                 let waiting = self.dials.remove(&(life.peer, expected));
@@ -279,6 +282,25 @@ impl World {
             }
             Reach::Process(_) => self.fail_dial(life, expected),
         }
+    }
+
+    /// Each side accepts the other's identity: it was not revoked and, by the own clock, has not
+    /// expired.
+    fn shake_hands(&self, one: Life, other: Life) -> bool {
+        self.accepts(one, other) && self.accepts(other, one)
+    }
+
+    fn accepts(&self, judge: Life, other: Life) -> bool {
+        let Some(identity) = self.hosts.get(other.peer).map(|host| &host.identity) else {
+            return false;
+        };
+        let wall = self
+            .hosts
+            .get(judge.peer)
+            .map_or(0, |host| host.wall_secs(self.now));
+        self.body(judge)
+            .is_some_and(|body| body.verifier.admits(&identity.pki_id))
+            && wall < identity.expires_at
     }
 
     pub(super) fn fail_dial(&mut self, life: Life, expected: PkiId) {
@@ -351,8 +373,10 @@ impl World {
             wants_identity,
         } = question;
         let reached = match self.reach(life.peer, &endpoint) {
-            Reach::Process(other) => Some(other),
-            Reach::Refused | Reach::Silence => None,
+            Reach::Process(other) if !wants_identity || self.shake_hands(life, other) => {
+                Some(other)
+            }
+            Reach::Process(_) | Reach::Refused | Reach::Silence => None,
         };
         if !wants_identity {
             let answered = reached.is_some();

@@ -57,6 +57,13 @@ impl Host {
         }
     }
 
+    /// What its wall clock shows.
+    pub(super) fn wall_secs(&self, now: Duration) -> i64 {
+        let since = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let ns = self.clock_ns.saturating_add(since);
+        i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX)
+    }
+
     /// What its core believes, for a report.
     pub(super) fn belief(&self) -> String {
         let Some(body) = &self.body else {
@@ -187,7 +194,8 @@ impl World {
             metadata: Default::default(),
         };
         let ports = ToyPorts::new(Arc::clone(&host.identity), orgs.clone());
-        let verifier = ToyVerifier::new(orgs);
+        let mut verifier = ToyVerifier::new(orgs);
+        self.revoked.iter().for_each(|peer| verifier.revoke(*peer));
         verifier.learn(&host.identity);
         host.body = Some(Body {
             node: Node::new(me, host.config.clone(), ports, node_seed(seed, life)),
@@ -211,6 +219,23 @@ impl World {
             },
         );
         self.give_delivery(life, delivery::Event::Endpoints(endpoints));
+    }
+
+    pub(super) fn revoke_now(&mut self, peer: usize) {
+        let Some(revoked) = self.pki_id(peer) else {
+            return;
+        };
+        self.revoked.insert(revoked);
+        for peer in 0..self.hosts.len() {
+            let Some(host) = self.hosts.get_mut(peer) else {
+                continue;
+            };
+            let life = host.life(peer);
+            if let Some(body) = &mut host.body {
+                body.verifier.revoke(revoked);
+                self.give(life, Input::Revoked(revoked));
+            }
+        }
     }
 
     /// Ends a process at once; its streams break, what was not on disk is lost.

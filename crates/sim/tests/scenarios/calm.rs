@@ -1,0 +1,69 @@
+//! What a network does that has nothing to do, and that it does the same every time.
+
+use tidings_proto::tag::Kind;
+use tidings_sim::{World, secs, seeds};
+
+/// Most that a quiet peer may send in a second, on average: alive messages, membership syncs and
+/// state info pulls of eight peers. A measured value with a quarter on top.
+const QUIET_BYTES_MAX: u64 = 4_000;
+
+#[test]
+fn a_quiet_network_stays_quiet() {
+    for seed in seeds(0..64) {
+        let mut world = World::new(seed).peers(8).state_transfer(true);
+        world.blocks(20);
+        world.run_until(|world| world.all_at_height(20), secs(60));
+        world.run_for(secs(30));
+        let before = world.stats().clone();
+        world.run_for(secs(60));
+        let after = world.stats();
+        for kind in [
+            Kind::DataMsg,
+            Kind::DataReq,
+            Kind::DataUpdate,
+            Kind::StateInfo,
+            Kind::StateRequest,
+            Kind::StateResponse,
+            Kind::LeadershipMsg,
+        ] {
+            assert_eq!(before.sent.get(&kind), after.sent.get(&kind), "{kind}");
+        }
+        let rate = (after.bytes() - before.bytes()) / 8 / 60;
+        assert!(rate <= QUIET_BYTES_MAX, "{rate} bytes a second and peer");
+    }
+}
+
+#[test]
+fn a_peer_alone_says_nothing() {
+    for seed in seeds(0..64) {
+        let mut world = World::new(seed).peers(1);
+        world.blocks(20);
+        world.run_for(secs(60));
+        assert!(world.all_at_height(20));
+        assert_eq!(world.stats().messages(), 0);
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_runs() {
+    let trace = |seed| {
+        let mut world = World::new(seed)
+            .org("Org1MSP", 4)
+            .org("Org2MSP", 3)
+            .hidden([2])
+            .loss(0.05)
+            .duplication(0.02)
+            .clock_skew(secs(10))
+            .state_transfer(true);
+        world.partition([0..3, 3..7], secs(12)..secs(20));
+        world.crash(1, secs(15)..secs(25));
+        world.blocks(40);
+        world.run_for(secs(60));
+        world.trace_digest()
+    };
+    for seed in seeds(0..16) {
+        let first = trace(seed);
+        assert_eq!(first, trace(seed), "seed {seed}");
+        assert_ne!(first, trace(seed + 1), "seed {seed}");
+    }
+}
