@@ -130,7 +130,7 @@ pub struct Transfer {
     catch_up: CatchUp,
     requests: Requests,
     gap: Option<Gap>,
-    /// An answer did not fit; only the very next block is asked for until the ledger grew.
+    /// An answer did not fit; only what the ledger waits for is asked until it grew.
     is_full: bool,
     warned_at: Option<u64>,
 }
@@ -453,7 +453,7 @@ impl Transfer {
         }
         let missing = self.buffer.first_gap();
         let far = self.buffer.height().saturating_add(self.far());
-        if missing.start >= far || self.is_full && missing.start != self.buffer.next() {
+        if missing.start >= far || self.is_full && missing.start != self.buffer.height() {
             return;
         }
         let peers = around.channel.peers(around.view);

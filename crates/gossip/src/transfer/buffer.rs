@@ -11,7 +11,8 @@ use crate::{effect::Source, message::VerifiedBlock};
 /// durable with one flush.
 pub const COMMIT_WINDOW: u64 = 16;
 
-/// Sum of the blocks kept. Far ones give way to near ones; the very next one is always taken.
+/// Sum of the blocks kept. Far ones give way to near ones; the one that the ledger waits for is
+/// always taken.
 pub const BUFFER_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,11 +69,6 @@ impl Buffer {
         self.height
     }
 
-    /// The number to be handed over next.
-    pub(super) fn next(&self) -> u64 {
-        self.next
-    }
-
     /// Blocks that were not handed over yet.
     pub(super) fn waiting(&self) -> usize {
         self.blocks.range(self.next..).count()
@@ -88,7 +84,7 @@ impl Buffer {
             let last = self.blocks.last_entry();
             match last.filter(|last| *last.key() > number) {
                 Some(last) => evicted.push(last.remove()),
-                None if number == self.next => break,
+                None if number == self.height => break,
                 None => return Pushed::Full,
             }
             self.bytes = self.blocks.values().map(Waiting::len).sum();
@@ -248,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn far_blocks_give_way_at_the_limit_and_the_next_one_always_fits() {
+    fn far_blocks_give_way_at_the_limit_and_what_the_ledger_waits_for_always_fits() {
         let mut b = Buffer::with_room(0, 100);
         assert_eq!(b.push(waiting(2, 50)), taken());
         assert_eq!(b.push(waiting(3, 50)), taken());
