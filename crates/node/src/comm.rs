@@ -17,6 +17,8 @@ mod queue;
 mod service;
 mod stream;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -32,7 +32,7 @@ use super::{
 
 /// Peers with a connection. Each has proven an identity that an organization vouches for, so this
 /// is only reached in a network of this size.
-const PEERS_MAX: usize = 1000;
+pub(super) const PEERS_MAX: usize = 1000;
 
 /// News that the core has not taken, beyond which no new streams are taken.
 const NEWS_MAX: usize = 1024;

@@ -4,5 +4,5 @@
 mod duplicates;
 mod flow;
 mod handshake;
-mod ours;
+mod limits;
 mod toy;

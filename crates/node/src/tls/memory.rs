@@ -3,12 +3,16 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    sync::mpsc,
+};
 
 use super::{Arrival, Dial, Io, Listen};
 
@@ -19,13 +23,23 @@ const PIPE: usize = 1 << 18;
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
     listeners: Arc<Mutex<BTreeMap<String, mpsc::Sender<Box<dyn Io>>>>>,
+    open: Arc<Mutex<Vec<Weak<String>>>>,
+    dialler: String,
 }
 
 pub(crate) struct MemoryListener(mpsc::Receiver<Box<dyn Io>>);
 
 impl Memory {
+    /// The same network, for somebody with a name.
+    pub(crate) fn of(&self, dialler: &str) -> Self {
+        Self {
+            dialler: dialler.to_owned(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn listen(&self, endpoint: &str) -> MemoryListener {
-        let (sender, receiver) = mpsc::channel(1024);
+        let (sender, receiver) = mpsc::channel(2048);
         self.listeners
             .lock()
             .unwrap()
@@ -42,7 +56,56 @@ impl Memory {
         listener
             .try_send(Box::new(theirs))
             .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-        Ok(Box::new(ours))
+        let name = Arc::new(format!("{} to {endpoint}", self.dialler));
+        let mut open = self.open.lock().unwrap();
+        open.retain(|connection| connection.strong_count() > 0);
+        open.push(Arc::downgrade(&name));
+        Ok(Box::new(Named {
+            io: ours,
+            _name: name,
+        }))
+    }
+
+    /// The connections whose dialler has not let go of them, as `dialler to endpoint`.
+    pub(crate) fn open(&self) -> Vec<String> {
+        let open = self.open.lock().unwrap();
+        open.iter()
+            .filter_map(Weak::upgrade)
+            .map(|name| String::clone(&name))
+            .collect()
+    }
+}
+
+struct Named {
+    io: DuplexStream,
+    _name: Arc<String>,
+}
+
+impl AsyncRead for Named {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Named {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

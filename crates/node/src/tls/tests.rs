@@ -4,3 +4,31 @@ pub(crate) mod certificates;
 mod dialling;
 mod settings;
 mod shaking;
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
+
+use super::Tls;
+
+/// Makes a client that keeps its certificate to itself.
+pub(crate) fn show_no_certificate(tls: &Tls) {
+    tls.parts.current.send_modify(|configs| {
+        let mut client = ClientConfig::clone(&configs.client);
+        client.client_auth_cert_resolver = Arc::new(Nothing);
+        configs.client = Arc::new(client);
+    });
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl ResolvesClientCert for Nothing {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}

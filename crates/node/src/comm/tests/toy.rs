@@ -1,12 +1,9 @@
 //! Identities that anybody can forge, nodes that have them, and peers that say what a test wants.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, future::BoxFuture};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
 use prost::Message as _;
 use tidings_gossip::{
     Connection, Input, PeerIdentity,
@@ -20,7 +17,10 @@ use tidings_proto::gossip::{
     gossip_message::{Content, Tag},
     gossip_server::{Gossip, GossipServer},
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -93,7 +93,7 @@ pub(super) fn hello(nonce: u64) -> Envelope {
 }
 
 /// A node that knows every identity but those of the organization `evil`.
-pub(super) struct Toy(Arc<PeerIdentity>);
+pub(super) struct Toy(pub(super) Arc<PeerIdentity>);
 
 /// Whose organizations [`Toy`] remembers.
 pub(super) const KNOWN: [&str; 6] = ["one/a", "one/b", "one/c", "two/d", "two/e", "one/old"];
@@ -101,7 +101,10 @@ pub(super) const KNOWN: [&str; 6] = ["one/a", "one/b", "one/c", "two/d", "two/e"
 impl Authenticator for Toy {
     fn own_handshake(&self, certificate_sha256: Option<[u8; 32]>, probe: bool) -> Envelope {
         let name = std::str::from_utf8(&self.0.serialized).unwrap();
-        signed(ConnEstablish { probe, ..claim(name, certificate_sha256) })
+        signed(ConnEstablish {
+            probe,
+            ..claim(name, certificate_sha256)
+        })
     }
 
     fn authenticate(
@@ -122,7 +125,10 @@ impl Authenticator for Toy {
         }
         let secret = handshake.secret_envelope.as_ref();
         let parts = secret.map(|secret| (&secret.payload, &secret.signature));
-        for (message, signature) in [(&handshake.payload, &handshake.signature)].into_iter().chain(parts) {
+        for (message, signature) in [(&handshake.payload, &handshake.signature)]
+            .into_iter()
+            .chain(parts)
+        {
             if *signature != sign(&found.serialized, message) {
                 return Err(Refused::Signature("wrong".to_owned()));
             }
@@ -131,7 +137,10 @@ impl Authenticator for Toy {
     }
 
     fn org(&self, peer: &PkiId) -> Option<OrgId> {
-        let known = KNOWN.into_iter().map(identity).find(|known| known.pki_id == *peer);
+        let known = KNOWN
+            .into_iter()
+            .map(identity)
+            .find(|known| known.pki_id == *peer);
         known.map(|known| known.org.clone())
     }
 }
@@ -173,16 +182,26 @@ pub(super) fn endpoint(name: &str) -> String {
 }
 
 pub(super) fn to(name: &str) -> Destination {
-    Destination { peer: identity(name).pki_id, endpoint: endpoint(name) }
+    Destination {
+        peer: identity(name).pki_id,
+        endpoint: endpoint(name),
+    }
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { net: Memory::default(), ca: Authority::new("ca"), encrypted: true }
+        Self {
+            net: Memory::default(),
+            ca: Authority::new("ca"),
+            encrypted: true,
+        }
     }
 
     pub(super) fn plaintext() -> Self {
-        Self { encrypted: false, ..Self::new() }
+        Self {
+            encrypted: false,
+            ..Self::new()
+        }
     }
 
     pub(super) fn tls(&self, name: &str) -> Option<Tls> {
@@ -200,11 +219,26 @@ impl World {
         room: usize,
         set: impl FnOnce(&mut CommConfig),
     ) -> Node {
-        let (inputs_in, inputs) = mpsc::channel(INPUTS);
+        self.start(name, room, INPUTS, set)
+    }
+
+    /// With so much room for news.
+    pub(super) fn node_with_inputs(&self, name: &str, room: usize) -> Node {
+        self.start(name, INPUTS, room, |_| {})
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        room: usize,
+        inputs_room: usize,
+        set: impl FnOnce(&mut CommConfig),
+    ) -> Node {
+        let (inputs_in, inputs) = mpsc::channel(inputs_room);
         let (messages_in, messages) = mpsc::channel(room);
         let (identity, tls, metrics) = (identity(name), self.tls(name), Metrics::new());
         let mut config = CommConfig::new(identity.pki_id, tls.clone());
-        config.dial = Arc::new(self.net.clone());
+        config.dial = Arc::new(self.net.of(host(name)));
         set(&mut config);
         let surroundings = Surroundings {
             authenticator: Arc::new(Toy(identity.clone())),
@@ -214,17 +248,41 @@ impl World {
         };
         let listener = self.net.listen(&endpoint(name));
         let comm = Comm::start(config, listener, Routes::default(), surroundings);
-        Node { identity, tls, comm, inputs, messages, metrics }
+        Node {
+            identity,
+            tls,
+            comm,
+            inputs,
+            messages,
+            metrics,
+        }
     }
 
     /// A gRPC client with the TLS of its own, for peers that do not behave.
     pub(super) async fn client(&self, tls: Option<&Tls>, node: &str) -> Client {
         let limit = Duration::from_secs(3);
-        let dialed = tls::connect(&self.net, &endpoint(node), tls, limit).await.unwrap();
+        let dialed = tls::connect(&self.net, &endpoint(node), tls, limit)
+            .await
+            .unwrap();
         let client = GossipClient::new(dialed.channel.clone())
             .max_decoding_message_size(2 * MESSAGE_LEN_MAX)
             .max_encoding_message_size(2 * MESSAGE_LEN_MAX);
-        Client { _dialed: dialed, client }
+        Client {
+            _dialed: dialed,
+            client,
+        }
+    }
+
+    /// Whether nobody listens there any more.
+    pub(super) async fn client_fails(&self, endpoint: &str) -> bool {
+        let limit = Duration::from_secs(3);
+        let Ok(dialed) = tls::connect(&self.net, endpoint, None, limit).await else {
+            return true;
+        };
+        GossipClient::new(dialed.channel.clone())
+            .ping(Empty::default())
+            .await
+            .is_err()
     }
 
     /// A client whose handshake with a node succeeded.
@@ -232,27 +290,34 @@ impl World {
         let tls = self.tls(name);
         let mut client = self.client(tls.as_ref(), node).await;
         let sha256 = tls.as_ref().map(Tls::client_certificate_sha256);
-        let mut talk = client.talk([signed(claim(name, sha256))]).await.unwrap();
-        assert!(matches!(content(&talk.hear().await.unwrap().unwrap()), Some(Content::Conn(_))));
+        let talk = client.talk([signed(claim(name, sha256))]).await.unwrap();
+        assert!(matches!(
+            content(&talk.hear().await.unwrap().unwrap()),
+            Some(Content::Conn(_))
+        ));
         (client, talk)
     }
 
     /// A server at the endpoint of `name` that runs a script for each stream.
-    pub(super) fn server(&self, name: &str, script: impl Script) -> (Option<Tls>, FakeServer) {
-        let tls = self.tls(name);
-        let (incoming, closer) =
-            Incoming::new(self.net.listen(&endpoint(name)), tls.clone());
+    pub(super) fn server(&self, name: &str, tls: Option<&Tls>, script: impl Script) -> FakeServer {
+        let listener = self.net.listen(&endpoint(name));
+        let (incoming, closer) = Incoming::new(listener, tls.cloned());
         let service = GossipServer::new(Scripted(Arc::new(script)));
-        let serving = Server::builder().add_service(service).serve_with_incoming(incoming);
-        let mut tasks = tokio::task::JoinSet::new();
+        let serving = Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming);
+        let mut tasks = JoinSet::new();
         tasks.spawn(async move { serving.await.unwrap() });
-        (tls, FakeServer { _closer: closer, _tasks: tasks })
+        FakeServer {
+            _closer: closer,
+            _tasks: tasks,
+        }
     }
 }
 
 pub(super) struct FakeServer {
     _closer: Closer,
-    _tasks: tokio::task::JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 /// What a fake server answers to a stream.
@@ -265,6 +330,18 @@ pub(super) type Answer = std::pin::Pin<Box<dyn Stream<Item = Result<Envelope, St
 impl<F: Fn(Streaming<Envelope>) -> Answer + Send + Sync + 'static> Script for F {
     fn answer(&self, heard: Streaming<Envelope>) -> Answer {
         self(heard)
+    }
+}
+
+/// Says this on each stream, and then nothing until the peer has ended it.
+pub(super) fn saying(envelopes: Vec<Envelope>) -> impl Script {
+    move |heard: Streaming<Envelope>| {
+        let rest = stream::unfold(heard, async |mut heard| {
+            while let Ok(Some(_)) = heard.message().await {}
+            None
+        });
+        let said = stream::iter(envelopes.clone()).map(Ok);
+        Box::pin(said.chain(rest)) as Answer
     }
 }
 
@@ -308,13 +385,25 @@ impl Client {
             say.send(envelope).await.unwrap();
         }
         let response = self.client.gossip_stream(ReceiverStream::new(said)).await?;
-        Ok(Talk { say, heard: Mutex::new(response.into_inner()) })
+        Ok(Talk {
+            say,
+            heard: Mutex::new(response.into_inner()),
+        })
     }
 }
 
 impl Talk {
     pub(super) async fn hear(&self) -> Result<Option<Envelope>, Status> {
         self.heard.lock().await.message().await
+    }
+
+    /// Half-closes, and says how the stream ended.
+    pub(super) async fn finish(self) -> Result<(), String> {
+        let Self { say, heard } = self;
+        drop(say);
+        // Nobody says anything any more on the new channel.
+        let (say, _) = mpsc::channel(1);
+        Self { say, heard }.end().await
     }
 
     /// How the stream ended: well, or with this message.
@@ -330,7 +419,9 @@ impl Talk {
 }
 
 pub(super) fn content(envelope: &Envelope) -> Option<Content> {
-    GossipMessage::decode(envelope.payload.clone()).unwrap().content
+    GossipMessage::decode(envelope.payload.clone())
+        .unwrap()
+        .content
 }
 
 impl Node {
@@ -341,12 +432,7 @@ impl Node {
 
     /// Whatever has been told and not been read, given time for more to come.
     pub(super) async fn rest(&mut self) -> Vec<String> {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let mut rest = Vec::new();
-        while let Ok(input) = self.inputs.try_recv() {
-            rest.push(show(&input));
-        }
-        rest
+        rest(&mut self.inputs).await
     }
 
     /// The next message with its sender.
@@ -365,14 +451,30 @@ impl Node {
     }
 }
 
+/// Whatever waits there, given time for more to come.
+pub(super) async fn rest(inputs: &mut mpsc::Receiver<Input>) -> Vec<String> {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut rest = Vec::new();
+    while let Ok(input) = inputs.try_recv() {
+        rest.push(show(&input));
+    }
+    rest
+}
+
 fn show(input: &Input) -> String {
     let name = |peer: &PkiId| {
-        let known = KNOWN.into_iter().find(|name| identity(name).pki_id == *peer);
+        let known = KNOWN
+            .into_iter()
+            .find(|name| identity(name).pki_id == *peer);
         known.map_or_else(|| peer.to_string(), str::to_owned)
     };
     match input {
         Input::Connected(connection) => {
-            format!("{} connected as {}", name(&connection.peer()), connection.id.0)
+            format!(
+                "{} connected as {}",
+                name(&connection.peer()),
+                connection.id.0
+            )
         }
         Input::Disconnected { connection, peer } => {
             format!("{} disconnected as {}", name(peer), connection.0)
@@ -380,10 +482,16 @@ fn show(input: &Input) -> String {
         Input::Unreachable(peer) => format!("{} unreachable", name(peer)),
         Input::Switched { expected } => format!("{} switched", name(expected)),
         Input::Probed { ticket, answered } => format!("probe {}: {answered}", ticket.0),
-        Input::Identified { ticket, peer: Ok(peer) } => {
+        Input::Identified {
+            ticket,
+            peer: Ok(peer),
+        } => {
             format!("identified {}: {}", ticket.0, name(&peer.pki_id))
         }
-        Input::Identified { ticket, peer: Err(reason) } => {
+        Input::Identified {
+            ticket,
+            peer: Err(reason),
+        } => {
             format!("not identified {}: {reason}", ticket.0)
         }
         other => panic!("comm does not tell {other:?}"),
