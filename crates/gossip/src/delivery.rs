@@ -315,7 +315,7 @@ impl Delivery {
     /// Asks again from the ledger's height on. A number at or beyond what the stream has come to
     /// belongs to an earlier stream, or to a copy that a peer sent.
     fn step_back(&mut self, now: Moment, number: u64, elsewhere: bool, out: &mut Vec<Effect>) {
-        if !self.stream.as_ref().is_some_and(|s| number < s.expected) {
+        if self.stream.as_ref().is_none_or(|s| number >= s.expected) {
             return;
         }
         self.verified = self.height;

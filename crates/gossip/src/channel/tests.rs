@@ -9,6 +9,9 @@ use crate::{
     toy,
 };
 
+mod blocks;
+mod own;
+
 /// We are `me` of `A`, in channel `ch` of `A` and `B`; `a`, `b` and `c` of `C` are alive.
 struct Table {
     scene: Scene,
@@ -304,128 +307,6 @@ fn nobody_else_speaks_for_us() {
 }
 
 #[test]
-fn a_pushed_block_is_spread_and_handed_on_once() {
-    // S-C6 is with the gate: a message in here holds a block that was verified.
-    let mut t = Table::new();
-    let spread = Effect::Emit(Outgoing {
-        subject: Subject::Block("ch".into()),
-        envelope: block_message(5).envelope,
-        source: Some(b().pki_id),
-    });
-    let news = Effect::Block {
-        block: block(5),
-        source: Source::Push,
-    };
-    assert_eq!(t.receive(&b(), pushed(5)), [spread, news]);
-    assert_eq!(t.receive(&a(), pushed(5)), []);
-    assert_eq!(t.feed(Input::Gossip(block(5))), []);
-    t.feed(Input::CommitRefused(5));
-    assert_eq!(t.receive(&a(), pushed(5)).len(), 2);
-}
-
-#[test]
-fn of_blocks_eleven_are_remembered() {
-    let mut t = Table::new();
-    for number in 1..=11 {
-        assert_eq!(t.receive(&a(), pushed(number)).len(), 2);
-    }
-    assert_eq!(t.receive(&a(), pushed(1)), []);
-    assert_eq!(t.receive(&a(), pushed(12)).len(), 2);
-    assert_eq!(t.receive(&a(), pushed(1)), [], "too old now");
-}
-
-#[test]
-fn a_delivered_block_is_spread_unsigned() {
-    let mut t = Table::new();
-    let spread = Effect::Emit(Outgoing {
-        subject: Subject::Block("ch".into()),
-        envelope: block_message(5).envelope,
-        source: None,
-    });
-    assert_eq!(t.feed(Input::Gossip(block(5))), [spread]);
-    assert_eq!(t.receive(&a(), pushed(5)), []);
-}
-
-#[test]
-fn s_c7_blocks_are_pulled_by_own_members_only() {
-    let mut t = Table::new();
-    t.receive(&a(), pushed(5));
-    t.hears(&b(), 1);
-    let hello = || pull(Pull::Hello { nonce: 1 });
-    assert_eq!(rules(&t.receive(&b(), hello())), ["S-C7"]);
-    assert_eq!(rules(&t.receive(&a(), hello())), ["S-C7"]);
-    t.hears(&a(), 1);
-    let out = t.receive(&a(), hello());
-    let [Effect::Reply { envelope, .. }] = out.as_slice() else {
-        panic!("{out:?}");
-    };
-    let message = envelope.clone().open().unwrap().message().clone();
-    let Some(Content::DataDig(digest)) = message.content else {
-        panic!("a digest expected");
-    };
-    assert_eq!(digest.digests, [Bytes::from_static(b"5")]);
-}
-
-#[test]
-fn blocks_are_pulled_from_our_height_on() {
-    let mut t = Table::with(Config {
-        request_state_info_interval: Duration::from_secs(3600),
-        publish_state_info_interval: Duration::from_secs(3600),
-        ..Config::default()
-    });
-    t.feed(Input::Height(10));
-    t.hears(&a(), 20);
-    t.hears(&b(), 20);
-    let out = t.until(4000);
-    let [Effect::Send { to, envelope }] = out.as_slice() else {
-        panic!("a hello to the one own member expected: {out:?}");
-    };
-    assert_eq!(to.peer, a().pki_id);
-    let Some(Content::Hello(hello)) = envelope.clone().open().unwrap().message().content.clone()
-    else {
-        panic!("a hello expected");
-    };
-    let nonce = hello.nonce;
-    let names = ["9", "10", "11", "+12", "0x0d", "", "99999999999999999999"];
-    let digests = names
-        .iter()
-        .map(|n| Bytes::from_static(n.as_bytes()))
-        .collect();
-    let out = t.receive(&a(), pull(Pull::Digest { nonce, digests }));
-    let [Effect::Send { envelope, .. }] = out.as_slice() else {
-        panic!("a request expected: {out:?}");
-    };
-    let Some(Content::DataReq(request)) =
-        envelope.clone().open().unwrap().message().content.clone()
-    else {
-        panic!("a request expected");
-    };
-    let mut asked = request.digests;
-    asked.sort();
-    assert_eq!(
-        asked,
-        [Bytes::from_static(b"10"), Bytes::from_static(b"11")]
-    );
-    let items = vec![block_message(10), block_message(11)];
-    let pulled = |number| Effect::Block {
-        block: block(number),
-        source: Source::Pull,
-    };
-    let out = t.receive(&a(), pull(Pull::Update { nonce, items }));
-    assert_eq!(out, [pulled(10), pulled(11)], "not pushed on");
-}
-
-#[test]
-fn s_c8_items_that_nobody_asked_for_are_not_taken() {
-    // That one bad element spoils an update is with the gate.
-    let mut t = Table::new();
-    t.hears(&a(), 1);
-    let items = vec![block_message(5)];
-    assert_eq!(t.receive(&a(), pull(Pull::Update { nonce: 1, items })), []);
-    assert_eq!(t.receive(&a(), pushed(5)).len(), 2, "it was not even noted");
-}
-
-#[test]
 fn s_c9_leadership_of_or_from_others_is_refused() {
     let mut t = Table::new();
     let declare = |of| Message::Leadership(leadership(&of, toy::time(1, 1)));
@@ -531,64 +412,6 @@ fn s_c13_a_removed_organization_is_forgotten_at_once() {
 }
 
 #[test]
-fn g_c1_and_g_c2_we_speak_in_nanoseconds_and_only_when_something_changed() {
-    let mut t = Table::new();
-    t.scene.know("A", "a");
-    let start = toy::START * 1_000_000_000;
-    let quiet = |out: Vec<Effect>| {
-        out.into_iter()
-            .filter(|e| matches!(e, Effect::Emit(_)))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(quiet(t.until(5000)), [], "no height was announced");
-    t.feed(Input::Height(1));
-    let out = quiet(t.until(5000));
-    let first = toy::time(start, start + 5_000_000_000);
-    assert_eq!(published(&out), [(first, 1, false)]);
-    t.feed(Input::Height(2));
-    t.feed(Input::Height(3));
-    t.feed(Input::Height(3));
-    assert_eq!(quiet(t.until(8999)), [], "no more often than the interval");
-    let out = quiet(t.until(9000));
-    let second = toy::time(start, start + 5_000_000_001);
-    assert_eq!(
-        published(&out),
-        [(toy::time(start, second.sequence + 1), 3, false)]
-    );
-    assert_eq!(quiet(t.until(60_000)), []);
-}
-
-#[test]
-fn the_first_peer_hears_of_us_soon() {
-    let mut t = Table::new();
-    let mut lonely = Scene::new(Config::default());
-    std::mem::swap(&mut t.scene, &mut lonely);
-    t.feed(Input::Height(7));
-    assert_eq!(t.until(20_500), [], "nobody is there");
-    t.scene.meet("A", "a");
-    let out = t.until(21_500);
-    assert_eq!(
-        out.iter().filter(|e| matches!(e, Effect::Emit(_))).count(),
-        1
-    );
-    assert_eq!(sends(&out), 1, "and is asked for state infos");
-}
-
-#[test]
-fn chaincodes_are_published_at_once() {
-    let mut t = Table::new();
-    let chaincodes = vec![Chaincode {
-        name: "cc".to_owned(),
-        version: "1".to_owned(),
-        metadata: Bytes::new(),
-    }];
-    let out = t.feed(Input::Chaincodes(chaincodes.clone()));
-    assert_eq!(published(&out).len(), 1);
-    assert_eq!(t.channel.own_state_info().unwrap().chaincodes, chaincodes);
-    assert_eq!(t.feed(Input::Chaincodes(chaincodes)), []);
-}
-
-#[test]
 fn state_infos_are_asked_of_the_channels_organizations() {
     let mut t = Table::new();
     assert_eq!(t.until(3999), []);
@@ -645,39 +468,6 @@ fn the_sweep_takes_whom_discovery_does_not_know() {
     assert_eq!(t.channel.state_info(&ghost.pki_id), None);
     assert!(t.channel.state_info(&a().pki_id).is_some());
     assert!(t.channel.own_state_info().is_some());
-}
-
-#[test]
-fn who_left_says_so_takes_no_part_and_may_come_back() {
-    let mut t = Table::new();
-    t.hears(&a(), 5);
-    t.feed(Input::Height(4));
-    t.until(4000);
-    let before = t.channel.own_state_info().unwrap().time;
-    let out = t.feed(Input::Leave);
-    let [(time, 4, true)] = published(&out)[..] else {
-        panic!("{out:?}");
-    };
-    assert!(time > before);
-    assert_eq!(t.feed(Input::Leave), []);
-    assert_eq!(t.peers(), []);
-    assert!(t.channel.has_left());
-    assert_eq!(t.receive(&a(), pull(Pull::Hello { nonce: 1 })), []);
-    assert_eq!(t.until(30_000), [], "asks nobody for anything");
-    assert_eq!(t.snapshot(&a()).len(), 2, "still answers");
-    assert_eq!(
-        t.receive(&a(), pushed(4)).len(),
-        2,
-        "still passes blocks on"
-    );
-
-    assert_eq!(t.feed(Input::Configure(join(1, &["A", "B"]))), []);
-    assert_eq!(t.peers(), [a().pki_id]);
-    let out = t.until(30_000);
-    let [(back, 4, false)] = published(&out)[..] else {
-        panic!("{out:?}");
-    };
-    assert!(back.incarnation > time.incarnation);
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! Blocks that go round.
+
+use super::*;
+
+#[test]
+fn a_pushed_block_is_spread_and_handed_on_once() {
+    // S-C6 is with the gate: a message in here holds a block that was verified.
+    let mut t = Table::new();
+    let spread = Effect::Emit(Outgoing {
+        subject: Subject::Block("ch".into()),
+        envelope: block_message(5).envelope,
+        source: Some(b().pki_id),
+    });
+    let news = Effect::Block {
+        block: block(5),
+        source: Source::Push,
+    };
+    assert_eq!(t.receive(&b(), pushed(5)), [spread, news]);
+    assert_eq!(t.receive(&a(), pushed(5)), []);
+    assert_eq!(t.feed(Input::Gossip(block(5))), []);
+    t.feed(Input::CommitRefused(5));
+    assert_eq!(t.receive(&a(), pushed(5)).len(), 2);
+}
+
+#[test]
+fn of_blocks_eleven_are_remembered() {
+    let mut t = Table::new();
+    for number in 1..=11 {
+        assert_eq!(t.receive(&a(), pushed(number)).len(), 2);
+    }
+    assert_eq!(t.receive(&a(), pushed(1)), []);
+    assert_eq!(t.receive(&a(), pushed(12)).len(), 2);
+    assert_eq!(t.receive(&a(), pushed(1)), [], "too old now");
+}
+
+#[test]
+fn a_delivered_block_is_spread_unsigned() {
+    let mut t = Table::new();
+    let spread = Effect::Emit(Outgoing {
+        subject: Subject::Block("ch".into()),
+        envelope: block_message(5).envelope,
+        source: None,
+    });
+    assert_eq!(t.feed(Input::Gossip(block(5))), [spread]);
+    assert_eq!(t.receive(&a(), pushed(5)), []);
+}
+
+#[test]
+fn s_c7_blocks_are_pulled_by_own_members_only() {
+    let mut t = Table::new();
+    t.receive(&a(), pushed(5));
+    t.hears(&b(), 1);
+    let hello = || pull(Pull::Hello { nonce: 1 });
+    assert_eq!(rules(&t.receive(&b(), hello())), ["S-C7"]);
+    assert_eq!(rules(&t.receive(&a(), hello())), ["S-C7"]);
+    t.hears(&a(), 1);
+    let out = t.receive(&a(), hello());
+    let [Effect::Reply { envelope, .. }] = out.as_slice() else {
+        panic!("{out:?}");
+    };
+    let message = envelope.clone().open().unwrap().message().clone();
+    let Some(Content::DataDig(digest)) = message.content else {
+        panic!("a digest expected");
+    };
+    assert_eq!(digest.digests, [Bytes::from_static(b"5")]);
+}
+
+#[test]
+fn blocks_are_pulled_from_our_height_on() {
+    let mut t = Table::with(Config {
+        request_state_info_interval: Duration::from_secs(3600),
+        publish_state_info_interval: Duration::from_secs(3600),
+        ..Config::default()
+    });
+    t.feed(Input::Height(10));
+    t.hears(&a(), 20);
+    t.hears(&b(), 20);
+    let out = t.until(4000);
+    let [Effect::Send { to, envelope }] = out.as_slice() else {
+        panic!("a hello to the one own member expected: {out:?}");
+    };
+    assert_eq!(to.peer, a().pki_id);
+    let Some(Content::Hello(hello)) = envelope.clone().open().unwrap().message().content.clone()
+    else {
+        panic!("a hello expected");
+    };
+    let nonce = hello.nonce;
+    let names = ["9", "10", "11", "+12", "0x0d", "", "99999999999999999999"];
+    let digests = names
+        .iter()
+        .map(|n| Bytes::from_static(n.as_bytes()))
+        .collect();
+    let out = t.receive(&a(), pull(Pull::Digest { nonce, digests }));
+    let [Effect::Send { envelope, .. }] = out.as_slice() else {
+        panic!("a request expected: {out:?}");
+    };
+    let Some(Content::DataReq(request)) =
+        envelope.clone().open().unwrap().message().content.clone()
+    else {
+        panic!("a request expected");
+    };
+    let mut asked = request.digests;
+    asked.sort();
+    assert_eq!(
+        asked,
+        [Bytes::from_static(b"10"), Bytes::from_static(b"11")]
+    );
+    let items = vec![block_message(10), block_message(11)];
+    let pulled = |number| Effect::Block {
+        block: block(number),
+        source: Source::Pull,
+    };
+    let out = t.receive(&a(), pull(Pull::Update { nonce, items }));
+    assert_eq!(out, [pulled(10), pulled(11)], "not pushed on");
+}
+
+#[test]
+fn s_c8_items_that_nobody_asked_for_are_not_taken() {
+    // That one bad element spoils an update is with the gate.
+    let mut t = Table::new();
+    t.hears(&a(), 1);
+    let items = vec![block_message(5)];
+    assert_eq!(t.receive(&a(), pull(Pull::Update { nonce: 1, items })), []);
+    assert_eq!(t.receive(&a(), pushed(5)).len(), 2, "it was not even noted");
+}
