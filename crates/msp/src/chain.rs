@@ -136,10 +136,7 @@ impl Authorities {
         if paths.is_empty() {
             return Err(search.why);
         }
-        let purposes = paths
-            .iter()
-            .map(|path| check_purposes(path))
-            .collect::<Vec<_>>();
+        let purposes = paths.iter().map(check_purposes).collect::<Vec<_>>();
         if let Some(Err(first_reason)) = purposes.iter().find(|verdict| verdict.is_err())
             && purposes.iter().all(Result::is_err)
         {
@@ -293,12 +290,11 @@ fn with_low_s(
     certificate: &Certificate,
     issuer: &Certificate,
 ) -> Result<Certificate, ChainRefused> {
-    certificate.with_low_s(issuer.public_key()).or_else(|_| {
-        Err(ChainRefused::Issuer {
-            subject: certificate.subject().to_owned(),
-            issuer: issuer.subject().to_owned(),
-            reason: reason_of(IssuerRefused::Signature),
-        })
+    let low = certificate.with_low_s(issuer.public_key()).ok();
+    low.ok_or_else(|| ChainRefused::Issuer {
+        subject: certificate.subject().to_owned(),
+        issuer: issuer.subject().to_owned(),
+        reason: reason_of(IssuerRefused::Signature),
     })
 }
 

@@ -287,10 +287,9 @@ impl Msp {
         };
         let above = path.as_ref().ok().and_then(|path| path.get(1..));
         let certifier = above.map(|cas| self.name_of_chain(cas.iter().map(AsRef::as_ref)));
-        let verdict = self
-            .check_key(certificate)
-            .and_then(|()| path)
-            .and_then(|path| self.check_below(certificate, &path, certifier.as_deref()));
+        let verdict = self.check_key(certificate).and(path);
+        let verdict =
+            verdict.and_then(|path| self.check_below(certificate, &path, certifier.as_deref()));
         Standing { verdict, certifier }
     }
 

@@ -135,7 +135,7 @@ impl Msp {
         self.validate(identity)?;
         let unit = self
             .unit_name(role)
-            .ok_or(PrincipalRefused::RoleUndefined(role.name()))?;
+            .ok_or_else(|| PrincipalRefused::RoleUndefined(role.name()))?;
         if identity
             .certificate()
             .organizational_units()

@@ -11,6 +11,11 @@ use crate::certificate::Certificate;
 use crate::crypto::{PrivateKey, PublicKey};
 use crate::der;
 
+/// The algorithm identifier of ECDSA with SHA-256.
+pub(crate) const ECDSA_SHA256: [u8; 12] = [
+    0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
+];
+
 /// A certificate and its key.
 pub(crate) struct Made {
     pub(crate) params: CertificateParams,
@@ -145,9 +150,6 @@ pub(crate) fn crl(
     serials: &[&[u8]],
     signer: &PrivateKey,
 ) -> Vec<u8> {
-    const ECDSA_SHA256: [u8; 12] = [
-        0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
-    ];
     const TIME: &[u8] = b"\x17\x0d260201000000Z";
     let nested = |tag, content: &[u8]| {
         let mut out = Vec::new();
@@ -175,11 +177,7 @@ pub(crate) fn crl(
     }
     let body = nested(der::SEQUENCE, &body);
     let signature = signer.sign(&body).expect("a signature");
-    let bits = nested(der::BIT_STRING, &[&[0], signature.as_slice()].concat());
-    nested(
-        der::SEQUENCE,
-        &[body.as_slice(), &ECDSA_SHA256, &bits].concat(),
-    )
+    assemble(&body, &ECDSA_SHA256, &signature)
 }
 
 /// The other twin of an ECDSA signature on P-256.
@@ -192,4 +190,13 @@ pub(crate) fn twin(signature: &[u8]) -> Vec<u8> {
 
 pub(crate) fn public_key(hex_spki: &str) -> PublicKey {
     PublicKey::from_spki_der(&hex::decode(hex_spki).expect("hex")).expect("a key")
+}
+
+/// A certificate of these parts.
+pub(crate) fn assemble(tbs: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8> {
+    let mut content = [tbs, algorithm].concat();
+    der::write(der::BIT_STRING, &[&[0], signature].concat(), &mut content);
+    let mut out = Vec::new();
+    der::write(der::SEQUENCE, &content, &mut out);
+    out
 }

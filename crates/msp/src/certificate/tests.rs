@@ -104,7 +104,7 @@ fn the_low_twin_replaces_a_high_signature_only() {
     assert_ne!(one, other);
     assert_eq!(low.tbs(), one.tbs());
     assert_eq!(low.check_signature_from(&root.certificate()), Ok(()));
-    assert_eq!(low.with_low_s(&key), Ok(low.clone()));
+    assert_eq!(low.with_low_s(&key), Ok(low));
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn the_parts_are_checked_to_the_byte() {
     refused(&der[..der.len() - 1]);
     refused(&[der.as_slice(), &[0]].concat());
     // An extra element after the signature, with the outer length made to fit.
-    let mut content = crate::der::read(crate::der::SEQUENCE, &der)
+    let mut content = der::read(der::SEQUENCE, &der)
         .expect("a sequence")
         .content
         .to_vec();
     content.extend_from_slice(&[5, 0]);
     let mut longer = Vec::new();
-    crate::der::write(crate::der::SEQUENCE, &content, &mut longer);
+    der::write(der::SEQUENCE, &content, &mut longer);
     refused(&longer);
 }
 
@@ -173,7 +173,7 @@ fn i_s5_trailing_bytes_and_second_blocks_are_not_well_formed() {
 }
 
 #[test]
-fn pem_of_another_type_and_bare_der_are_not_well_formed() {
+fn nt_1_10_pem_of_another_type_and_bare_der_are_not_well_formed() {
     let certificate = issued().1.certificate();
     let labelled = |label| check_well_formed(pem::encode(label, certificate.der()).as_bytes());
     assert_eq!(labelled("CERTIFICATE"), Ok(()));

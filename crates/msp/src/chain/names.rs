@@ -181,7 +181,7 @@ mod tests {
             ),
             ("peer.org1.test", none.clone(), dns(&["org2.test"]), true),
             ("peer..test", none.clone(), dns(&["org2.test"]), false),
-            ("peer.org1.test", none.clone(), dns(&[""]), false),
+            ("peer.org1.test", none, dns(&[""]), false),
         ];
         for (host, permitted, excluded, allowed) in cases {
             let verdict = disallowed(&dns(&[host]), &permitted, &excluded);

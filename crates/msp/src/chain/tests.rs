@@ -6,8 +6,9 @@ use rcgen::{
 };
 
 use super::*;
-use crate::crypto::{PrivateKey, sha256};
-use crate::testing::{Made, ca_params, member_params};
+use crate::crypto::sha256;
+use crate::der;
+use crate::testing::{ECDSA_SHA256, Made, assemble, ca_params, member_params};
 
 fn trust(roots: &[&Made], intermediates: &[&Made]) -> Authorities {
     let all = |made: &[&Made]| made.iter().map(|one| one.certificate()).collect();
@@ -82,7 +83,7 @@ fn a_root_with_an_intermediate_below_may_not_issue_members() {
 }
 
 #[test]
-fn two_paths_are_one_too_many() {
+fn nt_1_10_two_paths_are_one_too_many() {
     let (one, two) = (Made::root("one"), Made::root("two"));
     let crossed = one.intermediate("crossed");
     let copy = KeyPair::from_pem(&crossed.key.serialize_pem()).expect("a key");
@@ -269,31 +270,19 @@ fn name_constraints_bind_alternative_names_and_hostlike_common_names() {
 fn weak_signature_algorithms_are_refused() {
     // ecdsa-with-SHA1 instead of -SHA256: the last arcs 4.3.2 become 4.1.
     let root = Made::root("root");
-    let key = PrivateKey::from_pem(root.key.serialize_pem().as_bytes()).expect("a key");
     let tbs = root.member("peer", &[]).certificate().tbs().to_vec();
-    let sha256_id = [
-        0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
-    ];
-    let sha1_id = [
+    let sha1 = [
         0x30, 0x09, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01,
     ];
-    let at = tbs
-        .windows(12)
-        .position(|window| window == sha256_id)
-        .expect("the algorithm");
-    let content = crate::der::read(crate::der::SEQUENCE, &tbs)
-        .expect("a body")
-        .content;
+    let at = tbs.windows(12).position(|window| window == ECDSA_SHA256);
+    let at = at.expect("the algorithm");
+    let content = der::read(der::SEQUENCE, &tbs).expect("a body").content;
     let head = tbs.len() - content.len();
-    let body = [&tbs[head..at], &sha1_id, &tbs[at + 12..]].concat();
-    let mut signed = Vec::new();
-    crate::der::write(crate::der::SEQUENCE, &body, &mut signed);
-    let signature = key.sign(&signed).expect("a signature");
-    let mut content = [signed.as_slice(), &sha1_id].concat();
-    let bits = [&[0], signature.as_slice()].concat();
-    crate::der::write(crate::der::BIT_STRING, &bits, &mut content);
-    let mut der = Vec::new();
-    crate::der::write(crate::der::SEQUENCE, &content, &mut der);
+    let body = [&tbs[head..at], &sha1, &tbs[at + 12..]].concat();
+    let mut tbs = Vec::new();
+    der::write(der::SEQUENCE, &body, &mut tbs);
+    let signature = root.private_key().sign(&tbs).expect("a signature");
+    let der = assemble(&tbs, &sha1, &signature);
     let certificate = Certificate::from_der(&der).expect("well formed");
     let refused = trust(&[&root], &[])
         .issued_path(&certificate)

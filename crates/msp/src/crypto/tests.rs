@@ -81,14 +81,14 @@ fn the_sha3_family_hashes_with_sha3() {
 }
 
 #[test]
-fn a_high_s_is_refused() {
+fn nt_1_10_a_high_s_is_refused() {
     let (_, signature) = p256();
     assert_eq!(verdict(&twin(&signature)), Err(SignatureRefused::HighS));
     assert_eq!(twin(&twin(&signature)), signature);
 }
 
 #[test]
-fn integers_outside_the_group_are_refused() {
+fn nt_1_10_integers_outside_the_group_are_refused() {
     let (_, signature) = p256();
     let parts = EcdsaParts::from_certificate(&signature).expect("a signature");
     let order = Curve::P256.order();
@@ -273,7 +273,7 @@ fn every_kind_of_key_signs_what_it_verifies() {
 }
 
 #[test]
-fn a_key_of_another_curve_refuses() {
+fn nt_1_10_a_key_of_another_curve_refuses() {
     let (_, signature) = p256();
     for (kind, spki, _) in &VECTORS[1..3] {
         let refused = public_key(spki).verify(HashFamily::Sha2, MESSAGE, &signature);

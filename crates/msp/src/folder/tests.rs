@@ -99,10 +99,10 @@ fn files_count_in_the_order_of_their_names() {
     let second = Made::root("second");
     folder.cacerts.insert(0, file("z.pem", second.pem.clone()));
     let other = root.member("other", &["peer"]);
-    folder.signcerts.insert(0, file("z.pem", other.pem.clone()));
+    folder.signcerts.insert(0, file("z.pem", other.pem));
     folder.signcerts.insert(0, file("a.txt", "no PEM"));
     let (config, _) = folder.config("Org1MSP").expect("a configuration");
-    assert_eq!(config.root_certs, [root.pem.clone(), second.pem.clone()]);
+    assert_eq!(config.root_certs, [root.pem, second.pem]);
     let local = set_up(&folder).expect("a node");
     assert_eq!(local.signer.certificate().common_name(), "peer0.org1.test");
     let skipped = FolderWarning::NotPem {

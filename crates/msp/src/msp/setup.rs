@@ -225,10 +225,7 @@ impl Msp {
                 reason,
             })?;
         let refused = chain_refused(kind, &parsed);
-        let ca = self
-            .authorities
-            .sanitize(parsed.clone())
-            .map_err(&refused)?;
+        let ca = self.authorities.sanitize(parsed).map_err(&refused)?;
         if self.authorities.roots().iter().any(|root| **root == ca) {
             return Ok(self.name_of_chain([&ca]));
         }
@@ -288,7 +285,7 @@ impl Msp {
         let mut admins = Vec::new();
         for parsed in certificates(kind, &config.admins)? {
             let refused = chain_refused(kind, &parsed);
-            admins.push(self.authorities.sanitize(parsed.clone()).map_err(refused)?);
+            admins.push(self.authorities.sanitize(parsed).map_err(refused)?);
         }
         self.admins = admins.iter().map(|admin| admin.der().to_vec()).collect();
         let by_unit = self.version >= MspVersion::V1_4_3
@@ -363,7 +360,7 @@ fn authorities(config: &FabricMspConfig) -> Result<Authorities, MspRefused> {
     let sanitized = |kind, list: Vec<Certificate>| {
         let one = |ca: Certificate| {
             let refused = chain_refused(kind, &ca);
-            as_given.sanitize(ca.clone()).map_err(refused)
+            as_given.sanitize(ca).map_err(refused)
         };
         list.into_iter().map(one).collect::<Result<Vec<_>, _>>()
     };
@@ -426,3 +423,6 @@ fn chain_refused(kind: CaKind, of: &Certificate) -> impl Fn(ChainRefused) -> Msp
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests;

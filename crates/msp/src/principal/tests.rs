@@ -80,7 +80,7 @@ fn an_explicit_admin_is_one_by_its_bytes() {
     let mut with_roles = config(ORG, &[&root]);
     with_roles.admins = vec![admin.pem.clone().into()];
     assert_eq!(roles(&msp(&with_roles), &admin), [0, 1, 2]);
-    let mut without = with_roles.clone();
+    let mut without = with_roles;
     without.fabric_node_ous = None;
     let msp = msp(&without);
     assert_eq!(roles(&msp, &admin), [0, 1]);
