@@ -156,7 +156,11 @@ impl Delivery {
             Input::Lead(leading) => self.lead(now, leading, out),
             Input::Height(height) => self.grow(height),
             Input::NoRoom(number) => self.step_back(now, number, false, out),
-            Input::CommitRefused(number) => self.step_back(now, number, true, out),
+            // What is refused behind the first block not durable fell for that one's sake.
+            Input::CommitRefused(number) if number == self.height => {
+                self.step_back(now, number, true, out);
+            }
+            Input::CommitRefused(_) => {}
             Input::Event(Event::Endpoints(endpoints)) => self.replace(now, endpoints, out),
             Input::Event(Event::Block(block)) => self.take(now, block, out),
             Input::Event(Event::Failed {

@@ -381,6 +381,32 @@ fn an_empty_snapshot_is_an_answer() {
 }
 
 #[test]
+fn snapshots_are_bounded_and_each_begins_somewhere_else() {
+    let mut t = Table::new();
+    let mut all = BTreeSet::new();
+    for n in 0..20 {
+        let mut info = state_info(&toy::identity("A", &n.to_string()), "ch", 1, 1);
+        info.envelope.payload = vec![n; 1 << 20].into();
+        all.insert(n);
+        assert_eq!(t.info(&a(), info).len(), 1);
+    }
+    let mut seen = BTreeSet::new();
+    for _ in 0..20 {
+        let mut answer = t.receive(&a(), pull_request(&a()));
+        let Some(Effect::Reply { envelope, .. }) = answer.pop() else {
+            panic!("a reply expected");
+        };
+        let (_, message) = envelope.open().unwrap().into_parts();
+        let Some(Content::StateSnapshot(snapshot)) = message.content else {
+            panic!("a snapshot expected");
+        };
+        assert_eq!(snapshot.elements.len(), 15);
+        seen.extend(snapshot.elements.iter().map(|e| e.payload[0]));
+    }
+    assert_eq!(seen, all);
+}
+
+#[test]
 fn s_c12_older_and_empty_configurations_are_ignored() {
     let mut t = Table::new();
     for ignored in [join(0, &["A", "C"]), join(2, &[])] {

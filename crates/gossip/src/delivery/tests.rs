@@ -292,6 +292,24 @@ fn a_block_that_was_not_kept_is_asked_for_again_once() {
 }
 
 #[test]
+fn blocks_that_fell_with_another_are_nobodys_fault() {
+    let mut t = Table::leading(5, &["a:1"]);
+    for number in 5..8 {
+        t.block(number);
+    }
+    assert_eq!(t.feed(Input::CommitRefused(6)), []);
+    assert_eq!(connects(&t.feed(Input::CommitRefused(5)))[0].1, 5);
+    t.block(5);
+    t.block(6);
+    assert_eq!(
+        t.feed(Input::CommitRefused(6)),
+        [],
+        "said of the first delivery"
+    );
+    assert_eq!(t.block(7), taken(7));
+}
+
+#[test]
 fn an_orderer_that_falls_behind_our_peers_is_left() {
     let mut t = Table::leading(5, &["a:1", "b:1"]);
     let before = t.current();

@@ -152,6 +152,8 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn waiting(number: u64, len: usize) -> Waiting {
@@ -267,5 +269,59 @@ mod tests {
         let mut big = waiting(1, 50);
         big.private_data = vec![vec![0; 51].into()];
         assert_eq!(b.push(big), Pushed::Full);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u64, usize),
+        HandOver,
+        Grow(u64),
+        Refuse(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..60_u64, 0..40_usize).prop_map(|(number, len)| Step::Push(number, len)),
+            4 => Just(Step::HandOver),
+            1 => (0..60_u64).prop_map(Step::Grow),
+            1 => (0..60_u64).prop_map(Step::Refuse),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, the committer sees each number after the one before it, never more
+        /// than the window ahead, and memory stays within its budget and one block.
+        #[test]
+        fn the_committer_sees_no_gap(steps in prop::collection::vec(step(), 0..300)) {
+            let mut b = Buffer::with_room(0, 200);
+            let (mut height, mut expected) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Push(number, len) => {
+                        b.push(waiting(number, len));
+                    }
+                    Step::HandOver => {
+                        if let Some(next) = b.hand_over() {
+                            prop_assert_eq!(next.block.number, expected);
+                            expected += 1;
+                        }
+                    }
+                    Step::Grow(to) => {
+                        b.grow(to);
+                        height = height.max(to);
+                        expected = expected.max(to);
+                    }
+                    Step::Refuse(number) => {
+                        if b.refuse(number) {
+                            prop_assert!(number == height && number < expected);
+                            expected = number;
+                        }
+                    }
+                }
+                prop_assert!(expected - height <= COMMIT_WINDOW);
+                prop_assert_eq!(b.bytes, b.blocks.values().map(Waiting::len).sum::<usize>());
+                prop_assert!(b.bytes < 200 + 40);
+            }
+        }
     }
 }

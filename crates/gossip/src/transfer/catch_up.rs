@@ -274,3 +274,49 @@ impl CatchUp {
         doubt.until = now + wait.min(DOUBT_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::after_start(Duration::from_secs(secs))
+    }
+
+    fn peer(n: usize) -> PkiId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        PkiId::new(id)
+    }
+
+    fn catch_up() -> CatchUp {
+        CatchUp::new(&"ch".into(), &StateConfig::default(), at(0), &[0; 32])
+    }
+
+    #[test]
+    fn doubt_doubles_up_to_its_limit_and_fades() {
+        let mut c = catch_up();
+        let mut now = at(0);
+        for secs in [5, 10, 20, 40, 60, 60] {
+            c.doubt(now, peer(1));
+            let until = now + Duration::from_secs(secs);
+            assert_eq!(c.doubts[&peer(1)].until, until);
+            now = until;
+            assert!(!c.is_in_doubt(now, &peer(1)));
+        }
+        now = now + DOUBT_MAX;
+        c.doubt(now, peer(1));
+        assert_eq!(c.doubts[&peer(1)].until, now + DOUBT_MIN);
+    }
+
+    #[test]
+    fn doubts_are_bounded() {
+        let mut c = catch_up();
+        for n in 0..=DOUBTS_MAX {
+            c.doubt(at(0), peer(n));
+        }
+        assert_eq!(c.doubts.len(), DOUBTS_MAX);
+        assert!(!c.is_in_doubt(at(0), &peer(0)));
+        assert!(c.is_in_doubt(at(0), &peer(DOUBTS_MAX)));
+    }
+}
