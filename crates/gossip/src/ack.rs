@@ -24,6 +24,10 @@ const PENDING_MAX: usize = 4096;
 
 /// What happens to acknowledged sends.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved once, from where it is made to where it is handled"
+)]
 pub enum Input {
     /// Send and wait.
     Send {

@@ -75,8 +75,8 @@ pub enum Effect {
         /// What.
         envelope: Envelope,
     },
-    /// The identity was dropped: membership is to be purged of it, and it must not verify
-    /// anything until it authenticates anew.
+    /// The identity was dropped or not taken: membership is to be purged of it, and it must not
+    /// verify anything until it authenticates anew.
     Forget(PkiId),
     /// End the connection to this peer.
     Close(PkiId),
@@ -183,9 +183,10 @@ impl Identities {
     ) {
         match input {
             Input::Learned(identity) => {
-                let from = identity.pki_id;
-                if let Err((rule, reason)) = self.learn(now, me, identity) {
-                    out.push(Effect::Refused { from, rule, reason });
+                let peer = identity.pki_id;
+                if let Err(why) = self.learn(now, me, identity) {
+                    refuse(peer, peer, why, out);
+                    out.push(Effect::Close(peer));
                 }
             }
             Input::Revoked(peer) => {
@@ -263,7 +264,7 @@ impl Identities {
         now: Moment,
         me: &Me,
         identity: Arc<PeerIdentity>,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<(), Unwelcome> {
         let peer = identity.pki_id;
         if let Some(entry) = self.entries.get_mut(&peer) {
             entry.last_used = now;
@@ -271,13 +272,13 @@ impl Identities {
         }
         let ends = end(me, identity.expires_at);
         if ends <= now {
-            return Err(("I-S2", format!("the identity of {peer} has expired")));
+            return unwelcome("I-S2", format!("the identity of {peer} has expired"));
         }
         if self.revoked.get(&peer).is_some_and(|until| now < *until) {
-            return Err(("I-S3", format!("the identity of {peer} was revoked")));
+            return unwelcome("I-S3", format!("the identity of {peer} was revoked"));
         }
         if self.entries.len() >= IDENTITIES_MAX {
-            return Err(("M-S3", "too many identities".to_owned()));
+            return unwelcome("M-S3", "too many identities".to_owned());
         }
         self.ends.insert((ends, peer));
         let entry = Entry {
@@ -371,13 +372,30 @@ impl Identities {
     ) {
         let id = |item: &IdentityMessage| pki_bytes(&item.identity.pki_id);
         for item in self.puller.update(now, from, nonce, items, id) {
-            let name = id(&item);
+            let (peer, name) = (item.identity.pki_id, id(&item));
             match self.learn(now, me, item.identity) {
                 Ok(()) => self.puller.add(name, item.envelope),
-                Err((rule, reason)) => out.push(Effect::Refused { from, rule, reason }),
+                Err(why) => refuse(from, peer, why, out),
             }
         }
     }
+}
+
+/// Why an identity is not stored.
+struct Unwelcome {
+    rule: &'static str,
+    reason: String,
+}
+
+fn unwelcome(rule: &'static str, reason: String) -> Result<(), Unwelcome> {
+    Err(Unwelcome { rule, reason })
+}
+
+/// The gate may have remembered what it let through: there too it must not count.
+fn refuse(from: PkiId, peer: PkiId, why: Unwelcome, out: &mut Vec<Effect>) {
+    let Unwelcome { rule, reason } = why;
+    out.push(Effect::Refused { from, rule, reason });
+    out.push(Effect::Forget(peer));
 }
 
 fn pki_bytes(peer: &PkiId) -> Bytes {

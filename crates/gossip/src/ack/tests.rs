@@ -50,7 +50,7 @@ fn send(acks: &mut Acks, request: SendByCriteria, peers: u8) -> (u64, Vec<PkiId>
         };
         assert!(envelope.signature.is_empty());
         let opened = envelope.open().unwrap();
-        let first = *nonce.get_or_insert(opened.message().nonce);
+        let first = *nonce.get_or_insert_with(|| opened.message().nonce);
         assert_eq!(opened.message().nonce, first);
         to.push(target.peer);
     }

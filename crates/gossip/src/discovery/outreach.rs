@@ -139,7 +139,7 @@ impl Discovery {
         let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(longest);
         let until = now + self.jittered(pause);
         let failures = self.connects.failed(target, until);
-        if failures > 0 && failures % self.config.max_connection_attempts.max(1) == 0 {
+        if failures > 0 && failures.is_multiple_of(self.config.max_connection_attempts.max(1)) {
             let endpoint = &target.endpoint;
             out.push(Effect::Notify(Notice::Warning(format!(
                 "{endpoint} could not be reached in {failures} attempts, and more follow: {reason}"

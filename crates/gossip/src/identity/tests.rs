@@ -165,6 +165,19 @@ fn pull_from(
     stage.pull(at(4), from, Pull::Update { nonce, items })
 }
 
+/// An identity was not taken, and counts nowhere.
+fn turned_away(out: &[Effect], expect: &str) {
+    let [
+        Effect::Refused { from, rule, .. },
+        Effect::Forget(forgotten),
+        Effect::Close(closed),
+    ] = out
+    else {
+        panic!("expected to turn away, got {out:?}");
+    };
+    assert_eq!((*rule, forgotten, closed), (expect, from, from));
+}
+
 #[test]
 fn we_know_ourselves() {
     let stage = Stage::new("");
@@ -194,19 +207,13 @@ fn i_s2_an_expired_identity_is_not_stored() {
     let peer = toy::identity_until("A", "peer", expires_at);
     let input = || Input::Learned(Arc::clone(&peer));
     let out = stage.handle(at(11), input());
-    assert!(
-        matches!(out[..], [Effect::Refused { rule: "I-S2", .. }]),
-        "{out:?}"
-    );
+    turned_away(&out, "I-S2");
     assert_eq!(stage.identities.identity(&peer.pki_id), None);
     assert_eq!(stage.handle(at(10), input()), []);
     for long_ago in [0, -1, i64::MIN] {
         let ancient = toy::identity_until("A", "ancient", long_ago);
         let out = stage.handle(at(0), Input::Learned(ancient));
-        assert!(
-            matches!(out[..], [Effect::Refused { rule: "I-S2", .. }]),
-            "{out:?}"
-        );
+        turned_away(&out, "I-S2");
     }
 }
 
@@ -222,10 +229,7 @@ fn i_s7_an_identity_is_dropped_when_it_expires() {
     assert_eq!(stage.tick(end), expect);
     assert_eq!(stage.identities.identity(&peer.pki_id), None);
     let out = stage.handle(end, Input::Learned(peer));
-    assert!(
-        matches!(out[..], [Effect::Refused { rule: "I-S2", .. }]),
-        "{out:?}"
-    );
+    turned_away(&out, "I-S2");
 }
 
 #[test]
@@ -270,10 +274,7 @@ fn i_s3_a_revoked_identity_is_not_learned_from_what_was_under_way() {
     stage.learn(&peer);
     stage.handle(at(5), Input::Revoked(peer.pki_id));
     let out = stage.handle(at(64), Input::Learned(Arc::clone(&peer)));
-    assert!(
-        matches!(out[..], [Effect::Refused { rule: "I-S3", .. }]),
-        "{out:?}"
-    );
+    turned_away(&out, "I-S3");
     // By then it proved itself anew.
     assert_eq!(stage.handle(at(65), Input::Learned(peer)), []);
 }
@@ -338,10 +339,7 @@ fn no_more_identities_are_known_than_the_limit() {
     }
     let input = || Input::Learned(toy::identity("A", "late"));
     let out = stage.handle(at(0), input());
-    assert!(
-        matches!(out[..], [Effect::Refused { rule: "M-S3", .. }]),
-        "{out:?}"
-    );
+    turned_away(&out, "M-S3");
     stage.handle(at(0), Input::Revoked(toy::identity("A", "1").pki_id));
     assert_eq!(stage.handle(at(0), input()), []);
 }
@@ -372,7 +370,10 @@ fn an_expired_identity_in_an_answer_spoils_nothing_but_itself() {
         vec![message_of(&old), message_of(&far)],
     );
     assert!(
-        matches!(out[..], [Effect::Refused { rule: "I-S2", .. }]),
+        matches!(
+            out[..],
+            [Effect::Refused { rule: "I-S2", .. }, Effect::Forget(_)]
+        ),
         "{out:?}"
     );
     assert!(stage.identities.identity(&far.pki_id).is_some());

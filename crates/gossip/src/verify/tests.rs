@@ -38,7 +38,7 @@ impl Stage {
     }
 
     fn verify(&self, envelope: Envelope) -> Result<Message, Refused> {
-        verify(&*self.connection, envelope, &self.verifier).map(Verified::into_inner)
+        verify(&self.connection, envelope, &self.verifier).map(Verified::into_inner)
     }
 
     fn refused(&self, envelope: Envelope, rule: &str) {
