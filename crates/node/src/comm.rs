@@ -19,6 +19,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod threshold;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -43,6 +44,7 @@ use self::{
     service::Service,
     stream::Context,
     table::{Command, Inlets, Table},
+    threshold::Threshold,
 };
 use crate::{
     metrics::Metrics,
@@ -189,7 +191,7 @@ impl Comm {
             .initial_stream_window_size(tls::STREAM_WINDOW)
             .initial_connection_window_size(tls::CONNECTION_WINDOW)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .add_routes(routes.add_service(gossip))
+            .add_routes(routes.add_service(Threshold(gossip)))
             .serve_with_incoming_shutdown(incoming, async move {
                 // An error means that the owner is gone, which asks for the same.
                 let _ = server_stopped.changed().await;

@@ -14,6 +14,7 @@ use super::{
     handshake::{Presented, Refused},
     queue::{Responses, queue},
     stream::{Accepted, Context},
+    threshold::Trust,
 };
 use crate::tls::TlsInfo;
 
@@ -45,12 +46,14 @@ impl Service {
         let greeting = self.context.authenticator.own_handshake(own, false);
         let len_max = config.send_queue_len_max;
         let (queue, outgoing) = queue(Some(greeting), None, len_max, &self.context.counters);
+        let trust = request.extensions().get::<Trust>().cloned();
         let accepted = Accepted {
             stream: request.into_inner(),
             presented,
             queue,
             remote: info.and_then(|info| info.remote),
             slots,
+            trust,
         };
         self.accepted
             .send(accepted)

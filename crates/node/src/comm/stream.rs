@@ -24,6 +24,7 @@ use super::{
     handshake::{Introduction, Presented, conclude, stands_for},
     pair::Side,
     queue::{Outgoing, Sender, queue},
+    threshold::Trust,
 };
 use crate::tls::{self, DialError, Dialed, Tls};
 
@@ -57,6 +58,8 @@ pub(crate) struct Accepted {
     pub(crate) remote: Option<SocketAddr>,
     /// The right to be in a handshake.
     pub(crate) slots: Vec<OwnedSemaphorePermit>,
+    /// To be given to a peer that has its place.
+    pub(crate) trust: Option<Trust>,
 }
 
 /// What is left of a task.
@@ -88,6 +91,7 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
         queue,
         remote,
         slots,
+        trust,
     } = accepted;
     // Held here too, so that the RPC cannot end before it is said how.
     let verdict = queue.verdict();
@@ -104,6 +108,9 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
     match registered.await {
         Ok(Some(connection)) => {
             drop(slots);
+            if let Some(trust) = trust {
+                trust.give();
+            }
             if let Err(status) = read(&context, &mut stream, &connection).await {
                 debug!(peer = %connection.peer(), %status, "inbound stream failed");
                 verdict.fail(status);

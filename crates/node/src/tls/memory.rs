@@ -19,10 +19,13 @@ use super::{Arrival, Dial, Io, Listen};
 /// Bytes under way in one direction of a connection.
 const PIPE: usize = 1 << 18;
 
+#[derive(Default)]
+struct Listeners(BTreeMap<String, mpsc::Sender<Box<dyn Io>>>);
+
 /// Endpoints that listen to each other.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    listeners: Arc<Mutex<BTreeMap<String, mpsc::Sender<Box<dyn Io>>>>>,
+    listeners: Arc<Mutex<Listeners>>,
     open: Arc<Mutex<Vec<Weak<String>>>>,
     dialler: String,
 }
@@ -43,6 +46,7 @@ impl Memory {
         self.listeners
             .lock()
             .unwrap()
+            .0
             .insert(endpoint.to_owned(), sender);
         MemoryListener(receiver)
     }
@@ -50,12 +54,13 @@ impl Memory {
     pub(crate) fn connect(&self, endpoint: &str) -> io::Result<Box<dyn Io>> {
         let listeners = self.listeners.lock().unwrap();
         let listener = listeners
+            .0
             .get(endpoint)
             .ok_or(io::ErrorKind::ConnectionRefused)?;
         let (ours, theirs) = tokio::io::duplex(PIPE);
         listener
             .try_send(Box::new(theirs))
-            .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            .map_err(|_full| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         let name = Arc::new(format!("{} to {endpoint}", self.dialler));
         let mut open = self.open.lock().unwrap();
         open.retain(|connection| connection.strong_count() > 0);

@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use super::toy::{World, claim, endpoint, hello, identity, signed, to};
-use crate::comm::{COMMANDS_MAX, HANDSHAKES_MAX, MESSAGE_LEN_MAX, table::PEERS_MAX};
+use crate::comm::{
+    COMMANDS_MAX, HANDSHAKES_MAX, MESSAGE_LEN_MAX, table::PEERS_MAX, threshold::STRANGER_BYTES_MAX,
+};
 
 #[tokio::test(start_paused = true)]
 async fn what_finds_no_room_for_a_peer_is_dropped_and_counted() {
@@ -219,4 +221,33 @@ async fn a_core_that_takes_no_news_holds_up_new_streams_and_nothing_else() {
     }
     assert_eq!(a.news().await, "one/c connected as 2");
     assert_eq!(a.message().await.1, hello(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_stranger_no_more_is_read_than_a_handshake_needs() {
+    let world = World::plaintext();
+    let mut a = world.node("one/a");
+    // A greeting that would be fine but for its size.
+    let mut client = world.client(None, "one/a").await;
+    let began = Instant::now();
+    let long = || {
+        let mut claim = claim("one/b", None);
+        claim.tls_cert_hash = Bytes::from(vec![0; STRANGER_BYTES_MAX]);
+        signed(claim)
+    };
+    let talk = client.talk([long()]).await.unwrap();
+    assert_eq!(talk.end().await, Err("no handshake in time".to_owned()));
+    assert_eq!(began.elapsed().as_secs(), 2);
+    // One of a usual size, with far more behind it than may be read before it is checked.
+    let large = of_wire_len(10 * STRANGER_BYTES_MAX);
+    let said = [
+        signed(claim("one/b", None)),
+        large.clone(),
+        large.clone(),
+        hello(1),
+    ];
+    let _talk = client.talk(said).await.unwrap();
+    for expect in [large.clone(), large, hello(1)] {
+        assert!(a.message().await.1 == expect);
+    }
 }
