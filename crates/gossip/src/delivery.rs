@@ -156,8 +156,7 @@ impl Delivery {
             Input::Lead(leading) => self.lead(now, leading, out),
             Input::Height(height) => self.grow(height),
             Input::NoRoom(number) => self.step_back(now, number, false, out),
-            // What is refused behind the first block not durable fell for that one's sake.
-            Input::CommitRefused(number) if number == self.height => {
+            Input::CommitRefused(number) if number >= self.height => {
                 self.step_back(now, number, true, out);
             }
             Input::CommitRefused(_) => {}
@@ -259,6 +258,11 @@ impl Delivery {
             return;
         };
         let expected = stream.expected;
+        let is_repeat = self.links.get(&block.number) == Some(&block.hash);
+        if block.number < expected && is_repeat {
+            // The last of an earlier stream and the first of this one may be the same.
+            return;
+        }
         if block.number != expected {
             let reason = format!("S-V3: sent block {}, not {expected}", block.number);
             return self.leave_orderer(now, &reason, out);

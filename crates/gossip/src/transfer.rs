@@ -65,8 +65,8 @@ pub enum Input {
     },
     /// Everything below is durable.
     Height(u64),
-    /// The committer refused this block. What was handed over behind it counts as refused too,
-    /// and whatever is said about it is ignored.
+    /// The committer refused this block, whatever for. Every [`Effect::Commit`] is answered, so
+    /// those behind it are refused one by one as well, for want of their predecessor.
     CommitRefused(u64),
     /// The blocks of [`Effect::Serve`] were sent or could not be read.
     Served,

@@ -167,6 +167,18 @@ fn s_v3_a_block_out_of_order_costs_the_orderer_its_place() {
 }
 
 #[test]
+fn a_block_that_came_before_is_not_used_again() {
+    let mut t = Table::leading(5, &["a:1", "b:1"]);
+    t.block(5);
+    t.block(6);
+    assert_eq!(t.block(5), []);
+    let mut other = block(6);
+    other.hash = [0xEE; DIGEST_LEN];
+    let out = t.feed(Input::Event(Event::Block(other)));
+    assert!(is_warning(&out[0]), "not the same block");
+}
+
+#[test]
 fn s_v3_a_block_that_does_not_follow_is_not_used() {
     let mut t = Table::leading(5, &["o1:7050", "o2:7050"]);
     assert_eq!(t.block(5), taken(5));
@@ -297,16 +309,17 @@ fn blocks_that_fell_with_another_are_nobodys_fault() {
     for number in 5..8 {
         t.block(number);
     }
-    assert_eq!(t.feed(Input::CommitRefused(6)), []);
     assert_eq!(connects(&t.feed(Input::CommitRefused(5)))[0].1, 5);
+    assert_eq!(t.feed(Input::CommitRefused(6)), []);
+    assert_eq!(t.feed(Input::CommitRefused(7)), []);
     t.block(5);
-    t.block(6);
+    t.feed(Input::Height(6));
     assert_eq!(
-        t.feed(Input::CommitRefused(6)),
+        t.feed(Input::CommitRefused(5)),
         [],
-        "said of the first delivery"
+        "a copy of what is durable"
     );
-    assert_eq!(t.block(7), taken(7));
+    assert_eq!(t.block(6), taken(6));
 }
 
 #[test]

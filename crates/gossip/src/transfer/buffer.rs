@@ -1,7 +1,10 @@
 //! Blocks on their way to the ledger: those that wait for a predecessor, and those that were
 //! handed to the committer and are not durable yet.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use bytes::Bytes;
 
@@ -10,6 +13,10 @@ use crate::{effect::Source, message::VerifiedBlock};
 /// Blocks handed to the committer that are not durable yet. Enough for a ledger to make several
 /// durable with one flush.
 pub const COMMIT_WINDOW: u64 = 16;
+
+/// Unanswered hand-overs that are remembered. After a refusal there are up to two windows of
+/// them; a committer that owes more answers than this has lost the oldest.
+const HANDED_MAX: usize = 64;
 
 /// Sum of the blocks kept. Far ones give way to near ones; the one that the ledger waits for is
 /// always taken.
@@ -46,6 +53,8 @@ pub(super) struct Buffer {
     /// Everything from `height` up to here was handed over.
     next: u64,
     blocks: BTreeMap<u64, Waiting>,
+    /// Numbers in the order of being handed over, until they are answered.
+    handed: VecDeque<u64>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -60,6 +69,7 @@ impl Buffer {
             height,
             next: height,
             blocks: BTreeMap::new(),
+            handed: VecDeque::new(),
             bytes: 0,
             bytes_max,
         }
@@ -101,6 +111,10 @@ impl Buffer {
             return None;
         }
         let next = self.blocks.get(&self.next)?.clone();
+        if self.handed.len() >= HANDED_MAX {
+            self.handed.pop_front();
+        }
+        self.handed.push_back(self.next);
         self.next += 1;
         Some(next)
     }
@@ -113,14 +127,19 @@ impl Buffer {
         self.height = height;
         self.next = self.next.max(height);
         self.blocks = self.blocks.split_off(&height);
+        self.handed.retain(|number| *number >= height);
         self.bytes = self.blocks.values().map(Waiting::len).sum();
     }
 
     /// Drops a block that the committer refused; everything from it on is to be handed over
-    /// again. Only the first one not durable can be refused for its own fault: those behind it
-    /// fall because it did, and keep their place.
+    /// again. Those behind it will be refused because it was, and keep their place: by then they
+    /// are not handed over any more, or have been once again.
     pub(super) fn refuse(&mut self, number: u64) -> bool {
-        if number != self.height || number >= self.next {
+        let handed = self.handed.iter().position(|handed| *handed == number);
+        if let Some(answered) = handed {
+            self.handed.remove(answered);
+        }
+        if number < self.height || number >= self.next || self.handed.contains(&number) {
             return false;
         }
         self.next = number;
@@ -224,13 +243,41 @@ mod tests {
     fn a_refused_block_is_wanted_again_and_its_followers_keep_their_place() {
         let mut b = buffer(0, [0, 1, 2]);
         assert_eq!(handed_over(&mut b), [0, 1, 2]);
-        assert!(!b.refuse(1), "0 is not durable, so 1 fell for its sake");
         assert!(b.refuse(0));
         assert!(!b.refuse(0));
+        assert!(!b.refuse(1), "1 fell for the sake of 0");
         assert_eq!(handed_over(&mut b), [0; 0]);
         assert_eq!(b.first_gap(), 0..1);
         assert_eq!(b.push(waiting(0, 1)), taken());
         assert_eq!(handed_over(&mut b), [0, 1, 2]);
+        assert!(!b.refuse(2), "said of the first time");
+        assert!(b.refuse(2));
+    }
+
+    #[test]
+    fn a_refusal_may_come_before_the_word_that_its_predecessors_are_durable() {
+        let mut b = buffer(0, [0, 1, 2]);
+        assert_eq!(handed_over(&mut b), [0, 1, 2]);
+        assert!(b.refuse(1));
+        assert!(!b.refuse(2));
+        b.grow(1);
+        assert_eq!(b.first_gap(), 1..2);
+        assert_eq!(b.push(waiting(1, 1)), taken());
+        assert_eq!(handed_over(&mut b), [1, 2]);
+        assert!(!b.refuse(0), "durable");
+    }
+
+    #[test]
+    fn unanswered_hand_overs_are_bounded() {
+        let mut b = buffer(0, 0..COMMIT_WINDOW);
+        for _ in 0..10 {
+            handed_over(&mut b);
+            assert!(b.handed.len() <= HANDED_MAX);
+            b.handed.retain(|number| *number > 0);
+            b.next = 0;
+        }
+        b.grow(COMMIT_WINDOW);
+        assert!(b.handed.is_empty());
     }
 
     #[test]
@@ -313,7 +360,7 @@ mod tests {
                     }
                     Step::Refuse(number) => {
                         if b.refuse(number) {
-                            prop_assert!(number == height && number < expected);
+                            prop_assert!(height <= number && number < expected);
                             expected = number;
                         }
                     }
