@@ -1,0 +1,45 @@
+//! The commands that look at one thing and end, and what they share in reading and printing.
+
+pub(crate) mod block;
+pub(crate) mod describe;
+pub(crate) mod envelope;
+pub(crate) mod ledger;
+pub(crate) mod outline;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+
+/// Larger than any message of Fabric (100 MiB): a bigger file is not one.
+const INPUT_LEN_MAX: u64 = 128 * 1024 * 1024;
+
+/// Reads a file, or standard input for `-`, whole.
+pub(crate) fn read_input(path: &Path) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().take(INPUT_LEN_MAX + 1).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(INPUT_LEN_MAX + 1).read_to_end(&mut bytes))
+    };
+    let len = read.with_context(|| format!("cannot read {}", path.display()))?;
+    if len as u64 > INPUT_LEN_MAX {
+        bail!(
+            "{} is larger than {INPUT_LEN_MAX} bytes: no message of Fabric is",
+            path.display()
+        );
+    }
+    Ok(bytes.into())
+}
+
+/// Prints to standard output. A reader that goes away early (`| head`) is not a failure.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

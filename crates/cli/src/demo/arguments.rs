@@ -1,0 +1,150 @@
+//! What `tidings demo` can be told.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+/// Organizations; the picture has room for so many.
+const ORGS_MAX: u16 = 8;
+
+/// Peers of an organization; each costs some threads, sockets and megabytes.
+const PEERS_MAX: u16 = 16;
+
+/// Blocks of a run that must end by itself, when nobody says how many.
+const BLOCKS_OF_EXIT: u64 = 100;
+
+/// The page of the demo is looked for here first.
+const PAGE_PORT: u16 = 8710;
+
+/// Run a whole network on this machine and watch blocks travel through it.
+///
+/// Makes keys and certificates as cryptogen lays them out, a channel genesis block, a development
+/// orderer that speaks Fabric's AtomicBroadcast and signs its blocks, and full nodes with mutual
+/// TLS, each with its own port and data folder. A client submits transactions; the terminal and a
+/// web page on 127.0.0.1 show heights, members, leaders, bytes and how long blocks take from the
+/// orderer's cut to each node's commit. Without --dir everything is made in a temporary folder
+/// and removed at the end.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tidings demo                                   six nodes of two organizations, until Ctrl-C
+  tidings demo --orgs 4 --peers 5 --rate 20
+  tidings demo --blocks 500 --block-bytes 100000 --rate 50 --exit
+  tidings demo --kill-one --blocks 300 --exit    kill a node on the way and watch it catch up
+  tidings demo --recorded ../shared/fixtures --exit --json | jq '.nodes[].height'
+
+With --exit the exit status is 0 only if every node holds the same chain, verified from disk.")]
+pub(crate) struct Arguments {
+    /// Organizations with peers.
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "recorded",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(ORGS_MAX)))]
+    pub(crate) orgs: u16,
+    /// Peers of each organization; of a recording, at most so many of each.
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(PEERS_MAX)))]
+    pub(crate) peers: u16,
+    /// Blocks to order after the genesis block; without --exit: until Ctrl-C, with it: 100.
+    #[arg(long, value_name = "N", conflicts_with = "recorded",
+          value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) blocks: Option<u64>,
+    /// Size of a block, roughly; small blocks are one transaction of about 6 kB.
+    #[arg(long, value_name = "BYTES", default_value_t = 20_000, conflicts_with = "recorded",
+          value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
+    pub(crate) block_bytes: u32,
+    /// Blocks a second; 0 is as fast as the orderer can.
+    #[arg(long, value_name = "R", default_value_t = 5.0)]
+    pub(crate) rate: f64,
+    /// An empty or new folder for keys, genesis block and ledgers, which is kept.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Replay a recording: a folder with genesis.block, crypto/ and blocks/ordered_NN.pb.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) recorded: Option<PathBuf>,
+    /// Kill a node at a third of the blocks and start it again on its folder at two thirds.
+    #[arg(long)]
+    pub(crate) kill_one: bool,
+    /// End when every node holds every block, print a summary, and tell by the exit status.
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// Print the summary as one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Port of the web page on 127.0.0.1; 0 takes any [default: 8710, or any if that is taken].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) page_port: Option<u16>,
+    /// Serve no web page.
+    #[arg(long, conflicts_with = "page_port")]
+    pub(crate) no_page: bool,
+}
+
+impl Arguments {
+    /// What clap cannot check.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(self.rate.is_finite() && (0.0..=100_000.0).contains(&self.rate)) {
+            bail!(
+                "--rate {} makes no sense: give blocks per second, at most 100000",
+                self.rate
+            );
+        }
+        Ok(())
+    }
+
+    /// Blocks to order, if there is an end.
+    pub(crate) fn blocks(&self) -> Option<u64> {
+        self.blocks.or(self.exit.then_some(BLOCKS_OF_EXIT))
+    }
+
+    /// The port of the page, and whether it must be that one.
+    pub(crate) fn page(&self) -> Option<(u16, bool)> {
+        (!self.no_page).then(|| {
+            self.page_port
+                .map_or((PAGE_PORT, false), |port| (port, true))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let command = Arguments::augment_args(Command::new("demo"));
+        let words = std::iter::once("demo").chain(line.split_whitespace());
+        Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn an_end_is_there_when_it_is_asked_for() {
+        assert_eq!(parse("").unwrap().blocks(), None);
+        assert_eq!(parse("--exit").unwrap().blocks(), Some(BLOCKS_OF_EXIT));
+        assert_eq!(parse("--exit --blocks 7").unwrap().blocks(), Some(7));
+    }
+
+    #[test]
+    fn the_page_gives_way_only_from_its_default() {
+        assert_eq!(parse("").unwrap().page(), Some((PAGE_PORT, false)));
+        assert_eq!(parse("--page-port 99").unwrap().page(), Some((99, true)));
+        assert_eq!(parse("--no-page").unwrap().page(), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "--orgs 0",
+            "--orgs 9",
+            "--peers 17",
+            "--blocks 0",
+            "--block-bytes 0",
+            "--recorded x --orgs 2",
+            "--no-page --page-port 1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for rate in ["-1", "NaN", "inf", "1e9"] {
+            let refused = parse(&format!("--rate={rate}")).map(|arguments| arguments.check());
+            assert!(!matches!(refused, Ok(Ok(()))), "{rate}");
+        }
+    }
+}

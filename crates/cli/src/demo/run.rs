@@ -1,0 +1,404 @@
+//! The course of a demo: start, show, disturb, end.
+//!
+//! One loop turns everything that happens into snapshots. It decides when the run is over and
+//! never waits for anything but the next event or the next picture.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+use tidings_msp::crypto::sha256;
+use tidings_node::tls::{Tls, TlsSettings};
+use tidings_proto::block::BlockView;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::arguments::Arguments;
+use super::load::Load;
+use super::network::{Event, Network};
+use super::outcome::{Truth, judge};
+use super::page;
+use super::progress::{Cut, Progress};
+use super::setup::{self, Folder, Seat, Setup};
+use super::snapshot::Snapshot;
+use super::source;
+use super::terminal::{Live, MemorySummary, resident_memory};
+use crate::commands;
+use crate::orderer::{Chain, Door, Orderer};
+use crate::signer;
+
+/// Between two pictures.
+const PICTURE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Longest wait for the nodes of each organization to know each other before blocks flow.
+const MEETING_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A run in which no node commits anything for so long has failed.
+const STALL_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// After Ctrl-C: time for the last blocks to reach everybody.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The height at which memory is noted for the first time.
+const MEMORY_HEIGHT: u64 = 100;
+
+/// Runs the demo to its end.
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let folder = Folder::open(arguments.dir.as_deref())?;
+    let page = match arguments.page() {
+        Some((port, exactly)) => Some(open_page(port, exactly).await?),
+        None => None,
+    };
+    let setup = match &arguments.recorded {
+        Some(dir) => setup::recorded(dir, arguments).await?,
+        None => setup::make(folder.path(), arguments).await?,
+    };
+    let mut live = Live::new();
+    if let Folder::Kept(dir) = &folder {
+        live.say(&format!("folder   {}", dir.display()));
+    }
+    let (sender, snapshots) = watch::channel(Snapshot::default());
+    if let Some((listener, address)) = page {
+        live.say(&format!("page     {address}"));
+        tokio::spawn(page::serve(listener, snapshots));
+    }
+    let mut course = Course::begin(arguments, folder.path(), setup, live, sender).await?;
+    let problems = course.play().await;
+    course.end(arguments, problems).await
+}
+
+/// Opens the port of the page and says where it is.
+async fn open_page(port: u16, exactly: bool) -> Result<(tokio::net::TcpListener, String)> {
+    let listener = match page::listen(port).await {
+        Err(_) if !exactly => page::listen(0).await,
+        listener => listener,
+    };
+    let listener = listener.with_context(|| {
+        format!("cannot serve the page on port {port}: give another --page-port, or --no-page")
+    })?;
+    let address = format!(
+        "http://{}/",
+        listener.local_addr().context("the port of the page")?
+    );
+    Ok((listener, address))
+}
+
+/// What is told by several threads.
+struct Shared {
+    start: Instant,
+    progress: Mutex<Option<Progress>>,
+    memory: Mutex<MemorySummary>,
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The orderer has cut a block that nobody has seen yet.
+    fn cut(&self, block: &BlockView) {
+        let at = self.start.elapsed();
+        let number = block.number().unwrap_or_default();
+        let cut = Cut {
+            number,
+            hash: hex::encode(sha256(&block.header_asn1().unwrap_or_default())),
+            transactions: block.transactions_len(),
+            bytes: block.bytes().len(),
+        };
+        if let Some(progress) = self.progress().as_mut() {
+            progress.cut(at, cut);
+        }
+        if number + 1 == MEMORY_HEIGHT {
+            self.memory().after_100_blocks = resident_memory();
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, MemorySummary> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A demo that runs.
+struct Course {
+    shared: Arc<Shared>,
+    network: Network,
+    orderer: Arc<Orderer>,
+    events: mpsc::Receiver<Event>,
+    source: JoinHandle<Result<()>>,
+    live: Live,
+    snapshots: watch::Sender<Snapshot>,
+    target: Option<u64>,
+    exits: bool,
+    disturbance: Disturbance,
+}
+
+/// What `--kill-one` still has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disturbance {
+    None,
+    /// Kill at the first height, start again at the second.
+    Kill(usize, u64, u64),
+    Restart(usize, u64),
+}
+
+impl Course {
+    async fn begin(
+        arguments: &Arguments,
+        dir: &Path,
+        setup: Setup,
+        live: Live,
+        snapshots: watch::Sender<Snapshot>,
+    ) -> Result<Self> {
+        let Setup {
+            material,
+            orderer: seat,
+            seats,
+        } = setup;
+        let files = arguments
+            .recorded
+            .as_deref()
+            .map(source::recorded_files)
+            .transpose()?;
+        let blocks = files
+            .as_ref()
+            .map_or(arguments.blocks(), |files| Some(files.len() as u64));
+        let target = blocks.map(|blocks| blocks + 1);
+        let shared = Arc::new(Shared {
+            start: Instant::now(),
+            progress: Mutex::new(None),
+            memory: Mutex::new(MemorySummary::default()),
+        });
+        let told = Arc::clone(&shared);
+        let on_cut = Box::new(move |block: &BlockView| told.cut(block));
+        let chain = Chain::open(&dir.join("orderer"), &material.genesis, on_cut)?;
+        let (msp, msp_id) = (seat.member.msp.clone(), seat.member.msp_id.clone());
+        let door = door(seat)?;
+        let orderer = Arc::new(if files.is_some() {
+            Orderer::serving(chain, door)
+        } else {
+            Orderer::ordering(chain, signer::read(&msp, &msp_id)?, door)
+        });
+        let channel = material.config.channel_id().to_owned();
+        let genesis = material.genesis.clone();
+        let (network, events) = Network::start(dir, &channel, genesis, seats).await?;
+        *shared.progress() = Some(Progress::new(&channel, target, network.nodes()));
+        let disturbance = Disturbance::plan(arguments, &network, target)?;
+        let mut course = Self {
+            source: tokio::spawn(async { Ok(()) }),
+            shared,
+            network,
+            orderer: Arc::clone(&orderer),
+            events,
+            live,
+            snapshots,
+            target,
+            exits: arguments.exit,
+            disturbance,
+        };
+        course.meet().await;
+        let rate = arguments.rate;
+        course.source = match files {
+            Some(files) => {
+                let chain = Arc::clone(orderer.chain());
+                tokio::spawn(async move { source::replay(&chain, files, rate).await })
+            }
+            None => {
+                let load = Load::of(&material, usize::try_from(arguments.block_bytes)?)?;
+                tokio::spawn(async move { source::submit(&orderer, &load, rate, blocks).await })
+            }
+        };
+        Ok(course)
+    }
+
+    /// Shows the network until the nodes of each organization know each other.
+    async fn meet(&mut self) {
+        let start = Instant::now();
+        while !self.network.organizations_met() && start.elapsed() < MEETING_TIME_MAX {
+            tokio::time::sleep(PICTURE_INTERVAL).await;
+            self.picture();
+        }
+    }
+
+    /// Until the run is over; gives what went wrong.
+    async fn play(&mut self) -> Vec<String> {
+        let mut pictures = tokio::time::interval(PICTURE_INTERVAL);
+        let mut last_commit = Instant::now();
+        let mut farewell: Option<Instant> = None;
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => {
+                    last_commit = Instant::now();
+                    self.committed(event);
+                }
+                _ = &mut interrupt, if farewell.is_none() => {
+                    self.source.abort();
+                    self.live.say("stopping");
+                    farewell = Some(Instant::now());
+                }
+                _ = pictures.tick() => {
+                    let finished = self.picture();
+                    if let Some(problem) = self.problem().await {
+                        return vec![problem];
+                    }
+                    if let Err(error) = self.disturb().await {
+                        return vec![format!("{error:#}")];
+                    }
+                    if finished && self.exits && self.disturbance == Disturbance::None {
+                        return Vec::new();
+                    }
+                    if let Some(since) = farewell {
+                        if self.level() || since.elapsed() > FAREWELL_TIME_MAX {
+                            let early = self.exits && !finished;
+                            return early.then(|| "interrupted".to_owned()).into_iter().collect();
+                        }
+                    } else if self.exits && last_commit.elapsed() > STALL_TIME_MAX {
+                        let seconds = STALL_TIME_MAX.as_secs();
+                        return vec![format!("no node has committed anything for {seconds} s")];
+                    }
+                }
+            }
+        }
+    }
+
+    fn committed(&self, event: Event) {
+        let at = event.at.saturating_duration_since(self.shared.start);
+        if let Some(progress) = self.shared.progress().as_mut() {
+            progress.committed(at, event.node, event.number, event.way);
+        }
+    }
+
+    /// Shows how it stands and says whether everything is done.
+    fn picture(&mut self) -> bool {
+        let known = self.network.known_pairs();
+        let snapshot = {
+            let mut progress = self.shared.progress();
+            let Some(progress) = progress.as_mut() else {
+                return false;
+            };
+            for node in 0..self.network.len() {
+                progress.vitals(node, self.network.vitals(node));
+            }
+            progress.snapshot(self.shared.start.elapsed(), &known)
+        };
+        let memory = resident_memory();
+        {
+            let mut noted = self.shared.memory();
+            noted.peak = noted.peak.max(memory);
+            noted.end = memory;
+        }
+        self.live.show(&snapshot);
+        let finished = snapshot.finished;
+        self.snapshots.send_replace(snapshot);
+        finished
+    }
+
+    /// Whether all running nodes are as high as the orderer.
+    fn level(&self) -> bool {
+        let snapshot = self.snapshots.borrow();
+        snapshot
+            .nodes
+            .iter()
+            .all(|node| !node.alive || node.height >= snapshot.height)
+    }
+
+    /// What keeps the run from ever ending well.
+    async fn problem(&mut self) -> Option<String> {
+        if let Some(failure) = self.network.failure().await {
+            return Some(failure);
+        }
+        if let Some(failure) = self.orderer.failure() {
+            return Some(failure);
+        }
+        if self.source.is_finished() {
+            let ended = std::mem::replace(&mut self.source, tokio::spawn(std::future::pending()));
+            match ended.await {
+                Ok(Err(error)) => return Some(format!("{error:#}")),
+                Err(error) if error.is_panic() => return Some("the load panicked".into()),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    async fn disturb(&mut self) -> Result<()> {
+        let height = self.orderer.chain().height();
+        match self.disturbance {
+            Disturbance::Kill(node, at, again) if height >= at => {
+                self.network.kill(node);
+                self.live.say(&format!("killed a node at height {height}"));
+                self.disturbance = Disturbance::Restart(node, again);
+            }
+            Disturbance::Restart(node, at) if height >= at => {
+                self.network.restart(node).await?;
+                self.live
+                    .say(&format!("started it again at height {height}"));
+                self.disturbance = Disturbance::None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Stops everything, judges the ledgers and prints the summary.
+    async fn end(mut self, arguments: &Arguments, problems: Vec<String>) -> Result<ExitCode> {
+        self.source.abort();
+        self.picture();
+        let last = self.snapshots.borrow().clone();
+        let chain = Arc::clone(self.orderer.chain());
+        let ledgers = self.network.stop().await;
+        let truth = Truth {
+            height: chain.height(),
+            last_hash: chain.last_hash().map(hex::encode).unwrap_or_default(),
+        };
+        let memory = *self.shared.memory();
+        let summary =
+            tokio::task::spawn_blocking(move || judge(&last, &truth, &ledgers, problems, memory))
+                .await
+                .context("judging the ledgers")?;
+        if arguments.json {
+            commands::print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+        } else {
+            commands::print(&summary.text())?;
+        }
+        let _ = self.target;
+        Ok(if summary.ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Disturbance {
+    fn plan(arguments: &Arguments, network: &Network, target: Option<u64>) -> Result<Self> {
+        /// Without an end, a node is away between these heights.
+        const ENDLESS: (u64, u64) = (50, 100);
+        if !arguments.kill_one {
+            return Ok(Self::None);
+        }
+        let victim = network.victim().ok_or_else(|| {
+            anyhow!("--kill-one needs an organization with two nodes: every node leads here")
+        })?;
+        let (kill, again) = target.map_or(ENDLESS, |target| (target / 3, target * 2 / 3));
+        Ok(Self::Kill(victim, kill.max(2), again.max(3)))
+    }
+}
+
+fn door(seat: Seat) -> Result<Door> {
+    let settings = TlsSettings {
+        certificate: seat.member.tls_file("server.crt")?,
+        key: seat.member.tls_file("server.key")?,
+        roots: vec![seat.member.tls_file("ca.crt")?],
+        ..TlsSettings::default()
+    };
+    let tls = Tls::new(&settings, SystemTime::now()).context("the orderer's TLS")?;
+    Ok(Door {
+        listener: seat.listener,
+        tls,
+        mutual: false,
+    })
+}

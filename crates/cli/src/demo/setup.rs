@@ -1,0 +1,265 @@
+//! The folder and the ports of a demo before anything runs.
+//!
+//! Promises: nothing that is already there is overwritten; ports are bound before their numbers
+//! are written into a genesis block, so that they cannot be lost in between.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use tidings_proto::Message;
+use tokio::net::TcpListener;
+
+use super::arguments::Arguments;
+use super::genesis::{self, Batch, Channel};
+use super::keys::{self, Kind, Plan};
+use super::load;
+use super::material::{Material, Member, Organization};
+use super::source;
+use crate::orderer;
+
+const CHANNEL: &str = "tidings";
+const LOOPBACK: &str = "127.0.0.1";
+const ORDERER_DOMAIN: &str = "orderer.demo";
+const ORDERER_HOST: &str = "orderer";
+
+/// Fabric's usual limit of a block; the largest `--block-bytes` fits.
+const BLOCK_BYTES_MAX: u32 = 99 * 1024 * 1024;
+
+/// Only for a last, incomplete block: the load fills blocks by count.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the demo keeps its files.
+pub(crate) enum Folder {
+    /// Removed at the end.
+    Temporary(tempfile::TempDir),
+    /// Kept.
+    Kept(PathBuf),
+}
+
+impl Folder {
+    /// The folder asked for, which must hold nothing, or a temporary one.
+    pub(crate) fn open(dir: Option<&Path>) -> Result<Self> {
+        let Some(dir) = dir else {
+            let dir = tempfile::Builder::new().prefix("tidings-demo-").tempdir();
+            return Ok(Self::Temporary(
+                dir.context("cannot make a temporary folder")?,
+            ));
+        };
+        let context = || {
+            format!(
+                "cannot use {}: name another folder with --dir",
+                dir.display()
+            )
+        };
+        fs::create_dir_all(dir).with_context(context)?;
+        let empty = fs::read_dir(dir).with_context(context)?.next().is_none();
+        ensure!(
+            empty,
+            "{} is not empty: name a new folder with --dir, or empty it",
+            dir.display()
+        );
+        Ok(Self::Kept(dir.to_owned()))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(dir) => dir.path(),
+            Self::Kept(dir) => dir,
+        }
+    }
+}
+
+/// A member with the port that it will listen on.
+pub(crate) struct Seat {
+    /// Who.
+    pub(crate) member: Member,
+    /// Its port, open.
+    pub(crate) listener: TcpListener,
+    /// `host:port` of it.
+    pub(crate) endpoint: String,
+}
+
+/// Everything that is needed to start the nodes and the orderer.
+pub(crate) struct Setup {
+    /// Keys, genesis block, organizations.
+    pub(crate) material: Material,
+    /// The orderer.
+    pub(crate) orderer: Seat,
+    /// The nodes, organization by organization.
+    pub(crate) seats: Vec<Vec<Seat>>,
+}
+
+/// Makes a network as the command line wants it.
+pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
+    let crypto = dir.join("crypto");
+    let orderer_port = orderer::listen(0)
+        .await
+        .context("cannot open a port on 127.0.0.1")?;
+    let mut ports = Vec::new();
+    let mut application = Vec::new();
+    for number in 1..=arguments.orgs {
+        let domain = format!("org{number}.demo");
+        let hosts: Vec<String> = (0..arguments.peers)
+            .map(|peer| format!("peer{peer}"))
+            .collect();
+        let mut of_org = Vec::new();
+        for host in &hosts {
+            let listener = orderer::listen(0)
+                .await
+                .context("cannot open a port on 127.0.0.1")?;
+            of_org.push((format!("{host}.{domain}"), listener));
+        }
+        let anchor = of_org
+            .first()
+            .map(|(_, listener)| port(listener))
+            .transpose()?;
+        keys::make(
+            &crypto,
+            &Plan {
+                kind: Kind::Peers,
+                domain: domain.clone(),
+                hosts,
+            },
+        )?;
+        application.push(genesis::Member {
+            name: format!("Org{number}"),
+            msp_id: format!("Org{number}MSP"),
+            domain,
+            addresses: anchor
+                .map(|port| (LOOPBACK.to_owned(), port))
+                .into_iter()
+                .collect(),
+        });
+        ports.extend(of_org);
+    }
+    let plan = Plan {
+        kind: Kind::Orderers,
+        domain: ORDERER_DOMAIN.into(),
+        hosts: vec![ORDERER_HOST.into()],
+    };
+    keys::make(&crypto, &plan)?;
+    let per_block = load::per_block(usize::try_from(arguments.block_bytes)?);
+    let channel = Channel {
+        id: CHANNEL.into(),
+        orderer: genesis::Member {
+            name: "OrdererOrg".into(),
+            msp_id: "OrdererMSP".into(),
+            domain: ORDERER_DOMAIN.into(),
+            addresses: vec![(LOOPBACK.to_owned(), port(&orderer_port)?)],
+        },
+        orderer_host: format!("{ORDERER_HOST}.{ORDERER_DOMAIN}"),
+        application,
+        batch: Batch {
+            messages_max: u32::try_from(per_block)?,
+            bytes_max: BLOCK_BYTES_MAX,
+            bytes_preferred: BLOCK_BYTES_MAX,
+            timeout: BATCH_TIMEOUT,
+        },
+    };
+    let block = genesis::make(&crypto, &channel, SystemTime::now())?;
+    let path = dir.join("genesis.block");
+    fs::write(&path, block.encode_to_vec())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let material = Material::read(dir)?;
+    let orderer = seat(material.orderer.clone(), orderer_port)?;
+    let mut seats = Vec::new();
+    for org in &material.orgs {
+        let mut of_org = Vec::new();
+        for member in &org.peers {
+            let at = ports.iter().position(|(name, _)| *name == member.name);
+            let at = at.context("a peer without a port")?;
+            of_org.push(seat(member.clone(), ports.swap_remove(at).1)?);
+        }
+        seats.push(of_org);
+    }
+    Ok(Setup {
+        material,
+        orderer,
+        seats,
+    })
+}
+
+/// Reads a recorded network and opens the ports that its configuration names.
+pub(crate) async fn recorded(dir: &Path, arguments: &Arguments) -> Result<Setup> {
+    let mut material =
+        Material::read(dir).with_context(|| format!("{} is no recording", dir.display()))?;
+    material.limit_peers(usize::from(arguments.peers));
+    let endpoints = material.config.orderer_endpoints();
+    let address = endpoints
+        .iter()
+        .flat_map(|endpoints| &endpoints.addresses)
+        .next()
+        .context("the recorded configuration names no orderer")?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "the recorded orderer must listen on {address}, as the channel's configuration says: \
+             stop what uses that port"
+        )
+    })?;
+    let orderer = seat(material.orderer.clone(), listener)?;
+    let anchors = anchors(dir, &material)?;
+    let mut seats = Vec::new();
+    for org in &material.orgs {
+        seats.push(recorded_seats(org, anchors.get(&org.msp_id).copied()).await?);
+    }
+    Ok(Setup {
+        material,
+        orderer,
+        seats,
+    })
+}
+
+/// Ports of the anchor peers that the last recorded configuration names: other organizations
+/// will look for a peer there.
+fn anchors(dir: &Path, material: &Material) -> Result<BTreeMap<String, u16>> {
+    let mut config = material.config.clone();
+    for path in source::recorded_files(dir)? {
+        let block = orderer::read_block(&path)?;
+        if block.is_config_block() {
+            config = config
+                .apply(block.bytes())
+                .with_context(|| format!("cannot use {}", path.display()))?;
+        }
+    }
+    let orgs = config.application_organizations().values();
+    Ok(orgs
+        .filter_map(|org| Some((org.msp_id.clone(), org.anchors.first()?.port)))
+        .collect())
+}
+
+/// The first peer sits at the port of the anchor peer if that is free; the others anywhere.
+async fn recorded_seats(org: &Organization, anchor: Option<u16>) -> Result<Vec<Seat>> {
+    let mut seats = Vec::new();
+    for (index, member) in org.peers.iter().enumerate() {
+        let wanted = if index == 0 { anchor } else { None };
+        let listener = match orderer::listen(wanted.unwrap_or(0)).await {
+            Err(_) if wanted.is_some() => orderer::listen(0).await,
+            listener => listener,
+        };
+        seats.push(seat(
+            member.clone(),
+            listener.context("cannot open a port on 127.0.0.1")?,
+        )?);
+    }
+    Ok(seats)
+}
+
+fn seat(member: Member, listener: TcpListener) -> Result<Seat> {
+    let endpoint = format!("{LOOPBACK}:{}", port(&listener)?);
+    Ok(Seat {
+        member,
+        listener,
+        endpoint,
+    })
+}
+
+fn port(listener: &TcpListener) -> Result<u16> {
+    Ok(listener
+        .local_addr()
+        .context("cannot read the number of a port")?
+        .port())
+}

@@ -1,0 +1,68 @@
+//! The door through which transactions come.
+//!
+//! Promises: what is queued is a transaction of the channel, not too large, signed by somebody
+//! who satisfies `/Channel/Writers`. Configuration updates are not ordered here.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tidings_proto::Message;
+use tidings_proto::common::{Envelope, HeaderType, Status};
+use tokio::sync::mpsc;
+
+use super::chain::Chain;
+use super::request::{Refused, Request};
+
+const WRITERS: &str = "/Channel/Writers";
+
+/// Checks an envelope and queues it for the next block.
+pub(super) async fn submit(
+    chain: &Chain,
+    queue: Option<&mpsc::Sender<Bytes>>,
+    envelope: Bytes,
+) -> Result<(), Refused> {
+    let queue = queue.ok_or_else(|| {
+        Refused::new(
+            Status::ServiceUnavailable,
+            "this orderer serves a recording",
+        )
+    })?;
+    check(chain, &envelope, SystemTime::now())?;
+    queue
+        .send(envelope)
+        .await
+        .map_err(|_| Refused::new(Status::ServiceUnavailable, "ordering has ended"))
+}
+
+fn check(chain: &Chain, envelope: &Bytes, now: SystemTime) -> Result<(), Refused> {
+    let config = chain.config();
+    let decoded =
+        Envelope::decode(envelope.clone()).map_err(|_| Refused::bad("not an envelope"))?;
+    if decoded.payload.is_empty() || decoded.signature.is_empty() {
+        return Err(Refused::bad("the envelope lacks payload or signature"));
+    }
+    let request = Request::parse(decoded)?;
+    request.check_channel(&config)?;
+    match HeaderType::try_from(request.header.r#type) {
+        Ok(HeaderType::Message | HeaderType::EndorserTransaction) => {}
+        Ok(HeaderType::ConfigUpdate) => {
+            let reason = "this orderer does not order configuration updates";
+            return Err(Refused::new(Status::NotImplemented, reason));
+        }
+        _ => {
+            return Err(Refused::bad(
+                "transactions of that type are not submitted by clients",
+            ));
+        }
+    }
+    let len_max = usize::try_from(config.batch().absolute_bytes_max).unwrap_or(usize::MAX);
+    if envelope.len() > len_max {
+        let reason = format!(
+            "{} bytes, at most {len_max} fit into a block",
+            envelope.len()
+        );
+        return Err(Refused::new(Status::RequestEntityTooLarge, reason));
+    }
+    request.check_expiry(&config, now)?;
+    request.check_policy(&config, WRITERS)
+}
