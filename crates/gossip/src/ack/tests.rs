@@ -1,3 +1,5 @@
+//! Who confirms, who may, and what is said when too few do.
+
 use tidings_proto::gossip::{Empty, gossip_message::Content, gossip_message::Tag};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A node among others, stepped by hand; the claims are in the modules below.
+
 use tidings_proto::gossip::{
     GossipMessage, MembershipRequest, MembershipResponse, gossip_message::Content,
 };

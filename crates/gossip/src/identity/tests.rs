@@ -1,3 +1,5 @@
+//! Who becomes known, who is dropped, and who is told of whom.
+
 use tidings_proto::gossip::{DataDigest, DataRequest, DataUpdate, GossipHello, PullMsgType};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Both roles of a pull round, message by message.
+
 use super::*;
 use crate::toy;
 

@@ -1,3 +1,5 @@
+//! The stores against a list that does what section 4 of protocol/1 says.
+
 use proptest::prelude::*;
 
 use super::*;

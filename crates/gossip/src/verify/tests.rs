@@ -1,3 +1,5 @@
+//! One good message of each kind, and everything that can be wrong with it.
+
 use std::sync::Arc;
 
 use prost::Message as _;
