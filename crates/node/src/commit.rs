@@ -168,8 +168,10 @@ impl Run {
                     Ok(config) => {
                         group.push(job);
                         self.write(&mut group)?;
-                        self.outlets.crypto.install(config);
-                        self.configured();
+                        if let Some(config) = config {
+                            self.outlets.crypto.install(config);
+                            self.configured();
+                        }
                     }
                     Err(reason) => self.refuse(job.block.number, &reason),
                 }

@@ -19,7 +19,7 @@ use tidings_gossip::{
     id::{ChannelId, OrgId, PkiId},
 };
 use tidings_msp::{
-    channel_config::{ChannelConfig, OrdererEndpoints},
+    channel_config::{ChannelConfig, OrdererEndpoints, UpdateRefused},
     crypto::{sha256, sha256_parts},
     services::CryptoServices,
 };
@@ -88,15 +88,26 @@ impl Crypto {
         lock(&self.blocks).clear();
     }
 
-    /// What the configuration would be after this block, which passed [`Verifier::verify_block`].
+    /// What the configuration would be after this block, which passed [`Verifier::verify_block`];
+    /// none if the block stands but its transaction is invalid, so that nothing changes.
     pub(crate) fn next_config(
         &self,
         channel: &ChannelId,
         block: &Bytes,
-    ) -> Result<Arc<ChannelConfig>, String> {
+    ) -> Result<Option<Arc<ChannelConfig>>, String> {
         let services = self.services();
         let current = services.channel(channel.as_str()).ok_or("the channel was left")?;
-        current.apply(block).map(Arc::new).map_err(|error| error.to_string())
+        match current.apply(block) {
+            Ok(config) => Ok(Some(Arc::new(config))),
+            Err(UpdateRefused::Envelope(reason)) => {
+                tracing::warn!(
+                    target: "peer.channelconfig", %channel,
+                    "the configuration stays as it was: {reason}"
+                );
+                Ok(None)
+            }
+            Err(refused) => Err(refused.to_string()),
+        }
     }
 
     /// Sequence of the configuration in force.
