@@ -68,7 +68,7 @@ impl Command {
 pub(crate) fn verify(dir: &Path) -> Result<Report> {
     let mut audit = Audit::open(dir)?;
     let mut rules: Option<ChannelConfig> = None;
-    while let Some(block) = audit.next() {
+    for block in audit.by_ref() {
         let block = block?;
         let place = || {
             format!(

@@ -91,7 +91,11 @@ impl Arguments {
 
     /// Blocks to order, if there is an end.
     pub(crate) fn blocks(&self) -> Option<u64> {
-        self.blocks.or(self.exit.then_some(BLOCKS_OF_EXIT))
+        self.blocks.or(if self.exit {
+            Some(BLOCKS_OF_EXIT)
+        } else {
+            None
+        })
     }
 
     /// The port of the page, and whether it must be that one.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, Source, StateConfig};
+use tidings_ledger::Reader;
 use tidings_node::service::{NodeConfig, RunningNode};
 use tidings_node::tls::TlsSettings;
 use tidings_proto::tag::Kind;
@@ -68,6 +69,8 @@ struct Slot {
     leader: bool,
     data: PathBuf,
     running: Option<Running>,
+    /// Its height when it was killed.
+    height: u64,
     /// Bytes of its earlier lives.
     sent: u64,
     received: u64,
@@ -107,6 +110,7 @@ impl Network {
                     bootstrap: bootstrap.clone(),
                     leader: index == 0,
                     running: None,
+                    height: 0,
                     sent: 0,
                     received: 0,
                 });
@@ -142,6 +146,7 @@ impl Network {
             return;
         };
         if let Some(running) = slot.running.take() {
+            slot.height = running.node.reader(&self.channel).map_or(0, Reader::height);
             slot.sent += bytes(&running.node, Direction::Sent);
             slot.received += bytes(&running.node, Direction::Received);
             running.forward.abort();
@@ -176,6 +181,7 @@ impl Network {
         };
         let Some(Running { node, .. }) = &slot.running else {
             return Vitals {
+                height: slot.height,
                 sent: slot.sent,
                 received: slot.received,
                 ..Vitals::default()
@@ -188,9 +194,7 @@ impl Network {
             .iter()
             .find(|each| each.channel == self.channel);
         Vitals {
-            height: node
-                .reader(&self.channel)
-                .map_or(0, tidings_ledger::Reader::height),
+            height: node.reader(&self.channel).map_or(0, Reader::height),
             leader: channel.is_some_and(|channel| channel.leader),
             alive: true,
             members: status.members.len() + 1,
@@ -291,7 +295,7 @@ impl Network {
                 .await
                 .with_context(|| format!("node {name} cannot join"))?;
         }
-        self.names.insert(node.me().identity.pki_id.clone(), name);
+        self.names.insert(node.me().identity.pki_id, name);
         let events = self.events.clone();
         let forward = tokio::spawn(async move {
             loop {

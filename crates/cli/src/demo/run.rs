@@ -129,7 +129,6 @@ struct Course {
     source: JoinHandle<Result<()>>,
     live: Live,
     snapshots: watch::Sender<Snapshot>,
-    target: Option<u64>,
     exits: bool,
     disturbance: Disturbance,
 }
@@ -161,9 +160,10 @@ impl Course {
             .as_deref()
             .map(source::recorded_files)
             .transpose()?;
-        let blocks = files
-            .as_ref()
-            .map_or(arguments.blocks(), |files| Some(files.len() as u64));
+        let blocks = match &files {
+            Some(files) => Some(files.len() as u64),
+            None => arguments.blocks(),
+        };
         let target = blocks.map(|blocks| blocks + 1);
         let shared = Arc::new(Shared {
             start: Instant::now(),
@@ -193,7 +193,6 @@ impl Course {
             events,
             live,
             snapshots,
-            target,
             exits: arguments.exit,
             disturbance,
         };
@@ -364,7 +363,6 @@ impl Course {
         } else {
             commands::print(&summary.text())?;
         }
-        let _ = self.target;
         Ok(if summary.ok {
             ExitCode::SUCCESS
         } else {

@@ -31,13 +31,13 @@ pub(super) async fn submit(
     queue
         .send(envelope)
         .await
-        .map_err(|_| Refused::new(Status::ServiceUnavailable, "ordering has ended"))
+        .map_err(|_ended| Refused::new(Status::ServiceUnavailable, "ordering has ended"))
 }
 
 fn check(chain: &Chain, envelope: &Bytes, now: SystemTime) -> Result<(), Refused> {
     let config = chain.config();
-    let decoded =
-        Envelope::decode(envelope.clone()).map_err(|_| Refused::bad("not an envelope"))?;
+    let decoded = Envelope::decode(envelope.clone())
+        .map_err(|error| Refused::undecodable("envelope", &error))?;
     if decoded.payload.is_empty() || decoded.signature.is_empty() {
         return Err(Refused::bad("the envelope lacks payload or signature"));
     }

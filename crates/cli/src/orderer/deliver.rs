@@ -82,7 +82,7 @@ impl Connection {
         }
         request.check_channel(&config)?;
         let info = SeekInfo::decode(request.data.clone())
-            .map_err(|_| Refused::bad("the seek info does not decode"))?;
+            .map_err(|error| Refused::undecodable("seek info", &error))?;
         request.check_expiry(&config, SystemTime::now())?;
         request.check_policy(&config, READERS)?;
         let seek = Seek::new(&info, self.chain.height())?;
@@ -105,7 +105,7 @@ impl Connection {
                     return Err(Refused::new(Status::NotFound, reason).into());
                 }
                 tokio::select! {
-                    changed = heights.changed() => changed.map_err(|_| {
+                    changed = heights.changed() => changed.map_err(|_ended| {
                         Refused::new(Status::ServiceUnavailable, "the orderer ends")
                     })?,
                     () = responses.closed() => return Err(Ended::Gone),
@@ -148,5 +148,5 @@ async fn send(responses: &Responses, response: Type) -> Result<(), Gone> {
             r#type: Some(response),
         }))
         .await
-        .map_err(|_| Gone)
+        .map_err(|_closed| Gone)
 }

@@ -6,6 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use prost::DecodeError;
 use tidings_msp::channel_config::ChannelConfig;
 use tidings_msp::policy::SignedDatum;
 use tidings_proto::Message;
@@ -32,6 +33,10 @@ impl Refused {
         }
     }
 
+    pub(crate) fn undecodable(part: &str, error: &DecodeError) -> Self {
+        Self::bad(format!("the {part} does not decode: {error}"))
+    }
+
     pub(crate) fn bad(reason: impl Into<String>) -> Self {
         Self::new(Status::BadRequest, reason)
     }
@@ -51,16 +56,15 @@ pub(crate) struct Request {
 impl Request {
     /// Reads the envelope.
     pub(crate) fn parse(envelope: Envelope) -> Result<Self, Refused> {
-        let unreadable = |part: &str| Refused::bad(format!("the {part} does not decode"));
-        let payload =
-            Payload::decode(envelope.payload.clone()).map_err(|_| unreadable("payload"))?;
+        let payload = Payload::decode(envelope.payload.clone())
+            .map_err(|error| Refused::undecodable("payload", &error))?;
         let header = payload
             .header
             .ok_or_else(|| Refused::bad("there is no header"))?;
         let channel = ChannelHeader::decode(header.channel_header)
-            .map_err(|_| unreadable("channel header"))?;
+            .map_err(|error| Refused::undecodable("channel header", &error))?;
         let signer = SignatureHeader::decode(header.signature_header)
-            .map_err(|_| unreadable("signature header"))?;
+            .map_err(|error| Refused::undecodable("signature header", &error))?;
         Ok(Self {
             envelope,
             creator: signer.creator,

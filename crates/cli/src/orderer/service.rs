@@ -45,7 +45,7 @@ impl Service {
     fn slot(&self) -> Result<OwnedSemaphorePermit, tonic::Status> {
         Arc::clone(&self.streams)
             .try_acquire_owned()
-            .map_err(|_| tonic::Status::resource_exhausted("too many open streams"))
+            .map_err(|_none| tonic::Status::resource_exhausted("too many open streams"))
     }
 }
 
