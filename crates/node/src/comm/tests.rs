@@ -5,4 +5,5 @@ mod duplicates;
 mod flow;
 mod handshake;
 mod limits;
+mod recorded;
 mod toy;

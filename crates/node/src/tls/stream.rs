@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -55,24 +55,28 @@ impl TlsInfo {
     }
 }
 
-/// Becomes ready when the owner of a connection wants it to end.
-pub(super) struct Ending(Pin<Box<dyn Future<Output = ()> + Send>>);
+/// Becomes ready, and stays so, when the owner of a connection wants it to end.
+pub(super) struct Ending(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl Ending {
     /// Ends when the sender is dropped.
     pub(super) fn with(mut owner: watch::Receiver<()>) -> Self {
-        Self(Box::pin(
-            async move { while owner.changed().await.is_ok() {} },
-        ))
+        Self(Some(Box::pin(async move {
+            while owner.changed().await.is_ok() {}
+        })))
     }
 
     /// Leaves the end to the users of the connection.
     pub(super) fn never() -> Self {
-        Self(Box::pin(std::future::pending()))
+        Self(Some(Box::pin(std::future::pending())))
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        if let Some(ending) = &mut self.0 {
+            ready!(ending.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
     }
 }
 

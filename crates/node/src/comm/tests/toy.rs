@@ -18,6 +18,7 @@ use tidings_proto::gossip::{
     gossip_server::{Gossip, GossipServer},
 };
 use tokio::{
+    net::TcpListener,
     sync::{Mutex, mpsc},
     task::JoinSet,
 };
@@ -31,7 +32,10 @@ use tonic::{
 use crate::{
     comm::{Authenticator, Comm, CommConfig, Inbox, MESSAGE_LEN_MAX, Refused, Surroundings},
     metrics::Metrics,
-    tls::{self, Closer, Dialed, Incoming, Tls, memory::Memory, tests::certificates::Authority},
+    tls::{
+        self, Closer, Dial, Dialed, Incoming, Listen, Tls, memory::Memory,
+        tests::certificates::Authority,
+    },
 };
 
 /// What is still queued when nobody reads.
@@ -188,6 +192,33 @@ pub(super) fn to(name: &str) -> Destination {
     }
 }
 
+fn start(
+    name: &str,
+    config: CommConfig,
+    listener: impl Listen,
+    room: usize,
+    inputs_room: usize,
+) -> Node {
+    let (inputs_in, inputs) = mpsc::channel(inputs_room);
+    let (messages_in, messages) = mpsc::channel(room);
+    let (identity, tls, metrics) = (identity(name), config.tls.clone(), Metrics::new());
+    let surroundings = Surroundings {
+        authenticator: Arc::new(Toy(identity.clone())),
+        inbox: Arc::new(ToTest(messages_in)),
+        inputs: inputs_in,
+        metrics: metrics.clone(),
+    };
+    let comm = Comm::start(config, listener, Routes::default(), surroundings);
+    Node {
+        identity,
+        tls,
+        comm,
+        inputs,
+        messages,
+        metrics,
+    }
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self {
@@ -219,43 +250,37 @@ impl World {
         room: usize,
         set: impl FnOnce(&mut CommConfig),
     ) -> Node {
-        self.start(name, room, INPUTS, set)
+        let mut config = self.config(name);
+        set(&mut config);
+        start(name, config, self.net.listen(&endpoint(name)), room, INPUTS)
     }
 
     /// With so much room for news.
     pub(super) fn node_with_inputs(&self, name: &str, room: usize) -> Node {
-        self.start(name, INPUTS, room, |_| {})
+        let listener = self.net.listen(&endpoint(name));
+        start(name, self.config(name), listener, INPUTS, room)
     }
 
-    fn start(
+    /// With sockets.
+    pub(super) fn node_on(
         &self,
         name: &str,
-        room: usize,
-        inputs_room: usize,
-        set: impl FnOnce(&mut CommConfig),
+        tls: Option<Tls>,
+        listener: TcpListener,
+        dial: Arc<dyn Dial>,
     ) -> Node {
-        let (inputs_in, inputs) = mpsc::channel(inputs_room);
-        let (messages_in, messages) = mpsc::channel(room);
-        let (identity, tls, metrics) = (identity(name), self.tls(name), Metrics::new());
-        let mut config = CommConfig::new(identity.pki_id, tls.clone());
-        config.dial = Arc::new(self.net.of(host(name)));
-        set(&mut config);
-        let surroundings = Surroundings {
-            authenticator: Arc::new(Toy(identity.clone())),
-            inbox: Arc::new(ToTest(messages_in)),
-            inputs: inputs_in,
-            metrics: metrics.clone(),
-        };
-        let listener = self.net.listen(&endpoint(name));
-        let comm = Comm::start(config, listener, Routes::default(), surroundings);
-        Node {
-            identity,
+        let config = CommConfig {
             tls,
-            comm,
-            inputs,
-            messages,
-            metrics,
-        }
+            dial,
+            ..self.config(name)
+        };
+        start(name, config, listener, INPUTS, INPUTS)
+    }
+
+    fn config(&self, name: &str) -> CommConfig {
+        let mut config = CommConfig::new(identity(name).pki_id, self.tls(name));
+        config.dial = Arc::new(self.net.of(host(name)));
+        config
     }
 
     /// A gRPC client with the TLS of its own, for peers that do not behave.

@@ -391,5 +391,6 @@ async fn dropping_the_closer_ends_accepting_and_all_connections() {
     drop(closer);
     let ended = accepted.read_u8().await.unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionAborted);
+    assert!(accepted.read_u8().await.is_err(), "it stays ended");
     assert!(incoming.next().await.is_none());
 }
