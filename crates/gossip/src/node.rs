@@ -235,3 +235,6 @@ impl<P: Ports> Node<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,575 @@
+//! The rules that are the node's own, and that nothing it is fed breaks it.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{strangers::STRANGERS_MAX, *};
+use crate::{
+    JoinChannel, Notice, Source, channel, delivery,
+    effect::Destination,
+    id::ConnectionId,
+    input::SendByCriteria,
+    message::{Connection, Leadership, Message, Pull, Verified},
+    scene::{at, block, block_message, join, state_info},
+    toy::{self, Speech, ToyPorts, connection, identity},
+};
+
+const SEED: [u8; 32] = [4; 32];
+
+/// A node of organization `A`, and what it did.
+struct Table {
+    node: Node<ToyPorts>,
+    now: Moment,
+}
+
+impl Table {
+    fn new(config: Config) -> Self {
+        let me = toy::me("A", "me", "me.example:1");
+        let ports = ToyPorts(Arc::clone(&me.identity));
+        Self {
+            node: Node::new(me, config, ports, SEED),
+            now: at(0),
+        }
+    }
+
+    /// In channel `ch` of `A` and `B`, with one block.
+    fn in_channel(config: Config) -> Self {
+        let mut table = Self::new(config);
+        table.join("ch", join(1, &["A", "B"]));
+        table
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.node.handle(self.now, input, &mut out);
+        out
+    }
+
+    fn tick(&mut self, now: Moment) -> Vec<Effect> {
+        self.now = now;
+        let mut out = Vec::new();
+        self.node.tick(now, &mut out);
+        out
+    }
+
+    fn join(&mut self, channel: &str, join: JoinChannel) -> Vec<Effect> {
+        self.feed(Input::Join {
+            channel: channel.into(),
+            join,
+            height: 1,
+        })
+    }
+
+    fn receive(&mut self, from: &Arc<PeerIdentity>, message: Message) -> Vec<Effect> {
+        self.feed(Input::Received {
+            from: connection(1, from),
+            message: Verified::new(message),
+        })
+    }
+
+    fn connect(&mut self, org: &str, name: &str) -> Arc<PeerIdentity> {
+        let identity = identity(org, name);
+        let out = self.feed(Input::Connected(connection(1, &identity)));
+        assert_eq!(out, []);
+        identity
+    }
+
+    /// A peer that is connected and alive.
+    fn meet(&mut self, org: &str, name: &str) -> Arc<PeerIdentity> {
+        let identity = self.connect(org, name);
+        let external = format!("{name}.example:1");
+        let internal = format!("{name}:1");
+        let internal = if org == "A" { internal.as_str() } else { "" };
+        let alive = Speech::of(&identity, &external, internal).alive();
+        self.receive(&identity, Message::Alive(Box::new(alive)));
+        assert!(self.node.members().any(|m| m.peer == identity.pki_id));
+        identity
+    }
+
+    fn say(
+        &mut self,
+        from: &Arc<PeerIdentity>,
+        about: &Arc<PeerIdentity>,
+        channel: &str,
+    ) -> Vec<Effect> {
+        let info = state_info(about, channel, 1, 1);
+        self.receive(from, Message::StateInfo(Box::new(info)))
+    }
+}
+
+fn refused(from: &Arc<PeerIdentity>, rule: &'static str, out: &[Effect]) {
+    let [
+        Effect::Notify(Notice::Refused {
+            from: f, rule: r, ..
+        }),
+    ] = out
+    else {
+        panic!("one refusal by {rule} expected, not {out:?}");
+    };
+    assert_eq!((*f, *r), (from.pki_id, rule));
+}
+
+fn warned(about: &str, out: &[Effect]) {
+    let [Effect::Notify(Notice::Warning(text))] = out else {
+        panic!("one warning about {about} expected, not {out:?}");
+    };
+    assert!(text.contains(about), "{text}");
+}
+
+fn sent_to(out: &[Effect]) -> Vec<&Destination> {
+    let to = |effect| match effect {
+        &Effect::Send { ref to, .. } => Some(to),
+        _ => None,
+    };
+    out.iter().filter_map(to).collect()
+}
+
+fn follower() -> Config {
+    Config::default()
+}
+
+fn leader() -> Config {
+    Config {
+        org_leader: true,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn s_n5_a_foreign_peer_cannot_have_us_pass_on_what_we_cannot_place() {
+    let mut t = Table::new(follower());
+    let (ours, foreign) = (t.meet("A", "ours"), t.connect("B", "foreign"));
+    t.tick(at(10));
+    refused(&foreign, "S-N5", &t.say(&foreign, &foreign, "elsewhere"));
+    refused(&foreign, "S-N5", &t.say(&foreign, &ours, "elsewhere"));
+    assert_eq!(t.node.sizes().strangers, 0);
+}
+
+#[test]
+fn a_state_info_of_an_unknown_channel_goes_round_the_own_organization_once() {
+    let mut t = Table::new(follower());
+    let (a, b) = (t.meet("A", "a"), t.meet("A", "b"));
+    t.meet("B", "foreign");
+    t.tick(at(10));
+    assert_eq!(t.say(&a, &a, "elsewhere"), []);
+    assert_eq!(t.say(&b, &a, "elsewhere"), [], "known by now");
+    let out = t.tick(at(20));
+    let to: Vec<PkiId> = sent_to(&out).iter().map(|to| to.peer).collect();
+    assert_eq!(to, [b.pki_id]);
+    assert_eq!(
+        t.say(&a, &a, "another"),
+        [],
+        "another channel, nothing replaced"
+    );
+    assert_eq!(t.node.sizes().strangers, 2);
+}
+
+#[test]
+fn m_s3_state_infos_of_unknown_channels_are_bounded() {
+    let mut strangers = Strangers::new(&follower());
+    let mut speaker = state_info(&identity("A", "a"), "elsewhere", 1, 1);
+    for number in 0..STRANGERS_MAX {
+        speaker.channel_mac[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        assert!(strangers.add(at(0), &speaker));
+    }
+    let mut newer = speaker.clone();
+    newer.time = toy::time(1, 2);
+    assert!(strangers.add(at(0), &newer), "who is in stays heard");
+    speaker.channel_mac[..8].copy_from_slice(&u64::MAX.to_be_bytes());
+    assert!(!strangers.add(at(0), &speaker));
+    assert_eq!(strangers.len(), STRANGERS_MAX);
+}
+
+#[test]
+fn s_n6_messages_of_channels_that_we_are_not_in_are_refused() {
+    let mut t = Table::in_channel(follower());
+    let a = t.meet("A", "a");
+    let channel = || ChannelId::from("elsewhere");
+    let leadership = Leadership {
+        channel: channel(),
+        peer: a.pki_id,
+        time: toy::time(1, 1),
+        is_declaration: true,
+        envelope: Default::default(),
+    };
+    for message in [
+        Message::Block {
+            channel: channel(),
+            block: block_message(1),
+        },
+        Message::BlockPull {
+            channel: channel(),
+            pull: Pull::Hello { nonce: 1 },
+        },
+        Message::StateSnapshot {
+            channel: channel(),
+            elements: vec![],
+        },
+        Message::Leadership(leadership),
+        Message::StateRequest {
+            channel: channel(),
+            nonce: 1,
+            start: 0,
+            end: 0,
+        },
+        Message::StateResponse {
+            channel: channel(),
+            nonce: 1,
+            blocks: vec![],
+        },
+    ] {
+        refused(&a, "S-N6", &t.receive(&a, message));
+    }
+}
+
+#[test]
+fn s_n7_a_pull_request_counts_with_the_mac_of_its_connection_only() {
+    let mut t = Table::in_channel(follower());
+    let (a, b) = (t.meet("A", "a"), t.meet("A", "b"));
+    let request = |peer: &Arc<PeerIdentity>| Message::StateInfoPullRequest {
+        channel_mac: channel::mac(&peer.pki_id, &"ch".into()),
+    };
+    refused(&a, "S-N7", &t.receive(&a, request(&b)));
+    let out = t.receive(&a, request(&a));
+    assert!(matches!(out.as_slice(), [Effect::Reply { .. }]), "{out:?}");
+}
+
+#[test]
+fn s_c3_blocks_are_not_transferred_to_organizations_outside_the_channel() {
+    let mut t = Table::in_channel(follower());
+    let (member, outsider) = (t.connect("B", "b"), t.connect("C", "c"));
+    let request = || Message::StateRequest {
+        channel: "ch".into(),
+        nonce: 1,
+        start: 0,
+        end: 0,
+    };
+    refused(&outsider, "S-C3", &t.receive(&outsider, request()));
+    let out = t.receive(&member, request());
+    let [
+        Effect::ServeBlocks {
+            ticket,
+            start: 0,
+            end: 0,
+            connection,
+            nonce: 1,
+            ..
+        },
+    ] = out[..]
+    else {
+        panic!("one range to be served expected, not {out:?}");
+    };
+    assert_eq!(connection, ConnectionId(1));
+    assert_eq!(t.feed(Input::Served { ticket }), []);
+    warned(
+        "nothing was to be served",
+        &t.feed(Input::Served { ticket }),
+    );
+}
+
+#[test]
+fn i_s7_nothing_is_heard_from_a_dropped_identity() {
+    let mut t = Table::new(follower());
+    let stranger = identity("A", "stranger");
+    let hello = || Message::IdentityPull(Pull::Hello { nonce: 1 });
+    refused(&stranger, "I-S7", &t.receive(&stranger, hello()));
+    let peer = t.meet("A", "peer");
+    let out = t.feed(Input::Revoked(peer.pki_id));
+    let first = Effect::Forget(peer.pki_id);
+    assert_eq!(out.first(), Some(&first));
+    assert!(out.contains(&Effect::Close(peer.pki_id)));
+    assert_eq!(t.node.members().count() + t.node.dead_members().count(), 0);
+    refused(&peer, "I-S7", &t.receive(&peer, hello()));
+}
+
+#[test]
+fn s_v1_a_configuration_without_our_organization_changes_nothing() {
+    let mut t = Table::new(follower());
+    warned("S-V1", &t.join("ch", join(1, &["B", "C"])));
+    assert_eq!(t.node.channels().count(), 0);
+    t.join("ch", join(1, &["A", "B"]));
+    warned("S-V1", &t.join("ch", join(2, &["B", "C"])));
+    let foreign = t.meet("B", "b");
+    assert_eq!(t.say(&foreign, &foreign, "ch"), [], "B is still in");
+}
+
+#[test]
+fn s_v2_two_ways_to_lead_exclude_each_other() {
+    let mut t = Table::new(Config {
+        org_leader: true,
+        use_leader_election: true,
+        ..Config::default()
+    });
+    warned("S-V2", &t.join("ch", join(1, &["A"])));
+    assert_eq!(t.node.channels().count(), 0);
+}
+
+#[test]
+fn a_new_channel_needs_members_and_there_are_only_so_many() {
+    let mut t = Table::new(follower());
+    warned("S-C12", &t.join("ch", join(1, &[])));
+    for number in 0..CHANNELS_MAX {
+        assert_eq!(t.join(&format!("ch{number}"), join(1, &["A"])), []);
+    }
+    warned("at most 1000", &t.join("ch", join(1, &["A"])));
+    assert_eq!(
+        t.join("ch7", join(2, &["A", "B"])),
+        [],
+        "one that we are in"
+    );
+}
+
+#[test]
+fn a_leader_asks_the_orderer_and_hands_blocks_to_ledger_and_peers() {
+    let mut t = Table::in_channel(leader());
+    let a = t.meet("A", "a");
+    t.say(&a, &a, "ch");
+    t.tick(at(20));
+    let deliver = |event| Input::Delivery {
+        channel: "ch".into(),
+        event,
+    };
+    let out = t.feed(deliver(delivery::Event::Endpoints(vec![
+        "orderer:1".into(),
+    ])));
+    let connect = Effect::Deliver {
+        channel: "ch".into(),
+        command: delivery::Command::Connect {
+            endpoint: "orderer:1".to_owned(),
+            start: 1,
+            after: Duration::ZERO,
+        },
+    };
+    assert_eq!(out, [connect]);
+    assert!(t.node.is_leading(&"ch".into()));
+    assert_eq!(t.node.orderer(&"ch".into()), Some("orderer:1"));
+    let out = t.feed(deliver(delivery::Event::Block(block(1))));
+    let commit = Effect::Commit {
+        channel: "ch".into(),
+        block: block(1),
+        source: Source::Deliver,
+        private_data: vec![],
+    };
+    assert_eq!(out.iter().filter(|e| **e == commit).count(), 1);
+    let out = t.tick(at(30));
+    let push = Effect::Send {
+        to: Destination {
+            peer: a.pki_id,
+            endpoint: "a:1".to_owned(),
+        },
+        envelope: block_message(1).envelope,
+    };
+    assert_eq!(out.iter().filter(|e| **e == push).count(), 1, "{out:?}");
+    t.feed(Input::Committed {
+        channel: "ch".into(),
+        height: 2,
+    });
+    assert_eq!(t.node.height(&"ch".into()), Some(2));
+}
+
+#[test]
+fn whoever_cannot_be_reached_is_dead() {
+    let mut t = Table::new(follower());
+    let a = t.meet("A", "a");
+    let out = t.feed(Input::Unreachable(a.pki_id));
+    let dead = Effect::Notify(Notice::MemberDead(a.pki_id));
+    assert!(out.contains(&dead), "{out:?}");
+    assert_eq!(t.node.members().count(), 0);
+    assert_eq!(t.node.dead_members().count(), 1);
+}
+
+#[test]
+fn a_peer_that_changed_its_identity_is_erased_under_the_old_one() {
+    let mut t = Table::new(follower());
+    let a = t.meet("A", "a");
+    t.feed(Input::Switched { expected: a.pki_id });
+    assert_eq!(t.node.sizes().members, 0);
+}
+
+#[test]
+fn an_acknowledged_send_chooses_among_the_peers_of_its_channel() {
+    let mut t = Table::in_channel(follower());
+    let (a, _) = (t.meet("A", "a"), t.meet("A", "b"));
+    t.say(&a, &a, "ch");
+    let request = |channel: &str| {
+        Input::SendByCriteria(SendByCriteria {
+            ticket: Ticket(7),
+            message: Default::default(),
+            timeout: Duration::from_secs(1),
+            min_ack: 1,
+            max_peers: 5,
+            channel: Some(channel.into()),
+            eligible: None,
+        })
+    };
+    let out = t.feed(request("ch"));
+    let to: Vec<PkiId> = sent_to(&out).iter().map(|to| to.peer).collect();
+    assert_eq!(to, [a.pki_id]);
+    let out = t.feed(request("elsewhere"));
+    let [
+        Effect::Notify(Notice::Acknowledged {
+            ticket: Ticket(7),
+            result: Err(_),
+        }),
+    ] = &out[..]
+    else {
+        panic!("an error expected, not {out:?}");
+    };
+}
+
+#[test]
+fn inputs_about_channels_that_were_not_joined_are_dropped_with_a_warning() {
+    let mut t = Table::new(leader());
+    let channel = || ChannelId::from("ch");
+    for input in [
+        Input::Leave(channel()),
+        Input::Chaincodes {
+            channel: channel(),
+            chaincodes: vec![],
+        },
+        Input::Committed {
+            channel: channel(),
+            height: 5,
+        },
+        Input::CommitRefused {
+            channel: channel(),
+            number: 5,
+        },
+        Input::Delivery {
+            channel: channel(),
+            event: delivery::Event::Block(block(1)),
+        },
+    ] {
+        warned("was not joined", &t.feed(input));
+    }
+}
+
+#[test]
+fn a_channel_that_was_left_can_be_joined_again() {
+    let mut t = Table::in_channel(leader());
+    let a = t.meet("A", "a");
+    t.say(&a, &a, "ch");
+    assert_eq!(t.node.channel_peers(&"ch".into()).len(), 1);
+    t.feed(Input::Leave("ch".into()));
+    assert_eq!(t.node.channel_peers(&"ch".into()).len(), 0);
+    assert!(!t.node.is_leading(&"ch".into()));
+    t.join("ch", join(1, &["A", "B"]));
+    assert_eq!(t.node.channel_peers(&"ch".into()).len(), 1);
+    assert!(t.node.is_leading(&"ch".into()));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Feed(usize, usize, u64),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..18_usize, 0..4_usize, 0..30_u64).prop_map(|(what, who, n)| Step::Feed(what, who, n)),
+        1 => (0..5000_u64).prop_map(Step::Wait),
+    ]
+}
+
+/// Everything that a driver or a peer may come up with, sensible or not.
+fn input(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64) -> Input {
+    let channel = ChannelId::from(if n % 5 == 0 { "elsewhere" } else { "ch" });
+    let received = |message| Input::Received {
+        from: Arc::clone(from),
+        message: Verified::new(message),
+    };
+    let alive = || Speech::of(other, "x:1", "").at(toy::time(1, n)).alive();
+    match what {
+        0 => Input::Connected(Arc::clone(from)),
+        1 => Input::Disconnected {
+            connection: from.id,
+            peer: from.peer(),
+        },
+        2 => Input::Unreachable(from.peer()),
+        3 => Input::Switched {
+            expected: from.peer(),
+        },
+        4 => Input::Probed {
+            ticket: Ticket(n),
+            answered: n % 2 == 0,
+        },
+        5 => Input::Identified {
+            ticket: Ticket(n),
+            peer: Ok(Arc::clone(other)),
+        },
+        6 => Input::Revoked(other.pki_id),
+        7 => Input::Join {
+            channel,
+            join: join(n, if n % 3 == 0 { &["A"] } else { &["A", "B"] }),
+            height: n,
+        },
+        8 => Input::Leave(channel),
+        9 => Input::Committed { channel, height: n },
+        10 => Input::CommitRefused { channel, number: n },
+        11 => Input::Served {
+            ticket: Ticket(FIRST_TICKET + n),
+        },
+        12 => Input::Delivery {
+            channel,
+            event: delivery::Event::Block(block(n)),
+        },
+        13 => received(Message::Alive(Box::new(alive()))),
+        14 => received(Message::MembershipResponse {
+            nonce: n,
+            alive: vec![alive()],
+            dead: vec![alive()],
+        }),
+        15 => received(Message::StateInfo(Box::new(state_info(
+            other,
+            channel.as_str(),
+            n,
+            n,
+        )))),
+        16 => received(Message::Block {
+            channel,
+            block: block_message(n),
+        }),
+        _ => received(Message::StateRequest {
+            channel,
+            nonce: n,
+            start: n,
+            end: n * 2,
+        }),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_that_is_fed_breaks_a_node(steps in prop::collection::vec(step(), 1..150)) {
+        let mut t = Table::in_channel(leader());
+        let people = [("A", "me"), ("A", "a"), ("B", "b"), ("C", "c")];
+        let people = people.map(|(org, name)| identity(org, name));
+        let mut runs = [Vec::new(), Vec::new()];
+        for run in &mut runs {
+            for step in &steps {
+                match *step {
+                    Step::Feed(what, who, n) => {
+                        let other = &people[(who + usize::try_from(n).unwrap()) % people.len()];
+                        let from = connection(who as u64, &people[who]);
+                        run.extend(t.feed(input(what, &from, other, n)));
+                    }
+                    Step::Wait(ms) => run.extend(t.tick(t.now + Duration::from_millis(ms))),
+                }
+                // A tick that is due moves the deadline.
+                for _ in 0..20 {
+                    match t.node.deadline() {
+                        Some(deadline) if deadline <= t.now => run.extend(t.tick(t.now)),
+                        _ => break,
+                    }
+                }
+                prop_assert!(t.node.deadline().is_none_or(|deadline| deadline > t.now));
+            }
+            t = Table::in_channel(leader());
+        }
+        let [first, second] = runs;
+        prop_assert_eq!(first, second);
+    }
+}
