@@ -223,7 +223,10 @@ impl Delivery {
         self.leading = leading;
         if leading {
             self.failures = 0;
-            self.connect(now, Duration::ZERO, out);
+            // Before the channel configuration named any there is nobody to ask, and nothing wrong.
+            if !self.endpoints.is_empty() {
+                self.connect(now, Duration::ZERO, out);
+            }
         } else if self.stream.take().is_some() {
             out.push(Effect::Command(Command::Disconnect));
         }
@@ -241,7 +244,7 @@ impl Delivery {
         endpoints.dedup();
         let mut known = self.endpoints.clone();
         known.sort();
-        if known == endpoints {
+        if known == endpoints && !known.is_empty() {
             return;
         }
         endpoints.shuffle(&mut self.rng);

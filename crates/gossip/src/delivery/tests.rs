@@ -131,7 +131,8 @@ fn only_who_leads_asks() {
 #[test]
 fn a_leader_without_orderers_says_so_and_begins_when_it_knows_one() {
     let mut t = Table::at_height(1);
-    let out = t.feed(Input::Lead(true));
+    assert_eq!(t.feed(Input::Lead(true)), [], "the configuration is still to come");
+    let out = t.endpoints(&[]);
     assert!(matches!(out.as_slice(), [warning] if is_warning(warning)));
     let out = t.endpoints(&["o1:7050"]);
     assert_eq!(connects(&out), [("o1:7050".to_owned(), 1, Duration::ZERO)]);
