@@ -42,7 +42,7 @@ fn parse(serialized: &Bytes) -> Result<PeerIdentity, String> {
     let (_, expires_at) = text.rsplit_once('|').ok_or("an identity without expiry")?;
     let expires_at = expires_at
         .parse()
-        .map_err(|_| "expiry is not a number".to_owned())?;
+        .map_err(|error| format!("expiry {expires_at:?}: {error}"))?;
     let pki_id = digest([identity.mspid.as_bytes(), &identity.id_bytes]);
     Ok(PeerIdentity {
         pki_id: PkiId::new(pki_id),

@@ -4,10 +4,12 @@
 //! ([`World::partition`], [`World::crash`], …), then it runs. Everything that happens is an event
 //! at a virtual time; events of the same time happen in the order in which they were planned.
 
+mod ask;
 mod ledger;
 mod network;
 mod orderer;
 mod peer;
+mod plan;
 
 use std::{
     cmp::Ordering,
@@ -19,15 +21,15 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use sha2::{Digest, Sha256};
 use tidings_gossip::{
-    Config, Effect, Input, Notice,
-    id::{ChannelId, OrgId, PkiId},
+    Effect, Input, Notice,
+    id::{OrgId, PkiId},
     node::Sizes,
     transfer::blocking_limit,
 };
 use tidings_proto::Message as _;
 
 use crate::{
-    Stats, millis, secs,
+    Stats, millis,
     seed::replay_command,
     watch::{Register, Violation},
 };
@@ -35,6 +37,7 @@ use ledger::Commit;
 use network::{Arrival, Dial, Link, LinkId, Question};
 use orderer::Orderer;
 use peer::{Body, Host};
+use plan::Settings;
 
 /// Virtual wall clock at the start of a world with no skew, in seconds since the Unix epoch.
 pub const EPOCH_SECS: u64 = 1_700_000_000;
@@ -75,24 +78,6 @@ pub struct World {
     is_started: bool,
 }
 
-/// What a scenario may choose.
-struct Settings {
-    channel: ChannelId,
-    config: Config,
-    loss: f64,
-    duplication: f64,
-    latency: Range<Duration>,
-    commit_delay: Range<Duration>,
-    commit_failures: f64,
-    clock_skew: Duration,
-    leaders: usize,
-    anchors: usize,
-    bootstrap: usize,
-    hidden: Vec<usize>,
-    expiring: BTreeMap<usize, Duration>,
-    block_len: usize,
-}
-
 /// An organization and how many peers it has.
 #[derive(Clone)]
 struct Org {
@@ -131,7 +116,8 @@ enum Event {
 struct Scheduled {
     at: Duration,
     turn: u64,
-    event: Event,
+    /// Boxed because the heap moves what it holds.
+    event: Box<Event>,
 }
 
 impl World {
@@ -162,170 +148,6 @@ impl World {
             trace: Sha256::new(),
             is_started: false,
         }
-    }
-
-    /// Adds an organization of so many peers. Peers are numbered through all organizations.
-    #[must_use]
-    pub fn org(mut self, name: &str, peers: usize) -> Self {
-        self.orgs.push(Org {
-            id: OrgId::from(name),
-            peers,
-        });
-        self
-    }
-
-    /// Adds one organization, when it does not matter which.
-    #[must_use]
-    pub fn peers(self, peers: usize) -> Self {
-        self.org("Org1MSP", peers)
-    }
-
-    /// Names the channel that all peers are in.
-    #[must_use]
-    pub fn channel(mut self, name: &str) -> Self {
-        self.settings.channel = ChannelId::from(name);
-        self
-    }
-
-    /// The network loses this share of envelopes.
-    #[must_use]
-    pub fn loss(mut self, share: f64) -> Self {
-        self.settings.loss = share;
-        self
-    }
-
-    /// The network delivers this share of envelopes twice.
-    #[must_use]
-    pub fn duplication(mut self, share: f64) -> Self {
-        self.settings.duplication = share;
-        self
-    }
-
-    /// How long an envelope travels; short times are likelier. Envelopes overtake each other.
-    #[must_use]
-    pub fn latency(mut self, range: Range<Duration>) -> Self {
-        self.settings.latency = range;
-        self
-    }
-
-    /// How long a commit takes.
-    #[must_use]
-    pub fn commit_delay(mut self, range: Range<Duration>) -> Self {
-        self.settings.commit_delay = range;
-        self
-    }
-
-    /// Committers refuse this share of good blocks.
-    #[must_use]
-    pub fn commit_failures(mut self, share: f64) -> Self {
-        self.settings.commit_failures = share;
-        self
-    }
-
-    /// Clocks are wrong by up to this much in either direction.
-    #[must_use]
-    pub fn clock_skew(mut self, max: Duration) -> Self {
-        self.settings.clock_skew = max;
-        self
-    }
-
-    /// So many peers of each organization pull blocks from the ordering service; one unless said.
-    #[must_use]
-    pub fn leaders(mut self, per_org: usize) -> Self {
-        self.settings.leaders = per_org;
-        self
-    }
-
-    /// The first peers of each organization are its anchor peers; one unless said.
-    #[must_use]
-    pub fn anchors(mut self, per_org: usize) -> Self {
-        self.settings.anchors = per_org;
-        self
-    }
-
-    /// The first peers of each organization are known to the others from the start; one unless
-    /// said.
-    #[must_use]
-    pub fn bootstrap(mut self, per_org: usize) -> Self {
-        self.settings.bootstrap = per_org;
-        self
-    }
-
-    /// These peers have no endpoint for other organizations.
-    #[must_use]
-    pub fn hidden(mut self, peers: impl IntoIterator<Item = usize>) -> Self {
-        self.settings.hidden = peers.into_iter().collect();
-        self
-    }
-
-    /// The certificate of this peer ends then.
-    #[must_use]
-    pub fn expires(mut self, peer: usize, at: Duration) -> Self {
-        self.settings.expiring.insert(peer, at);
-        self
-    }
-
-    /// Peers ask others for the blocks they miss.
-    #[must_use]
-    pub fn state_transfer(mut self, enabled: bool) -> Self {
-        self.settings.config.state.enabled = enabled;
-        self
-    }
-
-    /// Changes other settings of all peers.
-    #[must_use]
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.settings.config);
-        self
-    }
-
-    /// Size of the payload of a block.
-    #[must_use]
-    pub fn block_len(mut self, bytes: usize) -> Self {
-        self.settings.block_len = bytes;
-        self
-    }
-
-    /// From then till then, peers of different groups cannot reach each other.
-    pub fn partition<const N: usize>(&mut self, groups: [Range<usize>; N], when: Range<Duration>) {
-        let name = self.partitions_planned;
-        self.partitions_planned += 1;
-        self.plan(when.start, Event::Cut(name, groups.to_vec()));
-        self.plan(when.end, Event::Heal(name));
-    }
-
-    /// The peer is killed at the start and starts again at the end, with its ledger and nothing
-    /// else.
-    pub fn crash(&mut self, peer: usize, when: Range<Duration>) {
-        self.plan(when.start, Event::Crash(peer));
-        self.plan(when.end, Event::Boot(peer));
-    }
-
-    /// The ordering service cannot be reached.
-    pub fn orderer_down(&mut self, when: Range<Duration>) {
-        self.plan(when.start, Event::OrdererDown);
-        self.plan(when.end, Event::OrdererUp);
-    }
-
-    /// Cuts blocks, one every `interval` from `from` on, until the chain has this height, which
-    /// counts the genesis block.
-    pub fn blocks_from(&mut self, from: Duration, interval: Duration, height: u64) {
-        let mut at = from;
-        for _ in self.orderer.planned_height()..height {
-            self.plan(at, Event::CutBlock);
-            at += interval;
-        }
-        self.orderer.plan_height(height);
-    }
-
-    /// Cuts a block every half second from the eighth second on until the chain has this height.
-    pub fn blocks(&mut self, height: u64) {
-        self.blocks_from(secs(8), millis(500), height);
-    }
-
-    /// The identity of this peer is no longer valid for anybody from then on.
-    pub fn revoke(&mut self, peer: usize, at: Duration) {
-        self.plan(at, Event::Revoke(peer));
     }
 
     /// Feeds an input to a peer that is up.
@@ -410,7 +232,7 @@ impl World {
             return;
         };
         self.now = self.now.max(at);
-        self.happen(event);
+        self.happen(*event);
         if let Some(violation) = self.violations.first() {
             panic!("{violation}\n{}", self.report());
         }
@@ -444,7 +266,7 @@ impl World {
         self.events.push(Scheduled {
             at: at.max(self.now),
             turn: self.planned,
-            event,
+            event: Box::new(event),
         });
     }
 
@@ -615,88 +437,6 @@ impl World {
     }
 }
 
-/// What a scenario may ask.
-impl World {
-    /// Virtual time since the start.
-    pub fn now(&self) -> Duration {
-        self.now
-    }
-
-    /// What it cost so far.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// A digest over every effect of every peer so far, with its time.
-    pub fn trace_digest(&self) -> [u8; 32] {
-        self.trace.clone().finalize().into()
-    }
-
-    /// Number of blocks in the ledger of a peer, up or down.
-    pub fn height(&self, peer: usize) -> u64 {
-        self.hosts.get(peer).map_or(0, |host| host.ledger.height())
-    }
-
-    /// Every peer is up and has so many blocks.
-    pub fn all_at_height(&self, height: u64) -> bool {
-        self.hosts
-            .iter()
-            .all(|host| host.body.is_some() && host.ledger.height() == height)
-    }
-
-    /// Every ledger holds the orderer's chain as far as it goes, block by block.
-    pub fn all_hold_the_same_chain(&self) -> bool {
-        self.hosts
-            .iter()
-            .all(|host| host.ledger.is_prefix_of(self.orderer.chain()))
-    }
-
-    /// The PKI-ID of a peer.
-    pub fn pki_id(&self, peer: usize) -> Option<PkiId> {
-        self.hosts.get(peer).map(|host| host.identity.pki_id)
-    }
-
-    /// The core of a peer that is up.
-    pub fn node(&self, peer: usize) -> Option<&tidings_gossip::Node<crate::toy::ToyPorts>> {
-        let body = self.hosts.get(peer)?.body.as_ref()?;
-        Some(&body.node)
-    }
-
-    /// The outcome of an acknowledged send of a peer.
-    pub fn acknowledged(
-        &self,
-        peer: usize,
-        ticket: tidings_gossip::id::Ticket,
-    ) -> Option<&Result<usize, String>> {
-        let body = self.hosts.get(peer)?.body.as_ref()?;
-        body.acknowledged.get(&ticket)
-    }
-
-    /// Everything that helps to understand a failure.
-    pub fn report(&self) -> String {
-        use std::fmt::Write as _;
-        let mut text = format!("seed {} at {:?}\n", self.seed, self.now);
-        for (number, host) in self.hosts.iter().enumerate() {
-            let state = if host.body.is_some() { "up" } else { "down" };
-            let _ = writeln!(
-                text,
-                "  peer {number} {} {} {state}: height {}, {}",
-                host.identity.org,
-                host.identity.pki_id,
-                host.ledger.height(),
-                host.belief(),
-            );
-        }
-        let _ = writeln!(text, "  orderer: height {}", self.orderer.height());
-        let _ = writeln!(text, "  commits: {:?}", self.stats.commits);
-        let _ = writeln!(text, "  refused: {:?}", self.stats.refused);
-        for warning in &self.warnings {
-            let _ = writeln!(text, "  {warning}");
-        }
-        text
-    }
-}
-
 fn fits(is: Sizes, most: Sizes) -> bool {
     is.identities <= most.identities
         && is.members <= most.members
@@ -716,27 +456,6 @@ impl Drop for World {
                 self.seed,
                 replay_command(self.seed)
             );
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            channel: ChannelId::from("ch"),
-            config: Config::default(),
-            loss: 0.0,
-            duplication: 0.0,
-            latency: millis(1)..millis(20),
-            commit_delay: millis(1)..millis(10),
-            commit_failures: 0.0,
-            clock_skew: Duration::ZERO,
-            leaders: 1,
-            anchors: 1,
-            bootstrap: 1,
-            hidden: Vec::new(),
-            expiring: BTreeMap::new(),
-            block_len: 200,
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Each rule catches what breaks it and lets through what does not.
+
 use bytes::Bytes;
 use tidings_proto::gossip::{
     AliveMessage, DataDigest, DataMessage, GossipHello, LeadershipMessage, Member,

@@ -64,7 +64,7 @@ fn every_peer_gets_every_block_through_partitions_that_overlap() {
         let mut world = World::new(seed).peers(9).loss(0.02).state_transfer(true);
         world.partition([0..3, 3..6, 6..9], secs(9)..secs(25));
         world.partition([0..1, 1..9], secs(20)..secs(30));
-        world.partition([1..8], secs(28)..secs(50));
+        world.partition([0..1, 1..8], secs(28)..secs(50));
         world.blocks(60);
         all_reach(&mut world, 60, secs(150));
     }

@@ -43,7 +43,7 @@ impl Figures {
         self.times.sort_unstable();
         self.ends.sort_unstable();
         let runs = self.ends.len().max(1) as u64;
-        println!(
+        eprintln!(
             "{scenario}: {runs} runs, end {:.1?} at the median and {:.1?} at worst; block to all \
              p50 {:.0?} p99 {:.1?} max {:.1?}; per run {} kB in {} messages, {} copies of blocks, \
              {} of them late",

@@ -1,0 +1,220 @@
+//! What a scenario says of its world: who is there, how the network is, and what goes wrong when.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use tidings_gossip::{
+    Config,
+    id::{ChannelId, OrgId},
+};
+
+use super::{Event, Org, World};
+use crate::{millis, secs};
+
+/// What a scenario may choose.
+pub(super) struct Settings {
+    pub(super) channel: ChannelId,
+    pub(super) config: Config,
+    pub(super) loss: f64,
+    pub(super) duplication: f64,
+    pub(super) latency: Range<Duration>,
+    pub(super) commit_delay: Range<Duration>,
+    pub(super) commit_failures: f64,
+    pub(super) clock_skew: Duration,
+    pub(super) leaders: usize,
+    pub(super) anchors: usize,
+    pub(super) bootstrap: usize,
+    pub(super) hidden: Vec<usize>,
+    pub(super) expiring: BTreeMap<usize, Duration>,
+    pub(super) block_len: usize,
+}
+
+/// Describing, before anything runs.
+impl World {
+    /// Adds an organization of so many peers. Peers are numbered through all organizations.
+    #[must_use]
+    pub fn org(mut self, name: &str, peers: usize) -> Self {
+        self.orgs.push(Org {
+            id: OrgId::from(name),
+            peers,
+        });
+        self
+    }
+
+    /// Adds one organization, when it does not matter which.
+    #[must_use]
+    pub fn peers(self, peers: usize) -> Self {
+        self.org("Org1MSP", peers)
+    }
+
+    /// Names the channel that all peers are in.
+    #[must_use]
+    pub fn channel(mut self, name: &str) -> Self {
+        self.settings.channel = ChannelId::from(name);
+        self
+    }
+
+    /// The network loses this share of envelopes.
+    #[must_use]
+    pub fn loss(mut self, share: f64) -> Self {
+        self.settings.loss = share;
+        self
+    }
+
+    /// The network delivers this share of envelopes twice.
+    #[must_use]
+    pub fn duplication(mut self, share: f64) -> Self {
+        self.settings.duplication = share;
+        self
+    }
+
+    /// How long an envelope travels; short times are likelier. Envelopes overtake each other.
+    #[must_use]
+    pub fn latency(mut self, range: Range<Duration>) -> Self {
+        self.settings.latency = range;
+        self
+    }
+
+    /// How long a commit takes.
+    #[must_use]
+    pub fn commit_delay(mut self, range: Range<Duration>) -> Self {
+        self.settings.commit_delay = range;
+        self
+    }
+
+    /// Committers refuse this share of good blocks.
+    #[must_use]
+    pub fn commit_failures(mut self, share: f64) -> Self {
+        self.settings.commit_failures = share;
+        self
+    }
+
+    /// Clocks are wrong by up to this much in either direction.
+    #[must_use]
+    pub fn clock_skew(mut self, max: Duration) -> Self {
+        self.settings.clock_skew = max;
+        self
+    }
+
+    /// So many peers of each organization pull blocks from the ordering service; one unless said.
+    #[must_use]
+    pub fn leaders(mut self, per_org: usize) -> Self {
+        self.settings.leaders = per_org;
+        self
+    }
+
+    /// The first peers of each organization are its anchor peers; one unless said.
+    #[must_use]
+    pub fn anchors(mut self, per_org: usize) -> Self {
+        self.settings.anchors = per_org;
+        self
+    }
+
+    /// The first peers of each organization are known to the others from the start; one unless
+    /// said.
+    #[must_use]
+    pub fn bootstrap(mut self, per_org: usize) -> Self {
+        self.settings.bootstrap = per_org;
+        self
+    }
+
+    /// These peers have no endpoint for other organizations.
+    #[must_use]
+    pub fn hidden(mut self, peers: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.hidden = peers.into_iter().collect();
+        self
+    }
+
+    /// The certificate of this peer ends then.
+    #[must_use]
+    pub fn expires(mut self, peer: usize, at: Duration) -> Self {
+        self.settings.expiring.insert(peer, at);
+        self
+    }
+
+    /// Peers ask others for the blocks they miss.
+    #[must_use]
+    pub fn state_transfer(mut self, enabled: bool) -> Self {
+        self.settings.config.state.enabled = enabled;
+        self
+    }
+
+    /// Changes other settings of all peers.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.settings.config);
+        self
+    }
+
+    /// Size of the payload of a block.
+    #[must_use]
+    pub fn block_len(mut self, bytes: usize) -> Self {
+        self.settings.block_len = bytes;
+        self
+    }
+}
+
+/// Planning what goes wrong and what is to be done.
+impl World {
+    /// From then till then, peers of different groups cannot reach each other.
+    pub fn partition<const N: usize>(&mut self, groups: [Range<usize>; N], when: Range<Duration>) {
+        let name = self.partitions_planned;
+        self.partitions_planned += 1;
+        self.plan(when.start, Event::Cut(name, groups.to_vec()));
+        self.plan(when.end, Event::Heal(name));
+    }
+
+    /// The peer is killed at the start and starts again at the end, with its ledger and nothing
+    /// else.
+    pub fn crash(&mut self, peer: usize, when: Range<Duration>) {
+        self.plan(when.start, Event::Crash(peer));
+        self.plan(when.end, Event::Boot(peer));
+    }
+
+    /// The ordering service cannot be reached.
+    pub fn orderer_down(&mut self, when: Range<Duration>) {
+        self.plan(when.start, Event::OrdererDown);
+        self.plan(when.end, Event::OrdererUp);
+    }
+
+    /// Cuts blocks, one every `interval` from `from` on, until the chain has this height, which
+    /// counts the genesis block.
+    pub fn blocks_from(&mut self, from: Duration, interval: Duration, height: u64) {
+        let mut at = from;
+        for _ in self.orderer.planned_height()..height {
+            self.plan(at, Event::CutBlock);
+            at += interval;
+        }
+        self.orderer.plan_height(height);
+    }
+
+    /// Cuts a block every half second from the eighth second on until the chain has this height.
+    pub fn blocks(&mut self, height: u64) {
+        self.blocks_from(secs(8), millis(500), height);
+    }
+
+    /// The identity of this peer is no longer valid for anybody from then on.
+    pub fn revoke(&mut self, peer: usize, at: Duration) {
+        self.plan(at, Event::Revoke(peer));
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            channel: ChannelId::from("ch"),
+            config: Config::default(),
+            loss: 0.0,
+            duplication: 0.0,
+            latency: millis(1)..millis(20),
+            commit_delay: millis(1)..millis(10),
+            commit_failures: 0.0,
+            clock_skew: Duration::ZERO,
+            leaders: 1,
+            anchors: 1,
+            bootstrap: 1,
+            hidden: Vec::new(),
+            expiring: BTreeMap::new(),
+            block_len: 200,
+        }
+    }
+}
