@@ -179,31 +179,26 @@ impl Crypto {
         }
     }
 
-    /// Finds out whether an identity is good, without remembering it.
+    /// Finds out whether an identity is vouched for, without remembering it. Its time may be over.
     fn judge(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
         let services = self.services();
         let pki_id = services.pki_id_of(serialized).ok_or("not a serialized identity")?;
         let pki_id = PkiId::new(pki_id);
-        let now = unix_seconds();
         // A new configuration makes us forget those that are no longer valid, so what is known
-        // needs no second look but at the clock.
+        // needs no second look.
         if let Some(known) = self.known(&pki_id)
             && known.serialized == *serialized
         {
-            return if known.expires_at > now { Ok(known) } else { Err(expired(&known)) };
+            return Ok(known);
         }
         let resolved =
             services.validate_identity(serialized).map_err(|error| error.to_string())?;
-        let identity = Arc::new(PeerIdentity {
+        Ok(Arc::new(PeerIdentity {
             pki_id,
             org: OrgId::new(Arc::clone(resolved.identity.msp_id())),
             serialized: serialized.clone(),
             expires_at: resolved.identity.expires_at(),
-        });
-        if identity.expires_at <= now {
-            return Err(expired(&identity));
-        }
-        Ok(identity)
+        }))
     }
 
     /// Lets a valid identity verify things without being shown again. The first one under a
@@ -255,6 +250,9 @@ impl Authenticator for Crypto {
         claim: &ConnEstablish,
     ) -> Result<Arc<PeerIdentity>, Refused> {
         let identity = self.judge(&claim.identity).map_err(Refused::Identity)?;
+        if identity.expires_at <= unix_seconds() {
+            return Err(Refused::Identity(expired(&identity)));
+        }
         if identity.pki_id.as_bytes() != &claim.pki_id[..] {
             return Err(Refused::PkiId);
         }

@@ -5,7 +5,7 @@
 //! cycle of waiting. It holds no rule of the protocol.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -70,7 +70,6 @@ pub(crate) struct Driver {
     pub(crate) serve: Serve,
     pub(crate) channels: BTreeMap<ChannelId, ChannelParts>,
     pub(crate) status: watch::Sender<Status>,
-    pub(crate) control: mpsc::Sender<Input>,
 }
 
 impl Driver {
@@ -111,16 +110,21 @@ impl Driver {
         }
     }
 
+    /// Feeds one input, or the passing of time, and does what comes out. What cannot be done is
+    /// fed back at once, so the core never waits for an answer that was lost on the way.
     fn step(&mut self, input: Option<Input>, effects: &mut Vec<Effect>) {
-        let timer = self.metrics.input_duration.start_timer();
-        let now = self.now();
-        match input {
-            Some(input) => self.node.handle(now, input, effects),
-            None => self.node.tick(now, effects),
-        }
-        timer.observe_duration();
-        for effect in effects.drain(..) {
-            self.perform(effect);
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let timer = self.metrics.input_duration.start_timer();
+            let now = self.now();
+            match input {
+                Some(input) => self.node.handle(now, input, effects),
+                None => self.node.tick(now, effects),
+            }
+            timer.observe_duration();
+            for effect in effects.drain(..) {
+                inputs.extend(self.perform(effect).map(Some));
+            }
         }
     }
 
@@ -135,7 +139,8 @@ impl Driver {
         Moment::after_start(self.started.elapsed())
     }
 
-    fn perform(&mut self, effect: Effect) {
+    /// Does one effect. Gives the answer that nobody else will.
+    fn perform(&self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, envelope } => self.comm.send(to, envelope),
             Effect::Reply { connection, envelope } => self.comm.reply(connection, envelope),
@@ -144,14 +149,15 @@ impl Driver {
             Effect::Identify { ticket, endpoint } => self.comm.identify(ticket, endpoint),
             Effect::Forget(peer) => self.crypto.forget(&peer),
             Effect::Commit { channel, block, source, private_data: _ } => {
-                self.commit(&channel, Job { block, source });
+                return self.commit(channel, Job { block, source });
             }
             Effect::ServeBlocks { ticket, channel, start, end, connection, nonce } => {
-                if let Some(parts) = self.channels.get(&channel) {
-                    let range = start..=end;
-                    let ask = Ask { ticket, channel, range, connection, nonce };
-                    self.serve.answer(Arc::clone(&parts.blocks), ask);
-                }
+                let Some(parts) = self.channels.get(&channel) else {
+                    return Some(Input::Served { ticket });
+                };
+                let range = start..=end;
+                let ask = Ask { ticket, channel, range, connection, nonce };
+                self.serve.answer(Arc::clone(&parts.blocks), ask);
             }
             Effect::Deliver { channel, command } => {
                 if let Some(parts) = self.channels.get(&channel) {
@@ -160,18 +166,16 @@ impl Driver {
             }
             Effect::Notify(notice) => self.note(notice),
         }
+        None
     }
 
-    fn commit(&self, channel: &ChannelId, job: Job) {
-        let Some(parts) = self.channels.get(channel) else { return };
-        if let Err(job) = parts.writer.submit(job) {
-            let number = job.block.number;
-            tracing::warn!(target: "gossip.state", %channel, number, "no room to commit the block");
-            // The control queue waits for us, so this may find it full; the core then asks for
-            // the block when its answer stays out, as after any lost block.
-            let refused = Input::CommitRefused { channel: channel.clone(), number };
-            let _ = self.control.try_send(refused);
-        }
+    /// Queues a block for the ledger, or gives the refusal.
+    fn commit(&self, channel: ChannelId, job: Job) -> Option<Input> {
+        let number = job.block.number;
+        let parts = self.channels.get(&channel)?;
+        parts.writer.submit(job).err()?;
+        tracing::warn!(target: "gossip.state", %channel, number, "no room to commit the block");
+        Some(Input::CommitRefused { channel, number })
     }
 
     fn note(&self, notice: Notice) {

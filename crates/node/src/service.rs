@@ -194,7 +194,6 @@ impl RunningNode {
             serve: Serve { comm: comm.handle(), inputs: control_in.clone(), tasks: tasks.clone() },
             channels: BTreeMap::new(),
             status: status_in,
-            control: control_in.clone(),
         };
         tasks.spawn(driver.run(Inlets { messages, control, requests }));
         let mut node = Self {
