@@ -33,6 +33,9 @@ const PAGE_PORT: u16 = 8710;
   tidings demo --kill-one --blocks 300 --exit    kill a node on the way and watch it catch up
   tidings demo --recorded ../shared/fixtures --exit --json | jq '.nodes[].height'
 
+Logs of the nodes are written to standard error if FABRIC_LOGGING_SPEC says which, for example
+FABRIC_LOGGING_SPEC=warning:gossip.state=debug.
+
 With --exit the exit status is 0 only if every node holds the same chain, verified from disk.")]
 pub(crate) struct Arguments {
     /// Organizations with peers.

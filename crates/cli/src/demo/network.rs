@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, Source, StateConfig};
 use tidings_ledger::Reader;
@@ -254,13 +255,12 @@ impl Network {
     }
 
     /// Why a node cannot go on, if one cannot.
-    pub(crate) async fn failure(&mut self) -> Option<String> {
+    pub(crate) fn failure(&mut self) -> Option<String> {
         for slot in &mut self.slots {
             let Some(running) = &mut slot.running else {
                 continue;
             };
-            let failed = tokio::time::timeout(Duration::ZERO, running.node.failed()).await;
-            if let Ok(reason) = failed {
+            if let Some(reason) = running.node.failed().now_or_never() {
                 return Some(format!("{}: {reason}", slot.member.name));
             }
         }
@@ -273,7 +273,6 @@ impl Network {
         for slot in &mut self.slots {
             if let Some(running) = slot.running.take() {
                 running.node.stop().await;
-                running.forward.abort();
             }
             ledgers.push(slot.data.join("channels").join(self.channel.as_str()));
         }

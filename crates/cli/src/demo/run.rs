@@ -14,6 +14,7 @@ use tidings_node::tls::{Tls, TlsSettings};
 use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::arguments::Arguments;
 use super::load::Load;
@@ -40,6 +41,9 @@ const STALL_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// After Ctrl-C: time for the last blocks to reach everybody.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Commits taken in one turn of the loop.
+const EVENTS_AT_ONCE: usize = 256;
 
 /// The height at which memory is noted for the first time.
 const MEMORY_HEIGHT: u64 = 100;
@@ -113,6 +117,26 @@ impl Shared {
         if number + 1 == MEMORY_HEIGHT {
             self.memory().after_100_blocks = resident_memory();
         }
+    }
+
+    fn committed(&self, events: &mut Vec<Event>) {
+        let mut progress = self.progress();
+        for event in events.drain(..) {
+            let at = event.at.saturating_duration_since(self.start);
+            if let Some(progress) = progress.as_mut() {
+                progress.committed(at, event.node, event.number, event.way);
+            }
+        }
+    }
+
+    /// The last picture with the commits that came after it.
+    fn last(&self, shown: &Snapshot) -> Snapshot {
+        let elapsed = Duration::from_millis(shown.elapsed_ms);
+        self.progress()
+            .as_mut()
+            .map_or_else(Snapshot::default, |progress| {
+                progress.snapshot(elapsed, &[])
+            })
     }
 
     fn memory(&self) -> MutexGuard<'_, MemorySummary> {
@@ -223,15 +247,17 @@ impl Course {
     /// Until the run is over; gives what went wrong.
     async fn play(&mut self) -> Vec<String> {
         let mut pictures = tokio::time::interval(PICTURE_INTERVAL);
+        pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut arrived = Vec::new();
         let mut last_commit = Instant::now();
         let mut farewell: Option<Instant> = None;
         let interrupt = tokio::signal::ctrl_c();
         tokio::pin!(interrupt);
         loop {
             tokio::select! {
-                Some(event) = self.events.recv() => {
+                _ = self.events.recv_many(&mut arrived, EVENTS_AT_ONCE) => {
                     last_commit = Instant::now();
-                    self.committed(event);
+                    self.shared.committed(&mut arrived);
                 }
                 _ = &mut interrupt, if farewell.is_none() => {
                     self.source.abort();
@@ -260,13 +286,6 @@ impl Course {
                     }
                 }
             }
-        }
-    }
-
-    fn committed(&self, event: Event) {
-        let at = event.at.saturating_duration_since(self.shared.start);
-        if let Some(progress) = self.shared.progress().as_mut() {
-            progress.committed(at, event.node, event.number, event.way);
         }
     }
 
@@ -306,7 +325,7 @@ impl Course {
 
     /// What keeps the run from ever ending well.
     async fn problem(&mut self) -> Option<String> {
-        if let Some(failure) = self.network.failure().await {
+        if let Some(failure) = self.network.failure() {
             return Some(failure);
         }
         if let Some(failure) = self.orderer.failure() {
@@ -346,14 +365,28 @@ impl Course {
     async fn end(mut self, arguments: &Arguments, problems: Vec<String>) -> Result<ExitCode> {
         self.source.abort();
         self.picture();
-        let last = self.snapshots.borrow().clone();
         let chain = Arc::clone(self.orderer.chain());
-        let ledgers = self.network.stop().await;
+        let Self {
+            network,
+            mut events,
+            shared,
+            snapshots,
+            ..
+        } = self;
+        // Commits that are still on their way count too; the last node to stop ends them.
+        let rest = async {
+            let mut arrived = Vec::new();
+            while events.recv_many(&mut arrived, EVENTS_AT_ONCE).await > 0 {
+                shared.committed(&mut arrived);
+            }
+        };
+        let (ledgers, ()) = tokio::join!(network.stop(), rest);
+        let last = shared.last(&snapshots.borrow());
         let truth = Truth {
             height: chain.height(),
             last_hash: chain.last_hash().map(hex::encode).unwrap_or_default(),
         };
-        let memory = *self.shared.memory();
+        let memory = *shared.memory();
         let summary =
             tokio::task::spawn_blocking(move || judge(&last, &truth, &ledgers, problems, memory))
                 .await
