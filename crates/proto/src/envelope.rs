@@ -7,7 +7,25 @@
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use crate::gossip::{Envelope, GossipMessage, Secret, SecretEnvelope, secret};
+use crate::{
+    Malformed,
+    elements::{self, ELEMENTS_MAX},
+    gossip::{Envelope, GossipMessage, Secret, SecretEnvelope, secret},
+};
+
+/// Bytes that are not a message to look at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// Not a protobuf message.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// Not the message that it should be.
+    #[error("{0}")]
+    Unexpected(#[from] DecodeError),
+    /// It would take far more memory than it has bytes.
+    #[error("more than {ELEMENTS_MAX} list elements")]
+    TooMany,
+}
 
 impl Envelope {
     /// An envelope without signature, for messages whose trust comes from the connection.
@@ -43,8 +61,11 @@ impl Envelope {
         self.encoded_len()
     }
 
-    /// Decodes the payload and keeps its bytes beside it.
-    pub fn open(self) -> Result<Opened, DecodeError> {
+    /// Decodes the payload and keeps its bytes beside it. At most [`ELEMENTS_MAX`] list elements.
+    pub fn open(self) -> Result<Opened, Undecodable> {
+        if !elements::are_few(&self.payload)? {
+            return Err(Undecodable::TooMany);
+        }
         let message = GossipMessage::decode(self.payload.clone())?;
         Ok(Opened {
             envelope: self,
@@ -88,7 +109,7 @@ impl Opened {
     }
 
     /// Decodes an envelope from the bytes of a frame, and then its payload.
-    pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(frame: Bytes) -> Result<Self, Undecodable> {
         Envelope::decode(frame)?.open()
     }
 
@@ -111,6 +132,7 @@ impl Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gossip::{DataDigest, gossip_message};
 
     fn secret() -> SecretEnvelope {
         let payload = Secret::of_internal_endpoint("peer0:7051")
@@ -167,6 +189,25 @@ mod tests {
         assert!(of(Bytes::from_static(&[0x08])).is_err());
         assert!(of(Bytes::from_static(&[0x2a, 0x05, 0x00])).is_err());
         assert!(Opened::decode(Bytes::from_static(&[0xff])).is_err());
+    }
+
+    #[test]
+    fn w_s1_more_elements_than_anybody_looks_at_are_not_decoded() {
+        let of = |elements: usize| {
+            let digests = vec![Bytes::new(); elements];
+            let digest = DataDigest {
+                digests,
+                ..DataDigest::default()
+            };
+            let content = Some(gossip_message::Content::DataDig(digest));
+            Envelope::unsigned(&GossipMessage {
+                content,
+                ..GossipMessage::default()
+            })
+            .open()
+        };
+        assert!(of(ELEMENTS_MAX).is_ok());
+        assert_eq!(of(ELEMENTS_MAX + 1), Err(Undecodable::TooMany));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod block;
 pub mod canonical;
+mod elements;
 pub mod envelope;
 pub mod tag;
 mod wire;
@@ -56,5 +57,6 @@ packages! {
     transientstore,
 }
 
+pub use elements::ELEMENTS_MAX;
 pub use prost::Message;
 pub use wire::Malformed;
