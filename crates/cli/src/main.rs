@@ -2,6 +2,7 @@
 //! clear line and an exit status. Knows nothing of Fabric itself.
 
 mod commands;
+mod complaint;
 mod demo;
 mod orderer;
 mod signer;
@@ -55,7 +56,11 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(status) => status,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "tidings: {error:#}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "tidings: {}",
+                complaint::in_one_line(&error)
+            );
             ExitCode::FAILURE
         }
     }

@@ -34,6 +34,7 @@ pub(crate) use self::block::nonce;
 pub(crate) use self::chain::Chain;
 pub(crate) use self::request::Refused;
 use self::service::Service;
+use crate::complaint::in_one_line;
 
 /// Envelopes between the check at the door and the block they go into. Submitting waits when it
 /// is full: an orderer that outruns its disk gains nothing.
@@ -76,7 +77,7 @@ impl Orderer {
             let chain = Arc::clone(&chain);
             async move {
                 if let Err(error) = order(chain, signer, submitted).await {
-                    failure.send_replace(Some(format!("{error:#}")));
+                    failure.send_replace(Some(in_one_line(&error)));
                 }
             }
         });

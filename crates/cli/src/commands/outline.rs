@@ -59,21 +59,25 @@ impl Outline {
     }
 }
 
-/// Foreign text without anything that a terminal would obey.
+/// Foreign text without anything that a terminal would obey, and not too much of it.
 pub(crate) fn clean(text: &str) -> String {
-    let mut clean = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == TEXT_LEN_MAX {
-            clean.push('…');
-            break;
-        }
+    match text.char_indices().nth(TEXT_LEN_MAX) {
+        Some((end, _)) => format!("{}…", visible(text.get(..end).unwrap_or_default())),
+        None => visible(text),
+    }
+}
+
+/// Text with everything written out that a terminal would obey.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
         if hides(character) {
-            clean.extend(character.escape_default());
+            shown.extend(character.escape_default());
         } else {
-            clean.push(character);
+            shown.push(character);
         }
     }
-    clean
+    shown
 }
 
 /// Control characters, and those that turn the direction of what is around them.

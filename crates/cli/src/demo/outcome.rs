@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use crate::commands::ledger;
+use crate::complaint::in_one_line;
 
 use super::snapshot::Snapshot;
 use super::terminal::{BytesSummary, LatencySummary, MemorySummary, NodeSummary, Summary};
@@ -33,7 +34,7 @@ pub(crate) fn judge(
         let (height, last_block_hash) = match ledger::verify(dir) {
             Ok(report) => (report.height, report.last_block_hash),
             Err(error) => {
-                problems.push(format!("{}: {error:#}", node.name));
+                problems.push(format!("{}: {}", node.name, in_one_line(&error)));
                 (0, String::new())
             }
         };

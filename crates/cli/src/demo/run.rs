@@ -27,6 +27,7 @@ use super::snapshot::Snapshot;
 use super::source;
 use super::terminal::{Live, MemorySummary, resident_memory};
 use crate::commands;
+use crate::complaint::in_one_line;
 use crate::orderer::{Chain, Door, Orderer};
 use crate::signer;
 
@@ -270,7 +271,7 @@ impl Course {
                         return vec![problem];
                     }
                     if let Err(error) = self.disturb().await {
-                        return vec![format!("{error:#}")];
+                        return vec![in_one_line(&error)];
                     }
                     if finished && self.exits && self.disturbance == Disturbance::None {
                         return Vec::new();
@@ -334,7 +335,7 @@ impl Course {
         if self.source.is_finished() {
             let ended = std::mem::replace(&mut self.source, tokio::spawn(std::future::pending()));
             match ended.await {
-                Ok(Err(error)) => return Some(format!("{error:#}")),
+                Ok(Err(error)) => return Some(in_one_line(&error)),
                 Err(error) if error.is_panic() => return Some("the load panicked".into()),
                 _ => {}
             }

@@ -11,7 +11,9 @@ use tidings_msp::verify_block::verify_view;
 use tidings_proto::block::BlockView;
 
 use super::{Verify, show};
+use crate::commands::outline::visible;
 use crate::commands::{print, read_input};
+use crate::complaint::in_one_line;
 
 /// What is said of one file.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -101,7 +103,7 @@ impl Judge {
         let block = match show::parse(path, bytes) {
             Ok(block) => block,
             Err(error) => {
-                verdict.reason = Some(format!("{error:#}"));
+                verdict.reason = Some(in_one_line(&error));
                 return verdict;
             }
         };
@@ -112,7 +114,7 @@ impl Judge {
                 verdict.good = true;
                 verdict.updates_config = updates_config;
             }
-            Err(reason) => verdict.reason = Some(reason),
+            Err(reason) => verdict.reason = Some(visible(&reason)),
         }
         verdict
     }
