@@ -57,6 +57,21 @@ impl Register {
         self.0.insert(peer, person);
     }
 
+    /// Who this is or was.
+    pub fn get(&self, peer: &PkiId) -> Option<&Person> {
+        self.0.get(peer)
+    }
+
+    /// How many were entered, those that are gone included.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Nobody was entered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks one envelope from one peer to another.
     pub fn check(&self, from: PkiId, to: PkiId, envelope: &Envelope) -> Result<Kind, Violation> {
         if from == to {

@@ -106,6 +106,7 @@ enum Event {
     Heal(usize),
     Commit(Life, Commit),
     Revoke(usize),
+    Renew(usize),
     CutBlock,
     OrdererDown,
     OrdererUp,
@@ -202,7 +203,7 @@ impl World {
     /// No core may remember more than the world gives it reason to.
     fn watch_sizes(&mut self) {
         let config = &self.settings.config;
-        let everybody = self.by_pki_id.len();
+        let everybody = self.register.len();
         let store = usize::try_from(config.max_block_count_to_store).unwrap_or(usize::MAX);
         let buffer = blocking_limit(config.state.block_buffer_size);
         let most = Sizes {
@@ -252,6 +253,7 @@ impl World {
             Event::Cut(name, groups) => self.cut(name, groups),
             Event::Heal(name) => drop(self.partitions.remove(&name)),
             Event::Commit(life, commit) => self.commit(life, commit),
+            Event::Renew(peer) => self.renew_now(peer),
             Event::Revoke(peer) => self.revoke_now(peer),
             Event::CutBlock => self.cut_block(),
             Event::OrdererDown => self.set_orderer(false),

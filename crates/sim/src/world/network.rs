@@ -276,12 +276,19 @@ impl World {
                     self.transmit(link, side, envelope);
                 }
             }
-            Reach::Process(other) if self.org_of(other.peer) == self.org_of(life.peer) => {
+            Reach::Process(other) if self.is_successor(other.peer, &expected) => {
                 self.dials.remove(&(life.peer, expected));
                 self.give(life, Input::Switched { expected });
+                self.link(life, other);
             }
             Reach::Process(_) => self.fail_dial(life, expected),
         }
+    }
+
+    /// A peer that answers for another of the same organization has taken its place.
+    fn is_successor(&self, peer: usize, of: &PkiId) -> bool {
+        let expected = self.register.get(of).map(|person| &person.org);
+        expected.is_some() && expected == self.org_of(peer)
     }
 
     /// Each side accepts the other's identity: it was not revoked and, by the own clock, has not

@@ -221,6 +221,21 @@ impl World {
         self.give_delivery(life, delivery::Event::Endpoints(endpoints));
     }
 
+    /// The old name leads nowhere from now on: whoever dials it meets the new one.
+    pub(super) fn renew_now(&mut self, peer: usize) {
+        let Some(host) = self.hosts.get_mut(peer) else {
+            return;
+        };
+        let (org, old) = (host.identity.org.clone(), host.identity.pki_id);
+        let name = format!("peer{peer} after {}", host.incarnation);
+        host.identity = toy::identity(&org, &name, host.identity.expires_at);
+        let visible = !host.external_endpoint.is_empty();
+        let new = host.identity.pki_id;
+        self.register.insert(new, Person { org, visible });
+        self.by_pki_id.remove(&old);
+        self.by_pki_id.insert(new, peer);
+    }
+
     pub(super) fn revoke_now(&mut self, peer: usize) {
         let Some(revoked) = self.pki_id(peer) else {
             return;

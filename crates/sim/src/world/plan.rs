@@ -170,6 +170,13 @@ impl World {
         self.plan(when.end, Event::Boot(peer));
     }
 
+    /// As [`Self::crash`], but the peer comes back under a new certificate.
+    pub fn renew(&mut self, peer: usize, when: Range<Duration>) {
+        self.plan(when.start, Event::Crash(peer));
+        self.plan(when.end, Event::Renew(peer));
+        self.plan(when.end, Event::Boot(peer));
+    }
+
     /// The ordering service cannot be reached.
     pub fn orderer_down(&mut self, when: Range<Duration>) {
         self.plan(when.start, Event::OrdererDown);

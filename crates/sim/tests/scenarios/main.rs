@@ -5,6 +5,7 @@
 
 mod blocks;
 mod calm;
+mod chaos;
 mod orgs;
 
 use std::time::Duration;

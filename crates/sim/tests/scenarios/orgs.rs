@@ -124,6 +124,33 @@ fn a_peer_that_is_revoked_is_forgotten_by_all() {
     }
 }
 
+#[test]
+fn a_peer_that_comes_back_under_a_new_certificate_takes_the_place_of_the_old() {
+    for seed in seeds(0..64) {
+        let mut world = World::new(seed)
+            .org("Org1MSP", 4)
+            .org("Org2MSP", 3)
+            .state_transfer(true);
+        world.renew(2, secs(15)..secs(18));
+        world.blocks(40);
+        world.run_for(secs(14));
+        let old = world.pki_id(2).unwrap();
+        all_reach(&mut world, 40, secs(120));
+        world.run_for(secs(90).saturating_sub(world.now()));
+        assert_ne!(world.pki_id(2), Some(old));
+        for peer in 0..7 {
+            assert!(knows(&world, peer, 0..7), "{}", world.report());
+            let node = world.node(peer).unwrap();
+            let mut members = node.members().chain(node.dead_members());
+            assert!(
+                members.all(|member| member.peer != old),
+                "{}",
+                world.report()
+            );
+        }
+    }
+}
+
 /// None of these knows anything of that peer.
 fn assert_forgotten<const N: usize>(world: &World, gone: usize, others: [usize; N]) {
     let gone = world.pki_id(gone).expect("it is one of the world");
