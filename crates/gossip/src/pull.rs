@@ -186,7 +186,8 @@ impl Puller {
         asked.answered = true;
         for id in digests {
             if id.len() <= ID_LEN_MAX && !self.items.contains_key(&id) && wanted(&id) {
-                let owners = owners.entry(id).or_default();
+                // A copy: the name shares the memory of the whole answer.
+                let owners = owners.entry(Bytes::copy_from_slice(&id)).or_default();
                 if !owners.contains(&from) {
                     owners.push(from);
                 }

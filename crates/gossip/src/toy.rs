@@ -93,7 +93,10 @@ impl Verifier for ToyVerifier {
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
         let text = str::from_utf8(serialized).map_err(|error| error.to_string())?;
         match text.split_once('/') {
-            Some((org, name)) if org != "evil" => Ok(identity(org, name)),
+            Some((org, name)) if org != "evil" => Ok(Arc::new(PeerIdentity {
+                serialized: serialized.clone(),
+                ..identity(org, name).as_ref().clone()
+            })),
             _ => Err("nobody vouches for it".to_owned()),
         }
     }

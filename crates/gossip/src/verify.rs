@@ -20,7 +20,8 @@ use tidings_proto::{
 use crate::{
     id::{ChannelId, PkiId},
     message::{
-        Alive, BlockMessage, Connection, IdentityMessage, Message, Pull, TransferredBlock, Verified,
+        Alive, BlockMessage, Connection, IdentityMessage, Message, Pull, TransferredBlock,
+        Verified, VerifiedBlock,
     },
     ports::Verifier,
 };
@@ -344,28 +345,39 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             .payload
             .ok_or_else(|| Refused::new("W-S6", "a data message without payload"))?;
         let block = self
-            .verifier
-            .verify_block(channel, seq_num, &data)
+            .checked_block(channel, seq_num, &data)
             .map_err(|reason| Refused::new(rule, reason))?;
         // Blocks travel unsigned: a signature or a secret beside one is nothing we vouch for.
         let envelope = Envelope {
-            payload: envelope.payload,
+            payload: copied(&envelope.payload),
             ..Envelope::default()
         };
         Ok(BlockMessage { block, envelope })
+    }
+
+    fn checked_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        data: &Bytes,
+    ) -> Result<VerifiedBlock, String> {
+        let block = self.verifier.verify_block(channel, number, data)?;
+        Ok(VerifiedBlock {
+            previous_hash: copied(&block.previous_hash),
+            bytes: copied(&block.bytes),
+            ..block
+        })
     }
 
     /// Ends before the first bad block.
     fn transfer(&self, channel: ChannelId, nonce: u64, response: RemoteStateResponse) -> Message {
         let payloads = response.payloads.into_iter().take(BLOCKS_MAX);
         let blocks = payloads.map_while(|payload| {
-            let block = self
-                .verifier
-                .verify_block(&channel, payload.seq_num, &payload.data)
-                .ok()?;
+            let Payload { seq_num, data, .. } = &payload;
+            let block = self.checked_block(&channel, *seq_num, data).ok()?;
             Some(TransferredBlock {
                 block,
-                private_data: payload.private_data,
+                private_data: payload.private_data.iter().map(copied).collect(),
             })
         });
         Message::StateResponse {
@@ -398,6 +410,12 @@ fn is_blocks(msg_type: i32) -> bool {
 fn few(mut digests: Vec<Bytes>) -> Vec<Bytes> {
     digests.truncate(DIGESTS_MAX);
     digests
+}
+
+/// For what is kept. Parts of a received message share the memory of the whole frame, which may be
+/// thousands of times as long and would stay for as long as its smallest part.
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// Opens an envelope within a message.

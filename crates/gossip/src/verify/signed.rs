@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_proto::gossip::{
-    AliveMessage, Envelope, LeadershipMessage, PeerTime as WireTime, StateInfo as WireStateInfo,
-    gossip_message::Content,
+    AliveMessage, Chaincode, Envelope, LeadershipMessage, PeerTime as WireTime, SecretEnvelope,
+    StateInfo as WireStateInfo, gossip_message::Content,
 };
 
-use super::{Gate, KEPT_LEN_MAX, Refused, open, pki_id};
+use super::{Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
 use crate::{
     id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
     message::{Alive, IdentityMessage, Leadership, PeerIdentity, StateInfo},
@@ -42,10 +42,10 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             peer,
             endpoint: member.endpoint,
             internal_endpoint,
-            metadata: member.metadata,
+            metadata: copied(&member.metadata),
             time,
             identity,
-            envelope,
+            envelope: kept(&envelope),
         })
     }
 
@@ -71,8 +71,12 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             time,
             height: properties.ledger_height,
             left_channel: properties.left_channel,
-            chaincodes: properties.chaincodes,
-            envelope,
+            chaincodes: properties
+                .chaincodes
+                .into_iter()
+                .map(kept_chaincode)
+                .collect(),
+            envelope: kept(&envelope),
         })
     }
 
@@ -93,7 +97,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             peer,
             time,
             is_declaration: leadership.is_declaration,
-            envelope,
+            envelope: kept(&envelope),
         })
     }
 
@@ -108,7 +112,10 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         check_shape(&envelope)?;
         let identity = self.embedded(peer, &identity.cert, RULE)?;
         self.check_signatures(&identity, &envelope, RULE)?;
-        Ok(IdentityMessage { identity, envelope })
+        Ok(IdentityMessage {
+            identity,
+            envelope: kept(&envelope),
+        })
     }
 
     fn known(&self, peer: &PkiId, rule: &'static str) -> Result<Arc<PeerIdentity>, Refused> {
@@ -131,7 +138,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         }
         let identity = self
             .verifier
-            .validate(serialized)
+            .validate(&copied(serialized))
             .map_err(|reason| Refused::new(rule, reason))?;
         if identity.pki_id == peer {
             Ok(identity)
@@ -156,6 +163,26 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             Some(secret) => check(&secret.payload, &secret.signature, "W-S3"),
             None => Ok(()),
         }
+    }
+}
+
+/// What was signed, byte for byte, in memory of its own.
+fn kept(envelope: &Envelope) -> Envelope {
+    let secret = envelope.secret_envelope.as_ref();
+    Envelope {
+        payload: copied(&envelope.payload),
+        signature: copied(&envelope.signature),
+        secret_envelope: secret.map(|secret| SecretEnvelope {
+            payload: copied(&secret.payload),
+            signature: copied(&secret.signature),
+        }),
+    }
+}
+
+fn kept_chaincode(chaincode: Chaincode) -> Chaincode {
+    Chaincode {
+        metadata: copied(&chaincode.metadata),
+        ..chaincode
     }
 }
 

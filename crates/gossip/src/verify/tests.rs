@@ -18,6 +18,8 @@ use crate::{
     wire,
 };
 
+mod kept;
+
 const CH: &str = "ch";
 
 struct Stage {
