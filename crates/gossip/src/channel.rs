@@ -4,6 +4,8 @@
 //! what we say about ourselves is published when it changed and no more often than the settings
 //! allow; every block that is news is handed on once. Knows nothing of ledgers, of the order of
 //! blocks, or of how messages find their way.
+//!
+//! Rules: docs/protocol/channel.md.
 
 mod blocks;
 mod intake;

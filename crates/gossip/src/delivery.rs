@@ -4,6 +4,8 @@
 //! verified yet; every block that leaves here follows the one before by number and, where that
 //! one came through here, by hash; an orderer that fails, errs or lags behind our peers is left
 //! for the next. Never gives up. Knows nothing of connections, signatures or why we lead.
+//!
+//! Rules: docs/protocol/delivery.md.
 
 use std::{collections::BTreeMap, time::Duration};
 

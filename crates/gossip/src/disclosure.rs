@@ -2,6 +2,8 @@
 //!
 //! Pure rules over names of organizations and endpoints. Whoever cannot be placed in an
 //! organization gets nothing, and internal endpoints never leave the own one.
+//!
+//! Rules: docs/protocol/membership.md.
 
 use tidings_proto::gossip::Envelope;
 

@@ -3,6 +3,8 @@
 //! Promises: a message is routed as often as the settings say, in the order of arrival, at the
 //! latest one burst latency after it was the first to wait; nothing wakes while nothing waits.
 //! Knows nothing of peers, channels or what a message means.
+//!
+//! Rules: docs/protocol/dissemination.md.
 
 use std::{collections::VecDeque, time::Duration};
 

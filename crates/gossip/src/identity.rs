@@ -3,6 +3,8 @@
 //! Promises: what is stored under a PKI-ID never changes, is never past its end, and is forgotten
 //! when it is revoked or nobody used it for long. Validity itself was judged before: here come only
 //! identities that passed [`crate::ports::Verifier::validate`].
+//!
+//! Rules: docs/protocol/identity.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

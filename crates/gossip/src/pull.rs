@@ -4,6 +4,8 @@
 //! envelopes. The engine knows who may ask for what only through the predicates that it is
 //! handed, and never looks into an item. Answers count only from the peer that was asked, in the
 //! phase in which they were expected, and for items that were asked for.
+//!
+//! Rules: docs/protocol/pull.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -3,6 +3,8 @@
 //! Promises: blocks and leadership stay in the own organization and on their channel; secrets
 //! stay in the own organization; nobody is sent what came from them or is about themselves; the
 //! bytes that were signed are sent on as they came. Keeps no state but its source of chance.
+//!
+//! Rules: docs/protocol/dissemination.md.
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,8 @@
 //! number of them ahead; a block that the committer refuses is wanted again; what a peer sends in
 //! answer counts only if it was asked for, from the first missing block on. Answers the requests
 //! of others one at a time, each peer in its turn. Knows nothing of what is in a block.
+//!
+//! Rules: docs/protocol/transfer.md.
 
 mod buffer;
 mod catch_up;
@@ -526,7 +528,7 @@ impl Transfer {
 }
 
 /// Whether an answer continues with this block. Private data is looked at here because a block
-/// that was handed over cannot be asked for anew without a detour (W20).
+/// that was handed over cannot be asked for anew without a detour (S-S10).
 fn check_answer(transferred: &TransferredBlock, expected: u64, end: u64) -> Result<(), String> {
     let number = transferred.block.number;
     if number != expected || number > end {

@@ -5,6 +5,8 @@
 //! Promises the resolve order of Fabric: identities of our own organization are judged by our
 //! own MSP alone, all others by the first channel that finds them valid. Knows no clock: a
 //! certificate that has expired is not refused here.
+//!
+//! Rules: docs/protocol/identity.md.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 

@@ -4,6 +4,8 @@
 //! transactions, data hash, and signatures under the channel's BlockValidation policy, in that
 //! order. Does not check the link to the previous block (the ledger does, it has the hash), nor
 //! what transactions say. Metadata other than the first entry is not signed and never looked at.
+//!
+//! Rules: docs/protocol/blocks.md.
 
 use std::borrow::Cow;
 

@@ -6,6 +6,8 @@
 //! every Go peer commits, hence this check looks at the bytes themselves.
 //!
 //! Knows nothing of what payload and signature mean.
+//!
+//! Rules: docs/protocol/wire.md.
 
 use crate::wire::{Field, Fields, Malformed, Value};
 

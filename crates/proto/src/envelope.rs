@@ -3,6 +3,8 @@
 //! A signature covers the bytes that were received, and what is forwarded are those same bytes:
 //! a decoded message is a copy to look at and is never encoded again (W-G1). Signing and checking
 //! signatures is not done here.
+//!
+//! Rules: docs/protocol/wire.md.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};

@@ -1,8 +1,10 @@
 //! Which tag belongs to which content, and what a message is called.
 //!
-//! The tag says who may see a message. Every content has exactly one legal tag (protocol rule
-//! 1.6); what the main loop takes from the network is checked against it before anything else.
-//! Acknowledgements, handshakes and private data never reach that loop and are illegal here.
+//! The tag says who may see a message. Every content has exactly one legal tag; what the main loop
+//! takes from the network is checked against it before anything else. Acknowledgements, handshakes
+//! and private data never reach that loop and are illegal here.
+//!
+//! Rules: docs/protocol/wire.md.
 
 use std::fmt;
 

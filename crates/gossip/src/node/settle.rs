@@ -267,7 +267,7 @@ impl<P: Ports> Node<P> {
                     let input = transfer::Input::Block { block, source };
                     self.push(Work::Transfer(id.clone(), input));
                 }
-                // A leader by configuration neither hears nor answers others (protocol/2 4.3).
+                // No election runs yet (docs/protocol/channel.md), so nobody is told.
                 channel::Effect::Leadership(_) => {}
                 channel::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }

@@ -1,4 +1,4 @@
-//! The stores against a list that does what section 4 of protocol/1 says.
+//! The stores against a list that does what Fabric's message store does.
 
 use proptest::prelude::*;
 
@@ -124,7 +124,7 @@ fn a_window_at_the_ends_of_the_numbers() {
     assert_eq!(store.add(at(0), 7, 'x'), Added::Refused);
 }
 
-/// The store as section 4 of protocol/1 describes it: a list, scanned from the front.
+/// The store as Fabric has it: a list, scanned from the front.
 struct Listed<T> {
     list: Vec<(T, u64)>,
     ttl: u64,

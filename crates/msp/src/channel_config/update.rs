@@ -3,6 +3,8 @@
 //! The configuration block carries the whole new tree and the update that led to it. Nothing in
 //! the tree is believed: the update is authorised element by element against the configuration
 //! in force, applied to it, and the result must be the tree that the block carries.
+//!
+//! Rules: docs/protocol/blocks.md.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,8 +1,8 @@
 //! The handshake of a gossip stream: what each side must show before anything else is listened to.
 //!
-//! Promises the rules of protocol 2.4, cheap checks first: nothing is computed, and nothing
-//! learned, for a peer whose certificate and claim do not fit together. Identities and signatures
-//! are judged behind [`Authenticator`].
+//! Promises the rules of docs/protocol/connections.md, cheap checks first: nothing is computed, and
+//! nothing learned, for a peer whose certificate and claim do not fit together. Identities and
+//! signatures are judged behind [`Authenticator`].
 
 use std::sync::Arc;
 
@@ -220,8 +220,8 @@ pub(crate) fn conclude(
     })
 }
 
-/// Whether the peer that was found may stand for the one that was expected (protocol 2.3, step
-/// 4): it may if it is of the same organization, because peers renew their certificates.
+/// Whether the peer that was found may stand for the one that was expected (C-S9): it may if it
+/// is of the same organization, because peers renew their certificates.
 pub(crate) fn stands_for(
     expected: PkiId,
     found: &PeerIdentity,

@@ -55,7 +55,7 @@ fn message(tag: i32, content: Option<Content>) -> GossipMessage {
     }
 }
 
-/// The table of protocol rule 1.6, by name and number so that it shares nothing with the code.
+/// The table of docs/protocol/wire.md, by name and number so that it shares nothing with the code.
 fn legal_tag(name: &str, pull_type: Option<i32>) -> Option<i32> {
     match (name, pull_type) {
         ("DataMsg" | "LeadershipMsg", None) => Some(4),
