@@ -145,6 +145,16 @@ impl Certificate {
         if body.version.0 > 2 || (!is_v3 && !body.extensions().is_empty()) {
             return Err(Malformed("version and extensions do not fit"));
         }
+        let identifiers = [&body.issuer, &body.subject]
+            .into_iter()
+            .flat_map(|name| name.iter_attributes().map(AttributeTypeAndValue::attr_type))
+            .chain(body.extensions().iter().map(|extension| &extension.oid))
+            .chain([&parsed.signature_algorithm.algorithm]);
+        for identifier in identifiers {
+            if !der::is_object_identifier(identifier.as_bytes()) {
+                return Err(Malformed("an object identifier is misencoded or too large"));
+            }
+        }
         check_strings(&body.issuer)?;
         check_strings(&body.subject)?;
         let units = attributes(&body.subject, &OID_X509_ORGANIZATIONAL_UNIT);

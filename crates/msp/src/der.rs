@@ -57,6 +57,28 @@ pub(crate) fn read_positive(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((digits, element.rest))
 }
 
+/// Whether these are the contents of an OBJECT IDENTIFIER that Go reads: arcs in as few bytes as
+/// they need, each below 2^31.
+///
+/// Anything else must be refused before it is printed: the time that takes grows with the square
+/// of the length of an arc, and strangers choose the length.
+pub(crate) fn is_object_identifier(content: &[u8]) -> bool {
+    const ARC_MAX: u32 = (1 << 31) - 1;
+    let mut arc: u32 = 0;
+    let mut at_start = true;
+    for byte in content {
+        if (at_start && *byte == 0x80) || arc > ARC_MAX >> 7 {
+            return false;
+        }
+        arc = (arc << 7) | u32::from(byte & 0x7f);
+        at_start = *byte < 0x80;
+        if at_start {
+            arc = 0;
+        }
+    }
+    at_start && !content.is_empty()
+}
+
 /// Appends one element.
 pub(crate) fn write(tag: u8, content: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
@@ -171,6 +193,30 @@ mod tests {
         ];
         for input in refused {
             assert_eq!(read_positive(input), None, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn object_identifiers_have_short_minimal_arcs() {
+        let accepted: [&[u8]; 4] = [
+            &[0x2a],
+            &[0x55, 0x04, 0x0b],
+            &[0x2a, 0x87, 0xff, 0xff, 0xff, 0x7f],
+            &[0x2a, 0x81, 0x00],
+        ];
+        for content in accepted {
+            assert!(is_object_identifier(content), "{content:x?}");
+        }
+        let refused: [&[u8]; 6] = [
+            &[],
+            &[0x2a, 0x80, 0x01],
+            &[0x2a, 0x88, 0x80, 0x80, 0x80, 0x00],
+            &[0x2a, 0x81, 0x80, 0x80, 0x80, 0x80, 0x00],
+            &[0x2a, 0x87],
+            &[0xff; 100],
+        ];
+        for content in refused {
+            assert!(!is_object_identifier(content), "{content:x?}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the extensions of a certificate say, as far as Go's verifier asks.
 
+use std::collections::BTreeSet;
+
 use x509_parser::certificate::TbsCertificate;
 use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension, X509Extension};
 
@@ -75,12 +77,11 @@ impl Extensions {
     pub(crate) fn of(body: &TbsCertificate<'_>) -> Result<Self, CertificateRefused> {
         use CertificateRefused::Malformed;
         let mut read = Self::default();
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for extension in body.extensions() {
-            if seen.contains(&&extension.oid) {
+            if !seen.insert(extension.oid.as_bytes()) {
                 return Err(Malformed("an extension appears twice"));
             }
-            seen.push(&extension.oid);
             if let ParsedExtension::ParseError { .. } = extension.parsed_extension() {
                 return Err(Malformed("an extension is misencoded"));
             }

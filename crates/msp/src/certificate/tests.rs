@@ -145,6 +145,62 @@ fn an_extension_given_twice_is_refused() {
 }
 
 #[test]
+fn object_identifiers_are_as_large_as_go_reads_them() {
+    let root = Made::root("ca");
+    let verdict = |arc: u64| {
+        let mut extended = member_params("member", &[]);
+        let mut strange = CustomExtension::from_oid_content(&[1, 2, arc], vec![5, 0]);
+        strange.set_criticality(true);
+        extended.custom_extensions = vec![strange];
+        let mut named = member_params("member", &[]);
+        let kind = DnType::CustomDnType(vec![1, 2, arc]);
+        named.distinguished_name.push(kind, "name");
+        [extended, named].map(|params| {
+            Certificate::from_pem(root.issue(params).pem.as_bytes())
+                .map(|read| (read.extensions.unhandled_critical, read.subject_text))
+        })
+    };
+    let [extended, named] = verdict((1 << 31) - 1);
+    let oid = Some("1.2.2147483647".to_owned());
+    assert_eq!(extended.map(|read| read.0), Ok(oid));
+    assert!(named.is_ok());
+    let reason = CertificateRefused::Malformed("an object identifier is misencoded or too large");
+    for refused in verdict(1 << 31) {
+        assert_eq!(refused, Err(reason.clone()));
+    }
+}
+
+/// Printing this identifier, or comparing each of so many extensions with all before it, would
+/// take longer than anybody waits; strangers send such things for nothing.
+#[test]
+fn large_certificates_cost_no_more_than_their_length() {
+    let root = Made::root("ca");
+    let read = |extensions: Vec<CustomExtension>| {
+        let mut params = member_params("member", &[]);
+        params.custom_extensions = extensions;
+        let der = pem::first_block(root.issue(params).pem.as_bytes())
+            .expect("our own certificate")
+            .0
+            .content;
+        Certificate::from_der(&der).map(drop)
+    };
+    let many = (0..200_000).map(|arc| CustomExtension::from_oid_content(&[1, 2, arc], vec![]));
+    assert_eq!(read(many.collect()), Ok(()));
+
+    let mut key_kind = vec![0xff; 4 << 20];
+    key_kind.push(0);
+    let mut oid = Vec::new();
+    der::write(0x06, &key_kind, &mut oid);
+    let mut algorithm = Vec::new();
+    der::write(der::SEQUENCE, &oid, &mut algorithm);
+    algorithm.extend_from_slice(&[0x03, 0x02, 0x00, 0x01]);
+    let mut spki = Vec::new();
+    der::write(der::SEQUENCE, &algorithm, &mut spki);
+    let refused = PublicKey::from_spki_der(&spki).map(drop);
+    assert_eq!(refused, Err(KeyRefused::Malformed));
+}
+
+#[test]
 fn pem_is_written_as_go_writes_it() {
     let certificate = issued().1.certificate();
     let pem = certificate.to_pem();

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 use crate::certificate::SignatureAlgorithm;
 use crate::crypto::{Curve, EcdsaParts, HashFamily, SignatureRefused, sha256};
-use crate::pem;
+use crate::{der, pem};
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,11 +67,14 @@ enum PublicKind {
 
 impl PublicKey {
     /// Parses a DER SubjectPublicKeyInfo.
-    pub fn from_spki_der(der: &[u8]) -> Result<Self, KeyRefused> {
-        let Ok(([], info)) = SubjectPublicKeyInfo::from_der(der) else {
+    pub fn from_spki_der(spki: &[u8]) -> Result<Self, KeyRefused> {
+        let Ok(([], info)) = SubjectPublicKeyInfo::from_der(spki) else {
             return Err(KeyRefused::Malformed);
         };
         let algorithm = &info.algorithm.algorithm;
+        if !der::is_object_identifier(algorithm.as_bytes()) {
+            return Err(KeyRefused::Malformed);
+        }
         let bits = info.subject_public_key.data.as_ref();
         let kind = if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
             let parameters = info
@@ -80,6 +83,9 @@ impl PublicKey {
                 .as_ref()
                 .ok_or(KeyRefused::Malformed)?;
             let curve_id = parameters.as_oid().or(Err(KeyRefused::Malformed))?;
+            if !der::is_object_identifier(curve_id.as_bytes()) {
+                return Err(KeyRefused::Malformed);
+            }
             let curve = if curve_id == OID_EC_P256 {
                 Curve::P256
             } else if curve_id == OID_NIST_EC_P384 {
@@ -104,7 +110,7 @@ impl PublicKey {
         };
         Ok(Self {
             kind,
-            spki: der.to_vec(),
+            spki: spki.to_vec(),
         })
     }
 
