@@ -33,6 +33,7 @@ pub(crate) struct Block<'a> {
 
 /// The first block of `text`, and what follows its END line.
 pub(crate) fn first_block(text: &[u8]) -> Option<(Block<'_>, &[u8])> {
+    let mut ends = Ends { text, next: 0 };
     let mut rest = text;
     loop {
         rest = after_begin(rest)?;
@@ -43,7 +44,12 @@ pub(crate) fn first_block(text: &[u8]) -> Option<(Block<'_>, &[u8])> {
         };
         let (body, has_headers) = skip_headers(rest)?;
         rest = body;
-        if let Some((content, after)) = body_of(label, body, has_headers) {
+        let (digits, trailer) = match body.strip_prefix(END) {
+            // An empty block has its END where the body should start.
+            Some(trailer) if !has_headers => (&body[..0], trailer),
+            _ => ends.split(body)?,
+        };
+        if let Some((content, after)) = content_of(label, digits, trailer) {
             return Some((Block { label, content }, after));
         }
     }
@@ -117,24 +123,43 @@ fn skip_headers(text: &[u8]) -> Option<(&[u8], bool)> {
     }
 }
 
-fn body_of<'a>(label: &[u8], body: &'a [u8], has_headers: bool) -> Option<(Vec<u8>, &'a [u8])> {
-    // An empty block has its END where the body should start.
-    let (digits, trailer) = match body.strip_prefix(END) {
-        Some(trailer) if !has_headers => (&body[..0], trailer),
-        _ => {
-            let at = find_line(body, END)?;
-            (body.get(..at)?, body.get(at + 1 + END.len()..)?)
+/// Where the next END line stands. Found once for all the BEGIN lines before it: whoever sends us
+/// a text of nothing but BEGIN lines must not make us search to the end for each.
+struct Ends<'a> {
+    text: &'a [u8],
+    /// Position of the line feed before the END found last.
+    next: usize,
+}
+
+impl<'a> Ends<'a> {
+    /// What stands before and after the first END of `rest`, which is a tail of the text.
+    /// Nothing if there is none, and then no block can follow either.
+    fn split(&mut self, rest: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let start = self.text.len() - rest.len();
+        if self.next < start {
+            self.next = start + find_line(rest, END)?;
         }
-    };
+        let digits = self.text.get(start..self.next)?;
+        Some((digits, self.text.get(self.next + 1 + END.len()..)?))
+    }
+}
+
+fn content_of<'a>(label: &[u8], digits: &[u8], trailer: &'a [u8]) -> Option<(Vec<u8>, &'a [u8])> {
     let after_label = trailer.strip_prefix(label)?.strip_prefix(DASHES)?;
     let (remainder, after) = line(after_label);
     if !remainder.is_empty() {
         return None;
     }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    // Before anything is copied: the next BEGIN line ends this look.
+    if !digits.iter().all(|byte| is_blank(byte) || is_digit(byte)) {
+        return None;
+    }
     let digits: Vec<u8> = digits
         .iter()
         .copied()
-        .filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+        .filter(|byte| !is_blank(byte))
         .collect();
     Some((BASE64.decode(digits).ok()?, after))
 }
@@ -224,6 +249,32 @@ mod tests {
         ];
         for text in refused {
             assert_eq!(decoded(text), None, "{text}");
+        }
+    }
+
+    /// Looking for the END of each BEGIN anew would take hours here.
+    #[test]
+    fn many_begins_cost_no_more_than_their_length() {
+        let begins = "-----BEGIN A-----\n".repeat(500_000);
+        assert_eq!(decoded(&begins), None);
+        assert_eq!(decoded(&format!("{begins}-----END B-----\n")), None);
+        let good = encode("A", &[1, 2]);
+        let found = decoded(&format!("{begins}{good}"));
+        assert_eq!(found, Some(("A".to_owned(), vec![1, 2], String::new())));
+        let headers = "-----BEGIN A-----\nName: value\n".repeat(200_000);
+        assert_eq!(decoded(&format!("{headers}-----END A-----\n")), None);
+    }
+
+    #[test]
+    fn each_begin_has_the_first_end_behind_it() {
+        let (one, other) = (encode("A", &[1]), encode("B", &[2]));
+        for before in [
+            "-----END A-----\n",
+            "-----BEGIN A-----\nAQ\n-----END A-----\n",
+        ] {
+            let text = format!("{before}{one}{other}");
+            let found: Vec<_> = blocks(text.as_bytes()).map(|block| block.content).collect();
+            assert_eq!(found, [[1], [2]], "{before}");
         }
     }
 
