@@ -261,7 +261,7 @@ impl Discovery {
             }
             Input::Unreachable(peer) => {
                 if self.bury(peer, out) {
-                    self.probes.hurry(now + SECOND_LOOK);
+                    self.probes.look_again(peer, now + SECOND_LOOK);
                 }
             }
             Input::Purge(peer) => self.erase(now, peer, out),

@@ -37,6 +37,8 @@ impl Discovery {
     /// Knocks at the dead, to be told of them if they are back.
     pub(super) fn reconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.probes.expire(now);
+        let lost = self.probes.looks(now);
+        self.probes.queue(lost.into_iter());
         if self.probes.begins_round(now) {
             let pause = self.jittered(period(self.config.reconnect_interval));
             self.probes.end_round(now + pause);

@@ -14,10 +14,15 @@ const PROBES_MAX: usize = 16;
 /// ping (2 s) may take.
 const PROBE_WAIT: Duration = Duration::from_secs(10);
 
+/// Members looked for soon after they were lost. At the limit a further one waits for the round.
+const LOOKS_MAX: usize = 1024;
+
 /// Who is to be knocked at.
 #[derive(Debug)]
 pub(super) struct Probes {
     next_round: Moment,
+    /// Who was lost a moment ago, and when to look for it.
+    looks: BTreeMap<PkiId, Moment>,
     queue: VecDeque<PkiId>,
     waiting: BTreeMap<Ticket, (PkiId, Moment)>,
 }
@@ -27,6 +32,7 @@ impl Probes {
     pub(super) fn new() -> Self {
         Self {
             next_round: Moment::ZERO,
+            looks: BTreeMap::new(),
             queue: VecDeque::new(),
             waiting: BTreeMap::new(),
         }
@@ -41,9 +47,17 @@ impl Probes {
         self.next_round = next;
     }
 
-    /// Have the next round no later than this.
-    pub(super) fn hurry(&mut self, at: Moment) {
-        self.next_round = self.next_round.min(at);
+    /// Knock at this one then, and not only in the next round.
+    pub(super) fn look_again(&mut self, peer: PkiId, at: Moment) {
+        if self.looks.len() < LOOKS_MAX {
+            self.looks.entry(peer).or_insert(at);
+        }
+    }
+
+    /// Whom to look for now.
+    pub(super) fn looks(&mut self, now: Moment) -> Vec<PkiId> {
+        let due = self.looks.extract_if(.., |_, at| *at <= now);
+        due.map(|(peer, _)| peer).collect()
     }
 
     /// These are dead now. Those whose turn is still to come keep it.
@@ -78,6 +92,7 @@ impl Probes {
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let waits = self.waiting.values().map(|(_, until)| *until);
-        waits.chain([self.next_round]).min()
+        let looks = self.looks.values().copied();
+        waits.chain(looks).chain([self.next_round]).min()
     }
 }

@@ -375,3 +375,38 @@ fn no_more_endpoints_are_tried_than_the_limit() {
     check(&stage.handle(at(0), input), &["warning"]);
     assert_eq!(stage.tick(at(0)).len(), 1024);
 }
+
+#[test]
+fn one_that_comes_and_goes_does_not_hurry_the_knocking_at_others() {
+    let mut stage = Stage::new();
+    stage.meet(&a("gone"), "", "gone:1");
+    stage.meet(&a("flaps"), "", "flaps:1");
+    stage.handle(at(0), Input::Unreachable(a("gone").pki_id));
+    let mut knocks = BTreeMap::new();
+    for n in 1..20 {
+        let flaps = Input::Unreachable(a("flaps").pki_id);
+        stage.handle(at(n), flaps);
+        for effect in stage.tick(at(n)) {
+            if let Effect::Probe { ticket, endpoint } = effect {
+                *knocks.entry(endpoint).or_insert(0) += 1;
+                let answered = false;
+                stage.handle(at(n), Input::Probed { ticket, answered });
+            }
+        }
+        let back = seq(Speech::of(&a("flaps"), "", "flaps:1"), n + 1);
+        stage.gossip(at(n), back);
+    }
+    // In the first round, and two seconds after it was lost.
+    assert_eq!(knocks["gone:1"], 2);
+}
+
+#[test]
+fn few_are_looked_for_out_of_turn() {
+    let mut probes = Probes::new();
+    for n in 0..2000 {
+        probes.look_again(a(&n.to_string()).pki_id, at(2));
+    }
+    assert_eq!(probes.looks(at(1)), []);
+    assert_eq!(probes.looks(at(2)).len(), 1024);
+    assert_eq!(probes.looks(at(2)), []);
+}
