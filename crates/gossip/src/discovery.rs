@@ -264,7 +264,7 @@ impl Discovery {
                     self.probes.look_again(peer, now + SECOND_LOOK);
                 }
             }
-            Input::Purge(peer) => self.erase(now, peer, out),
+            Input::Purge(peer) => self.erase(world, peer, out),
             Input::Probed { ticket, answered } => self.probed(world, ticket, answered, out),
             Input::Identified { ticket, peer } => self.identified(world, ticket, peer, out),
             Input::Anchors { channel, anchors } => {
@@ -291,7 +291,7 @@ impl Discovery {
         self.heard.expire(now);
         if self.next_check <= now {
             self.next_check = now + check_period(&self.config);
-            self.check(now, out);
+            self.check(world, out);
         }
         self.reconnect(now, out);
         self.connect(world, out);
@@ -514,18 +514,24 @@ impl Discovery {
     }
 
     /// Forgets a member, but not when it last spoke: what it said before stays old.
-    fn erase(&mut self, now: Moment, peer: PkiId, out: &mut Vec<Effect>) {
-        if let Some(member) = self.members.erase(&peer) {
-            if self.heard.len() < HEARD_MAX {
-                self.heard.add(now, peer, member.time, ());
-            }
-            out.push(Effect::Notify(Notice::MemberForgotten(peer)));
+    /// Whoever it was, an endpoint that was named to us is reached for anew.
+    fn erase(&mut self, world: &World<'_, impl Ports>, peer: PkiId, out: &mut Vec<Effect>) {
+        let Some(member) = self.members.erase(&peer) else {
+            return;
+        };
+        if self.heard.len() < HEARD_MAX {
+            self.heard.add(world.now, peer, member.time, ());
+        }
+        out.push(Effect::Notify(Notice::MemberForgotten(peer)));
+        for target in self.targets_at(&member) {
+            self.reach_for(world, target);
         }
     }
 
     /// Who fell silent is dead; who has been dead for long is forgotten, unless its endpoint was
     /// named to us.
-    fn check(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    fn check(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
+        let now = world.now;
         let timeout = self.config.alive_expiration_timeout;
         let silent: Vec<PkiId> = members::silent(self.members.alive(), now, timeout)
             .map(|member| member.peer)
@@ -535,24 +541,22 @@ impl Discovery {
         }
         let lost: Vec<PkiId> =
             members::silent(self.members.dead(), now, forgetting_time(&self.config))
-                .filter(|member| !self.is_named(member))
+                .filter(|member| self.targets_at(member).is_empty())
                 .map(|member| member.peer)
                 .collect();
         for peer in lost {
-            self.erase(now, peer, out);
+            self.erase(world, peer, out);
         }
     }
 
-    /// A bootstrap or anchor peer.
-    fn is_named(&self, member: &Member) -> bool {
-        let at = |endpoint: &str| {
-            [&member.endpoint, &member.internal_endpoint]
-                .into_iter()
-                .any(|own| own == endpoint)
-        };
-        let mut anchors = self.anchors.values().flatten();
-        self.config.bootstrap.iter().any(|endpoint| at(endpoint))
-            || anchors.any(|anchor| at(&anchor.endpoint))
+    /// What was named to us of the endpoints of this member: it is a bootstrap or anchor peer if
+    /// that is anything.
+    fn targets_at(&self, member: &Member) -> BTreeSet<Target> {
+        let own = [&member.endpoint, &member.internal_endpoint];
+        bootstrap(&self.config)
+            .chain(self.anchors.values().flatten().cloned())
+            .filter(|target| own.contains(&&target.endpoint))
+            .collect()
     }
 
     /// Only while somebody is there to hear it.

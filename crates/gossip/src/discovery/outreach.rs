@@ -156,10 +156,9 @@ impl Discovery {
         anchors: &BTreeMap<OrgId, Vec<String>>,
         out: &mut Vec<Effect>,
     ) {
-        let me = world.me;
         let mut targets = BTreeSet::new();
         for (org, endpoints) in anchors {
-            let within_org = *org == me.identity.org;
+            let within_org = *org == world.me.identity.org;
             for endpoint in endpoints.iter().filter(|endpoint| is_dialable(endpoint)) {
                 targets.insert(Target {
                     endpoint: endpoint.clone(),
@@ -177,17 +176,20 @@ impl Discovery {
             .collect();
         self.connects.retain(|target| wanted.contains(target));
         for target in targets {
-            // Nobody of another organization would tell us anything.
-            let is_hopeless = !target.within_org && me.external_endpoint.is_empty();
-            if is_hopeless || is_own(&target.endpoint, me) {
-                continue;
-            }
-            if !self.connects.begin(world.now, target) {
+            if !self.reach_for(world, target) {
                 let warning = "too many anchor peers: some are not contacted".to_owned();
                 out.push(Effect::Notify(Notice::Warning(warning)));
                 break;
             }
         }
+    }
+
+    /// Begins with this endpoint, unless that cannot lead to anything. False if there are too
+    /// many.
+    pub(super) fn reach_for(&mut self, world: &World<'_, impl Ports>, target: Target) -> bool {
+        // Nobody of another organization would tell us anything.
+        let is_hopeless = !target.within_org && world.me.external_endpoint.is_empty();
+        is_hopeless || is_own(&target.endpoint, world.me) || self.connects.begin(world.now, target)
     }
 
     fn ticket(&mut self) -> Ticket {

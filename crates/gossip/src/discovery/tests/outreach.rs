@@ -410,3 +410,33 @@ fn few_are_looked_for_out_of_turn() {
     assert_eq!(probes.looks(at(2)).len(), 1024);
     assert_eq!(probes.looks(at(2)), []);
 }
+
+#[test]
+fn a_named_endpoint_whose_peer_was_erased_is_reached_for_anew() {
+    let mut stage = bootstrapped(&["boot:1"]);
+    let ticket = identify(&stage.tick(at(0)));
+    let out = identified(&mut stage, at(0), ticket, Ok(&a("boot")));
+    let (nonce, _) = request(&stage, &out[0]);
+    respond(&mut stage, at(0), &a("boot"), nonce);
+    stage.meet(&a("boot"), "", "boot:1");
+    stage.meet(&a("other"), "", "other:1");
+    let anchors = BTreeMap::from([("B".into(), vec!["anchor:1".to_owned()])]);
+    let channel = ChannelId::from("ch");
+    stage.handle(at(0), Input::Anchors { channel, anchors });
+    let ticket = identify(&stage.tick(at(0)));
+    let out = identified(&mut stage, at(0), ticket, Ok(&b("anchor")));
+    let (nonce, _) = request(&stage, &out[0]);
+    respond(&mut stage, at(0), &b("anchor"), nonce);
+    stage.meet(&b("anchor"), "anchor:1", "");
+    assert_eq!(stage.node.connects.deadline(), None);
+    for (peer, endpoint) in [
+        (a("other"), None),
+        (a("boot"), Some("boot:1")),
+        (b("anchor"), Some("anchor:1")),
+    ] {
+        stage.handle(at(1), Input::Purge(peer.pki_id));
+        let out = stage.tick(at(1));
+        let expect: Vec<String> = endpoint.iter().map(|e| format!("identify {e}")).collect();
+        assert_eq!(words(&out), expect);
+    }
+}
