@@ -16,7 +16,7 @@ use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::{Config, Me},
-    disclosure::{self, Party},
+    disclosure,
     effect::{Destination, Notice},
     id::{ChannelId, Moment, OrgId, PeerTime, PkiId, Ticket},
     identity::Identities,
@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod connects;
+mod dialogue;
 mod members;
 mod outreach;
 mod probes;
@@ -393,96 +394,6 @@ impl Discovery {
         );
         out.push(Effect::Notify(Notice::Warning(reason.clone())));
         out.push(refused(from, "D-S5", reason));
-    }
-
-    /// Answers whoever asks, also when what it says about itself is old.
-    fn requested(
-        &mut self,
-        world: &World<'_, impl Ports>,
-        nonce: u64,
-        about: &Alive,
-        out: &mut Vec<Effect>,
-    ) {
-        let me = world.me;
-        if about.peer == me.identity.pki_id {
-            return;
-        }
-        if self.heard.is_news(&about.peer, about.time) && self.knows_identity(world, about) {
-            self.update(world, about, out);
-        }
-        let own = self
-            .voice
-            .recent(world.now, self.config.alive_time_interval, me, world.ports);
-        let to = Party {
-            org: world.identities.org_of(&about.peer),
-            external_endpoint: &about.endpoint,
-        };
-        let subject = Party {
-            org: Some(&me.identity.org),
-            external_endpoint: &me.external_endpoint,
-        };
-        if !disclosure::may_disclose(&me.identity.org, subject, to) {
-            let reason = "it may not know of this node".to_owned();
-            out.push(refused(about.peer, "D-S10", reason));
-            out.push(Effect::Close(about.peer));
-            return;
-        }
-        let disclosed = |members: &BTreeMap<PkiId, Member>| -> Vec<Envelope> {
-            let may_know = |member: &&Member| {
-                let subject = Party {
-                    org: world.identities.org_of(&member.peer),
-                    external_endpoint: &member.endpoint,
-                };
-                disclosure::may_disclose(&me.identity.org, subject, to)
-            };
-            members
-                .values()
-                .filter(may_know)
-                .map(|member| disclosure::for_org(&me.identity.org, to.org, &member.envelope))
-                .collect()
-        };
-        let mut alive = disclosed(self.members.alive());
-        alive.push(disclosure::for_org(&me.identity.org, to.org, &own.envelope));
-        let dead = disclosed(self.members.dead());
-        let internal = about.internal_endpoint.as_ref();
-        out.push(Effect::Send {
-            to: Destination {
-                peer: about.peer,
-                endpoint: internal.unwrap_or(&about.endpoint).clone(),
-            },
-            envelope: voice::response(nonce, alive, dead),
-        });
-    }
-
-    /// What somebody knows. Nobody whom we know is declared dead by others.
-    fn responded(
-        &mut self,
-        world: &World<'_, impl Ports>,
-        alive: &[Alive],
-        dead: &[Alive],
-        out: &mut Vec<Effect>,
-    ) {
-        let own = world.me.identity.pki_id;
-        for about in alive {
-            if self.is_worth(world, own, about) {
-                self.update(world, about, out);
-            }
-        }
-        for about in dead {
-            if self.is_worth(world, own, about) {
-                self.members.learn_dead(world.now, about);
-            }
-        }
-    }
-
-    fn is_worth(&self, world: &World<'_, impl Ports>, own: PkiId, about: &Alive) -> bool {
-        about.peer != own
-            && self.heard.is_news(&about.peer, about.time)
-            && self.knows_identity(world, about)
-    }
-
-    fn knows_identity(&self, world: &World<'_, impl Ports>, about: &Alive) -> bool {
-        world.identities.identity(&about.peer).is_some()
     }
 
     fn update(

@@ -251,3 +251,28 @@ fn what_we_tell_of_ourselves_is_never_old_news() {
     stage.handle(at(6), Input::Unreachable(a("p").pki_id));
     assert!(ask(&mut stage, at(60)) > gossiped.time.sequence);
 }
+
+#[test]
+fn m_s3_an_answer_has_its_size_and_always_names_us() {
+    use super::super::dialogue::RESPONSE_BYTES_MAX;
+    let mut stage = Stage::new();
+    let big = Bytes::from(vec![1; RESPONSE_BYTES_MAX / 16]);
+    for n in 0..20 {
+        let mut alive = Speech::of(&a(&format!("p{n}")), "", "p:1").alive();
+        alive.envelope.payload = big.clone();
+        stage.gossip(at(0), alive);
+    }
+    let about = Speech::of(&a("p0"), "", "p:1").alive();
+    let (_, first) = response(&stage.ask(at(0), 1, about.clone()));
+    let sizes = first.alive.iter().map(Envelope::wire_len);
+    assert!(sizes.sum::<usize>() <= RESPONSE_BYTES_MAX);
+    assert_eq!(first.alive.len(), 15 + 1);
+    let own = open(first.alive.last().unwrap());
+    assert!(matches!(own.content, Some(Content::AliveMsg(_))));
+    // The dead get what is left.
+    for n in 0..10 {
+        stage.handle(at(1), Input::Unreachable(a(&format!("p{n}")).pki_id));
+    }
+    let (_, second) = response(&stage.ask(at(1), 2, about));
+    assert_eq!((second.alive.len(), second.dead.len()), (10 + 1, 5));
+}
