@@ -22,6 +22,7 @@ pub mod input;
 pub mod message;
 pub mod node;
 pub mod order;
+mod pace;
 pub mod ports;
 pub mod pull;
 pub mod random;

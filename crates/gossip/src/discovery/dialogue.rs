@@ -48,6 +48,11 @@ impl Discovery {
             out.push(Effect::Close(about.peer));
             return;
         }
+        if !self.answered.answers(world.now, about.peer) {
+            let reason = "it asks for the membership too often".to_owned();
+            out.push(refused(about.peer, "M-S3", reason));
+            return;
+        }
         let internal = about.internal_endpoint.as_ref();
         out.push(Effect::Send {
             to: Destination {

@@ -253,6 +253,32 @@ fn what_we_tell_of_ourselves_is_never_old_news() {
 }
 
 #[test]
+fn m_s3_who_asks_without_end_is_heard_but_not_answered() {
+    let mut stage = Stage::new();
+    stage.know(&a("p"));
+    let about = |n| seq(Speech::of(&a("p"), "", "p:1"), n);
+    check(
+        &stage.ask(at(0), 1, about(1)),
+        &["alive: p:1", "MemRes to p:1"],
+    );
+    for nonce in 2..=16 {
+        check(&stage.ask(at(0), nonce, about(nonce)), &["MemRes to p:1"]);
+    }
+    check(&stage.ask(at(0), 17, about(17)), &["refused: M-S3"]);
+    assert_eq!(
+        stage.node.member(&a("p").pki_id).unwrap().time,
+        toy::time(1, 17)
+    );
+    stage.know(&a("q"));
+    let other = Speech::of(&a("q"), "", "q:1").alive();
+    check(
+        &stage.ask(at(0), 1, other),
+        &["alive: q:1", "MemRes to q:1"],
+    );
+    check(&stage.ask(at(1), 18, about(18)), &["MemRes to p:1"]);
+}
+
+#[test]
 fn m_s3_an_answer_has_its_size_and_always_names_us() {
     use super::super::dialogue::RESPONSE_BYTES_MAX;
     let mut stage = Stage::new();
