@@ -32,6 +32,7 @@ mod dialogue;
 mod members;
 mod outreach;
 mod probes;
+mod room;
 mod voice;
 
 pub use members::MEMBERS_MAX;
@@ -146,6 +147,8 @@ pub enum Effect {
 pub struct Member {
     /// Who.
     pub peer: PkiId,
+    /// Of which organization.
+    pub org: OrgId,
     /// Its endpoint for other organizations; may be empty.
     pub endpoint: String,
     /// Its endpoint within its organization; empty unless we were told.
@@ -365,7 +368,7 @@ impl Discovery {
             out.push(refused(from, "D-S12", reason));
             return;
         }
-        if self.heard.len() >= HEARD_MAX && self.heard.get(&alive.peer).is_none() {
+        if !self.has_room_to_hear(world.me, &alive, world.identities) {
             out.push(refused(from, "M-S3", "too many peers".to_owned()));
             return;
         }
@@ -406,6 +409,9 @@ impl Discovery {
         about: &Alive,
         out: &mut Vec<Effect>,
     ) -> Change {
+        if !self.makes_room(world, about, out) {
+            return Change::Full;
+        }
         let change = self.members.update(world.now, about);
         if matches!(change, Change::Learned | Change::Resurrected)
             && let Some(member) = self.members.get(&about.peer)

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeBounds,
     time::Duration,
 };
 
@@ -60,6 +61,14 @@ impl<K: Ord + Clone, V> Latest<K, V> {
             .iter()
             .filter(|(key, _)| self.ages.is_visible(key))
             .map(|(key, (_, value))| (key, value))
+    }
+
+    /// All keys in this range whose message can become too old, those that only refuse others
+    /// included, the one that was taken first at the front.
+    pub fn by_age(&self, range: impl RangeBounds<K>) -> Vec<&K> {
+        let mut lives: Vec<_> = self.ages.lives.range(range).collect();
+        lives.sort_by_key(|(_, (end, life))| (*life == Life::Visible, *end));
+        lives.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Removes without a trace.

@@ -104,7 +104,7 @@ impl Discovery {
             }
         }
         for about in dead {
-            if self.is_worth(world, own, about) {
+            if self.is_worth(world, own, about) && self.makes_room(world, about, out) {
                 self.members.learn_dead(world.now, about);
             }
         }

@@ -4,16 +4,23 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::Member;
 use crate::{
-    id::{Moment, PkiId},
+    id::{Moment, OrgId, PkiId},
     message::Alive,
 };
 
-/// Members known at a time, alive and dead. At the limit new ones are refused.
+/// Members known at a time, alive and dead. At the limit new ones are refused, but those of our
+/// own organization take the place of another's.
 pub const MEMBERS_MAX: usize = 8192;
+
+/// Members of one other organization: many times what the largest has, and few enough that one
+/// certificate authority gone wild leaves room for others.
+pub(super) const FOREIGN_MAX: usize = MEMBERS_MAX / 4;
 
 /// Every peer is in one of the sets or in none.
 #[derive(Debug, Default)]
 pub(super) struct Members {
+    /// Members of each organization, alive and dead.
+    counts: BTreeMap<OrgId, usize>,
     alive: BTreeMap<PkiId, Member>,
     dead: BTreeMap<PkiId, Member>,
 }
@@ -55,6 +62,7 @@ impl Members {
             }
             None if self.is_full() => Change::Full,
             None => {
+                self.count(message);
                 self.alive.insert(message.peer, new(now, message));
                 Change::Learned
             }
@@ -64,6 +72,7 @@ impl Members {
     /// Takes what somebody else says: that this peer is dead. Only news about strangers.
     pub(super) fn learn_dead(&mut self, now: Moment, message: &Alive) {
         if self.get(&message.peer).is_none() && !self.is_full() {
+            self.count(message);
             self.dead.insert(message.peer, new(now, message));
         }
     }
@@ -78,7 +87,14 @@ impl Members {
     }
 
     pub(super) fn erase(&mut self, peer: &PkiId) -> Option<Member> {
-        self.alive.remove(peer).or_else(|| self.dead.remove(peer))
+        let member = self.alive.remove(peer).or_else(|| self.dead.remove(peer))?;
+        if let Some(count) = self.counts.get_mut(&member.org) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&member.org);
+            }
+        }
+        Some(member)
     }
 
     pub(super) fn get(&self, peer: &PkiId) -> Option<&Member> {
@@ -93,8 +109,18 @@ impl Members {
         &self.dead
     }
 
-    fn is_full(&self) -> bool {
+    /// Members of this organization, alive and dead.
+    pub(super) fn of_org(&self, org: &OrgId) -> usize {
+        self.counts.get(org).copied().unwrap_or(0)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
         self.alive.len() + self.dead.len() >= MEMBERS_MAX
+    }
+
+    fn count(&mut self, newcomer: &Alive) {
+        let org = newcomer.identity.org.clone();
+        *self.counts.entry(org).or_default() += 1;
     }
 }
 
@@ -112,6 +138,7 @@ pub(super) fn silent(
 fn new(now: Moment, message: &Alive) -> Member {
     Member {
         peer: message.peer,
+        org: message.identity.org.clone(),
         endpoint: message.endpoint.clone(),
         internal_endpoint: message.internal_endpoint.clone().unwrap_or_default(),
         metadata: message.metadata.clone(),

@@ -14,6 +14,7 @@ use crate::{
 mod dialogue;
 mod life;
 mod outreach;
+mod room;
 
 fn at(secs: u64) -> Moment {
     Moment::after_start(Duration::from_secs(secs))

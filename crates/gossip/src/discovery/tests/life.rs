@@ -21,6 +21,7 @@ fn a_new_peer_is_learned_and_its_message_goes_on() {
     assert_eq!(out, expect);
     let member = Member {
         peer: alive.peer,
+        org: alive.identity.org.clone(),
         endpoint: alive.endpoint,
         internal_endpoint: "p:1".to_owned(),
         metadata: alive.metadata,
@@ -253,7 +254,7 @@ fn no_more_messages_are_remembered_than_the_limit() {
         let peer = a(&n.to_string()).pki_id;
         assert!(stage.node.heard.add(at(0), peer, toy::time(1, 1), ()));
     }
-    let out = stage.gossip(at(0), Speech::of(&a("late"), "", "x:1").alive());
+    let out = stage.gossip(at(0), Speech::of(&b("late"), "x:1", "").alive());
     check(&out, &["refused: M-S3"]);
     let out = stage.gossip(at(0), seq(Speech::of(&a("p"), "", "x:1"), 2));
     check(&out, &["gossip 2 from courier"]);
