@@ -3,6 +3,8 @@
 //! Promises: a peer is alive, dead or unknown, never two of them; what is believed about a peer
 //! never goes back in its time; nobody but ourselves says anything about us. Knows nothing of
 //! sockets, signature checks or channels, but the anchor peers that channels name.
+//!
+//! Rules: docs/protocol/membership.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
