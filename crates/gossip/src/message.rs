@@ -1,7 +1,7 @@
 //! What a peer can say to us, as types that hold only what passed the checks of [`crate::verify`].
 //!
 //! The wire types of `tidings-proto` stop at the edge: nothing behind it holds a message with a
-//! missing part, a PKI-ID of the wrong length or an unchecked signature. Envelopes are kept as
+//! missing part, a PKI-ID of the wrong length or an unchecked signature. Signed envelopes are kept as
 //! received because they are forwarded byte for byte.
 
 use std::sync::Arc;
@@ -148,7 +148,7 @@ pub struct VerifiedBlock {
 pub struct BlockMessage {
     /// The block.
     pub block: VerifiedBlock,
-    /// The unsigned envelope around the data message, as received.
+    /// The envelope that gossip carries it in, made anew: whoever sent it may have packed more in.
     pub envelope: Envelope,
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidings_proto::gossip::{
-    self as wire_types, DataMessage, Payload, Properties,
+    self as wire_types, Properties,
     gossip_message::{Content, Tag},
 };
 
@@ -203,16 +203,6 @@ pub(crate) fn block(number: u64) -> VerifiedBlock {
 /// The same, as gossip carries it.
 pub(crate) fn block_message(number: u64) -> BlockMessage {
     let block = block(number);
-    let content = Content::DataMsg(DataMessage {
-        payload: Some(Payload {
-            seq_num: number,
-            data: block.bytes.clone(),
-            private_data: Vec::new(),
-        }),
-    });
-    let message = wire::gossip_message(0, Some(&"ch".into()), Tag::ChanAndOrg, content);
-    BlockMessage {
-        block,
-        envelope: wire::unsigned(&message),
-    }
+    let envelope = wire::block(&"ch".into(), number, block.bytes.clone());
+    BlockMessage { block, envelope }
 }

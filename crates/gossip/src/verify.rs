@@ -4,6 +4,8 @@
 //! identities, signatures, blocks. It needs nothing but a [`Verifier`] and may run on many threads.
 //! Cheap checks come first. What depends on membership, time or earlier messages is left to the
 //! components.
+//!
+//! Rules: docs/protocol/wire.md.
 
 use std::fmt::Display;
 
@@ -24,6 +26,7 @@ use crate::{
         Verified, VerifiedBlock,
     },
     ports::Verifier,
+    wire,
 };
 
 mod signed;
@@ -144,7 +147,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             Content::MemRes(response) => self.membership(nonce, response),
             Content::DataMsg(data) => {
                 let channel = channel_id(&channel)?;
-                let block = self.block(&channel, envelope, data, "S-C6")?;
+                let block = self.block(&channel, data, "S-C6")?;
                 Message::Block { channel, block }
             }
             Content::StateInfo(info) => {
@@ -312,18 +315,18 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         }
         let mut parsed = Vec::new();
         for element in update.data {
-            let (envelope, message) = open(element, RULE)?;
+            let (_, message) = open(element, RULE)?;
             if message.channel != channel.as_bytes() {
                 return Err(Refused::new(RULE, "a block of another channel"));
             }
             let Some(Content::DataMsg(data)) = message.content else {
                 return Err(Refused::new(RULE, "not a block"));
             };
-            parsed.push((envelope, data));
+            parsed.push(data);
         }
         let items: Result<Vec<BlockMessage>, _> = parsed
             .into_iter()
-            .map(|(envelope, data)| self.block(&channel, envelope, data, RULE))
+            .map(|data| self.block(&channel, data, RULE))
             .collect();
         Ok(Message::BlockPull {
             channel,
@@ -337,7 +340,6 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
     fn block(
         &self,
         channel: &ChannelId,
-        envelope: Envelope,
         data: DataMessage,
         rule: &'static str,
     ) -> Result<BlockMessage, Refused> {
@@ -347,11 +349,9 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         let block = self
             .checked_block(channel, seq_num, &data)
             .map_err(|reason| Refused::new(rule, reason))?;
-        // Blocks travel unsigned: a signature or a secret beside one is nothing we vouch for.
-        let envelope = Envelope {
-            payload: copied(&envelope.payload),
-            ..Envelope::default()
-        };
+        // Blocks travel unsigned: what came beside one, in fields known or unknown, is nothing that
+        // we vouch for or hand on.
+        let envelope = wire::block(channel, seq_num, block.bytes.clone());
         Ok(BlockMessage { block, envelope })
     }
 

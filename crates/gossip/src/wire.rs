@@ -1,8 +1,9 @@
 //! How outgoing messages are put together.
 
 use prost::Message as _;
+use bytes::Bytes;
 use tidings_proto::gossip::{
-    Envelope, GossipMessage,
+    DataMessage, Envelope, GossipMessage, Payload,
     gossip_message::{Content, Tag},
 };
 
@@ -44,13 +45,25 @@ pub fn unsigned(message: &GossipMessage) -> Envelope {
     }
 }
 
+/// A block as gossip carries it: nothing beside it, nobody's signature.
+pub fn block(channel: &ChannelId, number: u64, block: Bytes) -> Envelope {
+    let content = Content::DataMsg(DataMessage {
+        payload: Some(Payload {
+            seq_num: number,
+            data: block,
+            private_data: Vec::new(),
+        }),
+    });
+    unsigned(&gossip_message(0, Some(channel), Tag::ChanAndOrg, content))
+}
+
 #[cfg(test)]
 mod tests {
     use tidings_proto::gossip::{Acknowledgement, GossipHello, PullMsgType};
 
     use super::*;
 
-    // Appendix C of protocol/1.
+    // What Go writes.
     #[test]
     fn messages_look_as_the_reference_writes_them() {
         let hello = gossip_message(

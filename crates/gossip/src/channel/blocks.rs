@@ -4,10 +4,7 @@
 
 use bytes::Bytes;
 use rand::rngs::ChaCha8Rng;
-use tidings_proto::gossip::{
-    DataMessage, Envelope, Payload,
-    gossip_message::{Content, Tag},
-};
+use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::Config,
@@ -64,15 +61,7 @@ impl Blocks {
         if !self.seen.is_news(block.number) {
             return None;
         }
-        let content = Content::DataMsg(DataMessage {
-            payload: Some(Payload {
-                seq_num: block.number,
-                data: block.bytes.clone(),
-                private_data: Vec::new(),
-            }),
-        });
-        let message = wire::gossip_message(0, Some(channel), Tag::ChanAndOrg, content);
-        let envelope = wire::unsigned(&message);
+        let envelope = wire::block(channel, block.number, block.bytes.clone());
         self.hold(now, block.number, || envelope.clone())
             .then_some(envelope)
     }

@@ -138,7 +138,9 @@ fn data(channel: &str, number: u64) -> DataMessage {
 }
 
 fn data_envelope(channel: &str, data: DataMessage) -> Envelope {
-    unsigned(channel, Tag::ChanAndOrg, Content::DataMsg(data))
+    let channel = ChannelId::from(channel);
+    let content = Content::DataMsg(data);
+    wire::unsigned(&wire::gossip_message(0, Some(&channel), Tag::ChanAndOrg, content))
 }
 
 fn update(msg_type: PullMsgType, data: Vec<Envelope>) -> Envelope {
@@ -676,10 +678,27 @@ fn a_block_is_handed_on_without_what_nobody_vouches_for() {
     let mut loaded = plain.clone();
     loaded.signature = Bytes::from_static(b"anything");
     loaded.secret_envelope = Some(SecretEnvelope::default());
-    let Message::Block { block, .. } = stage.accepted(loaded) else {
-        panic!("expected a block");
-    };
-    assert_eq!(block.envelope, plain);
+    let mut private = data(CH, 7);
+    private.payload.as_mut().unwrap().private_data = vec![Bytes::from_static(b"private")];
+    // Field 60, which nobody knows, at the end of the message.
+    let mut padded = plain.payload.to_vec();
+    padded.extend([0xe2, 0x03, 0x03, 1, 2, 3]);
+    let padded = Envelope::signed(padded.into(), Bytes::new());
+    for loaded in [loaded, data_envelope(CH, private), padded] {
+        let Message::BlockPull { pull, .. } =
+            stage.accepted(update(PullMsgType::BlockMsg, vec![loaded.clone()]))
+        else {
+            panic!("expected a block pull");
+        };
+        let Pull::Update { items, .. } = pull else {
+            panic!("expected an update");
+        };
+        let Message::Block { block, .. } = stage.accepted(loaded) else {
+            panic!("expected a block");
+        };
+        assert_eq!(block.envelope, plain);
+        assert_eq!(items, [block]);
+    }
 }
 
 #[test]
