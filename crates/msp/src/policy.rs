@@ -13,7 +13,11 @@ pub mod implicit_meta;
 pub mod signature;
 mod tree;
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    collections::BTreeSet,
+    sync::Arc,
+};
 
 pub use self::tree::{Policies, PolicyTreeRefused};
 use self::{implicit_meta::ImplicitMeta, signature::SignaturePolicy};
@@ -22,6 +26,11 @@ use crate::{identity::Identity, msp::MspManager};
 /// Signatures looked at in one evaluation. Each may cost a verification, and whoever sends a
 /// block chooses how many it carries; no ordering service or set of administrators comes near.
 pub const SIGNED_DATA_MAX: usize = 1024;
+
+/// Signed bytes looked at in one evaluation, all signatures together. A full gossip message by one
+/// signer fits twice; orderers and administrators sign some kilobytes. Without this, one large
+/// message under a thousand bad signatures keeps us hashing for minutes.
+pub const SIGNED_BYTES_MAX: usize = 256 << 20;
 
 /// A message, who is said to have signed it, and the signature.
 #[derive(Clone, Debug)]
@@ -67,6 +76,11 @@ pub enum PolicyRefused {
         /// How many there were.
         got: usize,
     },
+    /// More signed bytes than anybody honest sends.
+    #[error(
+        "signatures over more than {SIGNED_BYTES_MAX} bytes altogether, which are not looked at"
+    )]
+    TooLong,
 }
 
 /// A compiled policy of a channel together with the MSPs that know its signers.
@@ -88,6 +102,15 @@ impl Policy {
     /// Whether the signatures satisfy the policy. A signature that does not verify, an identity
     /// that no MSP of the channel knows and a repeated identity count for nothing.
     pub fn evaluate(&self, data: &[SignedDatum<'_>]) -> Result<(), PolicyRefused> {
+        self.evaluate_each(data.iter())
+    }
+
+    /// As [`Self::evaluate`], for messages that are put together when their turn comes: each may
+    /// be as long as the block that it is from, and there may be many.
+    pub(crate) fn evaluate_each<'a>(
+        &self,
+        data: impl ExactSizeIterator<Item: Borrow<SignedDatum<'a>>>,
+    ) -> Result<(), PolicyRefused> {
         self.rule.evaluate(&signers(&self.msps, data)?, &self.msps)
     }
 
@@ -144,16 +167,21 @@ impl Rule {
 
 /// The identities whose signatures verify, in order, each once. The first good signature of an
 /// identity hides all later ones; a bad one hides nothing.
-pub(crate) fn signers(
+pub(crate) fn signers<'a>(
     msps: &MspManager,
-    data: &[SignedDatum<'_>],
+    data: impl ExactSizeIterator<Item: Borrow<SignedDatum<'a>>>,
 ) -> Result<Vec<Arc<Identity>>, PolicyRefused> {
     if data.len() > SIGNED_DATA_MAX {
         return Err(PolicyRefused::TooMany { got: data.len() });
     }
     let mut seen = BTreeSet::new();
     let mut signers = Vec::new();
+    let mut bytes_left = SIGNED_BYTES_MAX;
     for datum in data {
+        let datum = datum.borrow();
+        bytes_left = bytes_left
+            .checked_sub(datum.message.len())
+            .ok_or(PolicyRefused::TooLong)?;
         let Ok(identity) = msps.deserialize(&datum.identity) else {
             continue;
         };

@@ -264,19 +264,18 @@ fn check_signatures(
     let asn1 = tidings_proto::block::header_asn1(number, &header.previous_hash, &header.data_hash);
     let first = block.metadata().next().unwrap_or_default();
     let metadata = decode_metadata(number, first)?;
-    let mut data = Vec::new();
+    let mut claims = Vec::new();
     for signature in &metadata.signatures {
-        data.extend(signed_datum(
-            config,
-            number,
-            &metadata.value,
-            signature,
-            &asn1,
-        )?);
+        claims.extend(claim(config, number, signature)?);
     }
+    let data = claims.into_iter().map(|claim| SignedDatum {
+        message: Cow::Owned([&metadata.value[..], claim.header, &asn1].concat()),
+        identity: claim.identity,
+        signature: Cow::Borrowed(claim.signature),
+    });
     config
         .block_validation()
-        .evaluate(&data)
+        .evaluate_each(data)
         .map_err(|reason| BlockRefused::Policy { number, reason })?;
     Ok(sha256(&asn1))
 }
@@ -304,18 +303,23 @@ fn signatures_len(mut metadata: Bytes) -> Result<usize, DecodeError> {
     Ok(len)
 }
 
-/// Who signed what. Nothing for a consenter's number that the channel does not list.
-fn signed_datum<'a>(
+/// Who is said to have signed, with the header that the signature covers.
+struct Claim<'a> {
+    header: &'a [u8],
+    identity: Cow<'a, [u8]>,
+    signature: &'a [u8],
+}
+
+/// Nothing for a consenter's number that the channel does not list.
+fn claim<'a>(
     config: &'a ChannelConfig,
     number: u64,
-    value: &[u8],
     signature: &'a MetadataSignature,
-    header_asn1: &[u8],
-) -> Result<Option<SignedDatum<'a>>, BlockRefused> {
+) -> Result<Option<Claim<'a>>, BlockRefused> {
     let by_number = config.capabilities().v3_0()
         && signature.signature_header.is_empty()
         && !signature.identifier_header.is_empty();
-    let (signed_header, identity) = if by_number {
+    let (header, identity) = if by_number {
         let header = IdentifierHeader::decode(signature.identifier_header.as_ref())
             .map_err(|source| undecodable(number, "identifier header", source))?;
         let mut consenters = config.consenters().iter();
@@ -334,10 +338,10 @@ fn signed_datum<'a>(
             Cow::Owned(header.creator.into()),
         )
     };
-    Ok(Some(SignedDatum {
-        message: Cow::Owned([value, signed_header.as_ref(), header_asn1].concat()),
+    Ok(Some(Claim {
+        header,
         identity,
-        signature: Cow::Borrowed(signature.signature.as_ref()),
+        signature: &signature.signature,
     }))
 }
 

@@ -209,7 +209,8 @@ fn check_creator(
 
 /// The tree that the update leads to, once everybody whose consent it needs has signed it.
 fn authorize(current: &ChannelConfig, update: Envelope) -> Result<ConfigGroup, UpdateRefused> {
-    let (update, signatures) = decode_update(update)?;
+    let signed = SignedUpdate::decode(update)?;
+    let update = &signed.update;
     check_channel(current, &update.channel_id)?;
     let existing = tree::elements(Some(&current.group))?;
     let read = tree::elements(update.read_set.as_ref())?;
@@ -223,40 +224,64 @@ fn authorize(current: &ChannelConfig, update: Envelope) -> Result<ConfigGroup, U
         })
         .map(|(place, element)| (place.clone(), *element))
         .collect();
-    check_changes(current, &existing, &changes, &signatures)?;
+    check_changes(current, &existing, &changes, &signed)?;
     let mut result = existing;
     result.extend(changes);
     rebuild(&result, &[]).ok_or(UpdateRefused::OtherResult)
 }
 
-fn decode_update(
-    envelope: Envelope,
-) -> Result<(ConfigUpdate, Vec<SignedDatum<'static>>), UpdateRefused> {
-    let payload: Payload = decode("payload of the update", envelope.payload)?;
-    let header = payload
-        .header
-        .ok_or(ConfigRefused::Missing("header in its update"))?
-        .channel_header;
-    let header: common::ChannelHeader = decode("channel header of the update", header)?;
-    if header.r#type != HeaderType::ConfigUpdate as i32 {
-        return Err(UpdateRefused::NotAnUpdate(header.r#type));
+/// An update and who is said to have signed it.
+struct SignedUpdate {
+    bytes: Bytes,
+    update: ConfigUpdate,
+    signatures: Vec<UpdateSignature>,
+}
+
+struct UpdateSignature {
+    header: Bytes,
+    creator: Bytes,
+    signature: Bytes,
+}
+
+impl SignedUpdate {
+    fn decode(envelope: Envelope) -> Result<Self, UpdateRefused> {
+        let payload: Payload = decode("payload of the update", envelope.payload)?;
+        let header = payload
+            .header
+            .ok_or(ConfigRefused::Missing("header in its update"))?
+            .channel_header;
+        let header: common::ChannelHeader = decode("channel header of the update", header)?;
+        if header.r#type != HeaderType::ConfigUpdate as i32 {
+            return Err(UpdateRefused::NotAnUpdate(header.r#type));
+        }
+        let envelope: ConfigUpdateEnvelope = decode("update envelope", payload.data)?;
+        let update = decode("update", envelope.config_update.clone())?;
+        let mut signatures = Vec::new();
+        for signature in envelope.signatures {
+            let header = signature.signature_header;
+            let decoded: SignatureHeader =
+                decode("signature header of the update", header.clone())?;
+            signatures.push(UpdateSignature {
+                header,
+                creator: decoded.creator,
+                signature: signature.signature,
+            });
+        }
+        Ok(Self {
+            bytes: envelope.config_update,
+            update,
+            signatures,
+        })
     }
-    let envelope: ConfigUpdateEnvelope = decode("update envelope", payload.data)?;
-    let update = decode("update", envelope.config_update.clone())?;
-    let mut signatures = Vec::new();
-    for signature in envelope.signatures {
-        let header: SignatureHeader = decode(
-            "signature header of the update",
-            signature.signature_header.clone(),
-        )?;
-        let message = [&signature.signature_header[..], &envelope.config_update[..]].concat();
-        signatures.push(SignedDatum {
-            message: Cow::Owned(message),
-            identity: Cow::Owned(header.creator.into()),
-            signature: Cow::Owned(signature.signature.into()),
-        });
+
+    /// What was signed, each put together when its turn comes: all together may not fit memory.
+    fn data(&self) -> impl ExactSizeIterator<Item = SignedDatum<'_>> {
+        self.signatures.iter().map(|one| SignedDatum {
+            message: Cow::Owned([&one.header[..], &self.bytes[..]].concat()),
+            identity: Cow::Borrowed(&one.creator),
+            signature: Cow::Borrowed(&one.signature),
+        })
     }
-    Ok((update, signatures))
 }
 
 fn check_channel(current: &ChannelConfig, named: &str) -> Result<(), UpdateRefused> {
@@ -294,7 +319,7 @@ fn check_changes(
     current: &ChannelConfig,
     existing: &BTreeMap<Place, Element<'_>>,
     changes: &BTreeMap<Place, Element<'_>>,
-    signatures: &[SignedDatum<'_>],
+    signed: &SignedUpdate,
 ) -> Result<(), UpdateRefused> {
     if changes.is_empty() {
         return Err(UpdateRefused::NoChange);
@@ -338,7 +363,7 @@ fn check_changes(
         let signers = match &signers {
             Some(signers) => signers,
             None => {
-                let verified = policy::signers(&current.msps, signatures);
+                let verified = policy::signers(&current.msps, signed.data());
                 signers.insert(verified.map_err(|error| refused(place, error))?)
             }
         };

@@ -346,6 +346,22 @@ fn too_many_signatures_are_not_looked_at() {
     );
 }
 
+/// The signed bytes hold the metadata's value once for each signature: a megabyte under a thousand
+/// signatures is a gigabyte to hold and to hash, for a message a thousandth of that.
+#[test]
+fn a_large_value_under_many_signatures_is_not_looked_at() {
+    let refused = altered(|_, block| {
+        block.alter_signatures(|metadata| {
+            let mut noise = metadata.signatures[0].clone();
+            noise.signature = Bytes::from_static(b"noise");
+            metadata.value = vec![0; 1 << 20].into();
+            metadata.signatures = vec![noise; SIGNED_DATA_MAX];
+        });
+    });
+    let reason = PolicyRefused::TooLong;
+    assert_eq!(refused, BlockRefused::Policy { number: 7, reason });
+}
+
 /// A block whose second transaction is these bytes, hashed and signed as an orderer would.
 fn with_second(bytes: Vec<u8>) -> Result<(), BlockRefused> {
     let (material, config) = raft();

@@ -108,6 +108,25 @@ fn only_good_signatures_count_and_each_signer_once() {
 }
 
 #[test]
+fn signed_bytes_are_bounded_altogether() {
+    let material = Material::new();
+    let member = tree::role(&material.org1.msp_id, MspRoleType::Member);
+    let config = config(&material, tree::out_of(1, vec![member]));
+    let policy = config.policies().policy(TESTED);
+    let half = vec![0; tidings_msp::policy::SIGNED_BYTES_MAX / 2];
+    let of = |message| SignedDatum {
+        message: Cow::Borrowed(message),
+        identity: Cow::Borrowed(b"nobody"),
+        signature: Cow::Borrowed(b"none"),
+    };
+    let full = vec![of(&half), of(&half)];
+    let refused = Err(PolicyRefused::Signature { signers: 0 });
+    assert_eq!(policy.evaluate(&full), refused);
+    let above = [full, vec![of(b"x")]].concat();
+    assert_eq!(policy.evaluate(&above), Err(PolicyRefused::TooLong));
+}
+
+#[test]
 fn identities_verified_elsewhere_get_the_same_answer() {
     let material = Material::new();
     let m1 = tree::role(&material.org1.msp_id, MspRoleType::Member);
