@@ -5,9 +5,9 @@
 //! verified lately, so that a message that comes from five neighbours is checked once. None of it
 //! is protocol state: emptied at any moment, only time is lost.
 
+mod memory;
+
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,9 +32,9 @@ use crate::{
     comm::{Authenticator, Refused},
     commit::{ChannelView, members},
 };
+use memory::{Known, Recent};
 
-/// Identities kept. A certificate authority can make as many as it likes, so there is an end;
-/// a network of this size would be the largest ever built.
+/// Identities that verify something: twice what the core keeps, so that what it keeps is here.
 const KNOWN_MAX: usize = 16_384;
 
 /// Verified signatures remembered: an alive message of every member, several times over.
@@ -47,7 +47,7 @@ const BLOCKS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Crypto {
     services: RwLock<Arc<CryptoServices>>,
-    known: RwLock<HashMap<PkiId, Arc<PeerIdentity>>>,
+    known: RwLock<Known>,
     signatures: Mutex<Recent<[u8; 32], ()>>,
     blocks: Mutex<Recent<[u8; 32], BlockFacts>>,
 }
@@ -66,7 +66,7 @@ impl Crypto {
     pub fn new(services: CryptoServices) -> Self {
         Self {
             services: RwLock::new(Arc::new(services)),
-            known: RwLock::default(),
+            known: RwLock::new(Known::new(KNOWN_MAX)),
             signatures: Mutex::new(Recent::new(SIGNATURES_MAX)),
             blocks: Mutex::new(Recent::new(BLOCKS_MAX)),
         }
@@ -96,23 +96,17 @@ impl Crypto {
         block: &Bytes,
     ) -> Result<Option<Arc<ChannelConfig>>, String> {
         let services = self.services();
-        let current = services.channel(channel.as_str()).ok_or("the channel was left")?;
-        match current.apply(block) {
-            Ok(config) => Ok(Some(Arc::new(config))),
-            Err(UpdateRefused::Envelope(reason)) => {
-                tracing::warn!(
-                    target: "peer.channelconfig", %channel,
-                    "the configuration stays as it was: {reason}"
-                );
-                Ok(None)
-            }
-            Err(refused) => Err(refused.to_string()),
-        }
+        let current = services
+            .channel(channel.as_str())
+            .ok_or("the channel was left")?;
+        Ok(next_config(current, block)?.map(Arc::new))
     }
 
     /// Sequence of the configuration in force.
     pub(crate) fn config_sequence(&self, channel: &ChannelId) -> Option<u64> {
-        read(&self.services).channel(channel.as_str()).map(|config| config.sequence())
+        read(&self.services)
+            .channel(channel.as_str())
+            .map(|config| config.sequence())
     }
 
     /// The configuration in force as gossip and delivery need it.
@@ -120,13 +114,22 @@ impl Crypto {
         let services = self.services();
         let config = services.channel(channel.as_str())?;
         let members = members(config.application_organizations().values().map(|org| {
-            let anchors = org.anchors.iter().map(|peer| format!("{}:{}", peer.host, peer.port));
+            let anchors = org
+                .anchors
+                .iter()
+                .map(|peer| format!("{}:{}", peer.host, peer.port));
             (org.msp_id.as_str(), anchors.collect())
         }));
-        let orderers =
-            config.orderer_endpoints().into_iter().flat_map(|each| each.addresses).collect();
+        let orderers = config
+            .orderer_endpoints()
+            .into_iter()
+            .flat_map(|each| each.addresses)
+            .collect();
         Some(ChannelView {
-            join: JoinChannel { sequence: config.sequence(), members },
+            join: JoinChannel {
+                sequence: config.sequence(),
+                members,
+            },
             orderers,
         })
     }
@@ -134,14 +137,20 @@ impl Crypto {
     /// Where the orderers of a channel are, and by which roots they are trusted.
     pub(crate) fn orderers(&self, channel: &ChannelId) -> Vec<OrdererEndpoints> {
         let services = self.services();
-        services.channel(channel.as_str()).map(|config| config.orderer_endpoints()).unwrap_or_default()
+        services
+            .channel(channel.as_str())
+            .map(|config| config.orderer_endpoints())
+            .unwrap_or_default()
     }
 
     /// TLS roots of all organizations with peers, over all channels.
     pub(crate) fn peer_tls_roots(&self) -> Vec<Bytes> {
         let services = self.services();
-        let mut roots: Vec<Bytes> =
-            services.channels().values().flat_map(|config| config.application_tls_roots()).collect();
+        let mut roots: Vec<Bytes> = services
+            .channels()
+            .values()
+            .flat_map(|config| config.application_tls_roots())
+            .collect();
         roots.sort();
         roots.dedup();
         roots
@@ -155,7 +164,7 @@ impl Crypto {
     /// Looks at every known identity again and forgets those that are no longer good.
     pub(crate) fn revalidate(&self) -> Vec<PkiId> {
         let services = self.services();
-        let known: Vec<Arc<PeerIdentity>> = read(&self.known).values().cloned().collect();
+        let known: Vec<Arc<PeerIdentity>> = read(&self.known).all().cloned().collect();
         let mut gone: Vec<PkiId> = known
             .into_iter()
             .filter(|identity| services.validate_identity(&identity.serialized).is_err())
@@ -180,9 +189,14 @@ impl Crypto {
     }
 
     /// Finds out whether an identity is vouched for, without remembering it. Its time may be over.
-    fn judge(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
-        let services = self.services();
-        let pki_id = services.pki_id_of(serialized).ok_or("not a serialized identity")?;
+    fn judge(
+        &self,
+        services: &CryptoServices,
+        serialized: &Bytes,
+    ) -> Result<Arc<PeerIdentity>, String> {
+        let pki_id = services
+            .pki_id_of(serialized)
+            .ok_or("not a serialized identity")?;
         let pki_id = PkiId::new(pki_id);
         // A new configuration makes us forget those that are no longer valid, so what is known
         // needs no second look.
@@ -191,8 +205,9 @@ impl Crypto {
         {
             return Ok(known);
         }
-        let resolved =
-            services.validate_identity(serialized).map_err(|error| error.to_string())?;
+        let resolved = services
+            .validate_identity(serialized)
+            .map_err(|error| error.to_string())?;
         Ok(Arc::new(PeerIdentity {
             pki_id,
             org: OrgId::new(Arc::clone(resolved.identity.msp_id())),
@@ -201,14 +216,17 @@ impl Crypto {
         }))
     }
 
-    /// Lets a valid identity verify things without being shown again. The first one under a
-    /// PKI-ID stays.
-    fn remember(&self, identity: Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
+    /// Lets an identity that is good under these services verify things without being shown
+    /// again. Nothing if others are in force by now: those that are known were looked at under
+    /// them already, and this one would slip in behind.
+    fn remember(
+        &self,
+        services: &Arc<CryptoServices>,
+        identity: Arc<PeerIdentity>,
+    ) -> Option<Arc<PeerIdentity>> {
         let mut known = write(&self.known);
-        if known.len() >= KNOWN_MAX && !known.contains_key(&identity.pki_id) {
-            return Err(format!("no room for more than {KNOWN_MAX} identities"));
-        }
-        Ok(Arc::clone(known.entry(identity.pki_id).or_insert(identity)))
+        let still = Arc::ptr_eq(services, &read(&self.services));
+        still.then(|| known.insert(identity))
     }
 
     /// Our own identity as the protocol sees it.
@@ -249,7 +267,9 @@ impl Authenticator for Crypto {
         handshake: &Envelope,
         claim: &ConnEstablish,
     ) -> Result<Arc<PeerIdentity>, Refused> {
-        let identity = self.judge(&claim.identity).map_err(Refused::Identity)?;
+        let identity = self
+            .judge(&self.services(), &claim.identity)
+            .map_err(Refused::Identity)?;
         if identity.expires_at <= unix_seconds() {
             return Err(Refused::Identity(expired(&identity)));
         }
@@ -262,7 +282,7 @@ impl Authenticator for Crypto {
             self.verify(&identity, &secret.payload, &secret.signature)
                 .map_err(Refused::Signature)?;
         }
-        self.remember(identity).map_err(Refused::Identity)
+        self.validate(&claim.identity).map_err(Refused::Identity)
     }
 
     fn org(&self, peer: &PkiId) -> Option<OrgId> {
@@ -272,12 +292,17 @@ impl Authenticator for Crypto {
 
 impl Verifier for Crypto {
     fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>> {
-        read(&self.known).get(peer).cloned()
+        read(&self.known).find(peer).cloned()
     }
 
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
-        let identity = self.judge(serialized)?;
-        self.remember(identity)
+        loop {
+            let services = self.services();
+            let identity = self.judge(&services, serialized)?;
+            if let Some(known) = self.remember(&services, identity) {
+                return Ok(known);
+            }
+        }
     }
 
     fn verify(
@@ -290,10 +315,15 @@ impl Verifier for Crypto {
         if lock(&self.signatures).find(&digest).is_some() {
             return Ok(());
         }
-        self.services()
+        let services = self.services();
+        services
             .verify(&signer.serialized, signature, message)
             .map_err(|error| error.to_string())?;
-        lock(&self.signatures).insert(digest, ());
+        let mut verified = lock(&self.signatures);
+        // New services come before the memory is cleared, so nothing of the old ones stays.
+        if Arc::ptr_eq(&services, &read(&self.services)) {
+            verified.insert(digest, ());
+        }
         Ok(())
     }
 
@@ -304,9 +334,15 @@ impl Verifier for Crypto {
         block: &Bytes,
     ) -> Result<VerifiedBlock, String> {
         let services = self.services();
-        let config = services.channel(channel.as_str()).ok_or("we are not on the channel")?;
-        let digest =
-            sha256_parts(&[channel.as_bytes(), &[0], &number.to_be_bytes(), &sha256(block)]);
+        let config = services
+            .channel(channel.as_str())
+            .ok_or("we are not on the channel")?;
+        let digest = sha256_parts(&[
+            channel.as_bytes(),
+            &[0],
+            &number.to_be_bytes(),
+            &sha256(block),
+        ]);
         let seen = lock(&self.blocks).find(&digest).cloned();
         let facts = match seen {
             Some(facts) if facts.config_sequence == config.sequence() => facts,
@@ -345,7 +381,29 @@ impl Ports for CorePorts {
     }
 
     fn is_reader(&self, channel: &ChannelId, identity: &PeerIdentity) -> bool {
-        self.0.services().check_reader(channel.as_str(), &identity.serialized).is_ok()
+        self.0
+            .services()
+            .check_reader(channel.as_str(), &identity.serialized)
+            .is_ok()
+    }
+}
+
+/// What a configuration becomes by a block of its channel; none if the block stands but its
+/// transaction is invalid, so that nothing changes.
+pub(crate) fn next_config(
+    current: &ChannelConfig,
+    block: &Bytes,
+) -> Result<Option<ChannelConfig>, String> {
+    match current.apply(block) {
+        Ok(config) => Ok(Some(config)),
+        Err(UpdateRefused::Envelope(reason)) => {
+            tracing::warn!(
+                target: "peer.channelconfig", channel = current.channel_id(),
+                "the configuration stays as it was: {reason}"
+            );
+            Ok(None)
+        }
+        Err(refused) => Err(refused.to_string()),
     }
 }
 
@@ -358,7 +416,9 @@ pub(crate) fn random<const LEN: usize>() -> [u8; LEN] {
 
 /// The wall clock, in whole seconds since the Unix epoch.
 pub(crate) fn unix_seconds() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -367,40 +427,6 @@ fn expired(identity: &PeerIdentity) -> String {
         "the certificate of {} of {} ended at {} (seconds since 1970)",
         identity.pki_id, identity.org, identity.expires_at
     )
-}
-
-/// The last so many answers; the oldest goes when a new one comes.
-#[derive(Debug)]
-struct Recent<K, V> {
-    answers: HashMap<K, V>,
-    order: VecDeque<K>,
-    len_max: usize,
-}
-
-impl<K: Copy + Eq + Hash, V> Recent<K, V> {
-    fn new(len_max: usize) -> Self {
-        Self { answers: HashMap::new(), order: VecDeque::new(), len_max }
-    }
-
-    fn find(&self, key: &K) -> Option<&V> {
-        self.answers.get(key)
-    }
-
-    fn insert(&mut self, key: K, value: V) {
-        if self.answers.insert(key, value).is_none() {
-            self.order.push_back(key);
-        }
-        if self.order.len() > self.len_max
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.answers.remove(&oldest);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.answers.clear();
-        self.order.clear();
-    }
 }
 
 // A thread that panicked while it held one of these left nothing half done: each is replaced or
@@ -415,22 +441,4 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 fn lock<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recent_answers_are_bounded_and_the_oldest_goes() {
-        let mut recent = Recent::new(2);
-        for key in [1, 2, 2, 3] {
-            recent.insert(key, key * 10);
-        }
-        assert_eq!(recent.find(&1), None);
-        assert_eq!((recent.find(&2), recent.find(&3)), (Some(&20), Some(&30)));
-        assert_eq!(recent.order.len(), 2);
-        recent.clear();
-        assert_eq!(recent.find(&3), None);
-    }
 }

@@ -1,0 +1,178 @@
+//! What is remembered so that it need not be checked or shown again, and how much of it.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::Hash,
+    sync::Arc,
+};
+
+use tidings_gossip::{
+    PeerIdentity,
+    id::{OrgId, PkiId},
+};
+
+/// Identities that may verify something. When there is no room, the oldest of the organization
+/// that has most gives way: whoever makes certificates without end crowds out only its own.
+#[derive(Debug)]
+pub(super) struct Known {
+    identities: HashMap<PkiId, (u64, Arc<PeerIdentity>)>,
+    /// By age, for each organization.
+    ages: BTreeMap<OrgId, BTreeMap<u64, PkiId>>,
+    next_age: u64,
+    len_max: usize,
+}
+
+impl Known {
+    pub(super) fn new(len_max: usize) -> Self {
+        Self {
+            identities: HashMap::new(),
+            ages: BTreeMap::new(),
+            next_age: 0,
+            len_max,
+        }
+    }
+
+    pub(super) fn find(&self, peer: &PkiId) -> Option<&Arc<PeerIdentity>> {
+        self.identities.get(peer).map(|(_, identity)| identity)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<PeerIdentity>> {
+        self.identities.values().map(|(_, identity)| identity)
+    }
+
+    /// Takes an identity in. The first one under a PKI-ID stays, and is given back.
+    pub(super) fn insert(&mut self, identity: Arc<PeerIdentity>) -> Arc<PeerIdentity> {
+        if let Some(known) = self.find(&identity.pki_id) {
+            return Arc::clone(known);
+        }
+        if self.identities.len() >= self.len_max {
+            self.evict();
+        }
+        let age = self.next_age;
+        self.next_age += 1;
+        self.ages
+            .entry(identity.org.clone())
+            .or_default()
+            .insert(age, identity.pki_id);
+        self.identities
+            .insert(identity.pki_id, (age, Arc::clone(&identity)));
+        identity
+    }
+
+    pub(super) fn remove(&mut self, peer: &PkiId) {
+        let Some((age, identity)) = self.identities.remove(peer) else {
+            return;
+        };
+        if let Some(of_org) = self.ages.get_mut(&identity.org) {
+            of_org.remove(&age);
+            if of_org.is_empty() {
+                self.ages.remove(&identity.org);
+            }
+        }
+    }
+
+    fn evict(&mut self) {
+        let largest = self.ages.values().max_by_key(|of_org| of_org.len());
+        let oldest = largest.and_then(|of_org| of_org.first_key_value());
+        if let Some(peer) = oldest.map(|(_, peer)| *peer) {
+            self.remove(&peer);
+        }
+    }
+}
+
+/// The last so many answers; the oldest goes when a new one comes.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    answers: HashMap<K, V>,
+    order: VecDeque<K>,
+    len_max: usize,
+}
+
+impl<K: Copy + Eq + Hash, V> Recent<K, V> {
+    pub(super) fn new(len_max: usize) -> Self {
+        Self {
+            answers: HashMap::new(),
+            order: VecDeque::new(),
+            len_max,
+        }
+    }
+
+    pub(super) fn find(&self, key: &K) -> Option<&V> {
+        self.answers.get(key)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if self.answers.insert(key, value).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > self.len_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.answers.clear();
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn identity(org: &str, number: u8) -> Arc<PeerIdentity> {
+        Arc::new(PeerIdentity {
+            pki_id: PkiId::new([number; 32]),
+            org: OrgId::from(org),
+            serialized: Bytes::from(vec![number]),
+            expires_at: 0,
+        })
+    }
+
+    #[test]
+    fn an_organization_that_fills_the_memory_crowds_out_only_itself() {
+        let mut known = Known::new(4);
+        for (org, number) in [("honest", 1), ("flood", 2), ("flood", 3), ("flood", 4)] {
+            known.insert(identity(org, number));
+        }
+        for number in 5..100 {
+            known.insert(identity("flood", number));
+        }
+        known.insert(identity("late", 100));
+        let mut left: Vec<u8> = known.all().map(|identity| identity.serialized[0]).collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 98, 99, 100]);
+    }
+
+    #[test]
+    fn the_first_identity_under_a_name_stays_until_it_is_removed() {
+        let mut known = Known::new(4);
+        let first = identity("org", 1);
+        let second = Arc::new(PeerIdentity {
+            expires_at: 7,
+            ..(*first).clone()
+        });
+        assert_eq!(known.insert(Arc::clone(&first)), first);
+        assert_eq!(known.insert(Arc::clone(&second)), first);
+        known.remove(&first.pki_id);
+        assert!(known.find(&first.pki_id).is_none() && known.ages.is_empty());
+        assert_eq!(known.insert(Arc::clone(&second)), second);
+    }
+
+    #[test]
+    fn recent_answers_are_bounded_and_the_oldest_goes() {
+        let mut recent = Recent::new(2);
+        for key in [1, 2, 2, 3] {
+            recent.insert(key, key * 10);
+        }
+        assert_eq!(recent.find(&1), None);
+        assert_eq!((recent.find(&2), recent.find(&3)), (Some(&20), Some(&30)));
+        assert_eq!(recent.order.len(), 2);
+        recent.clear();
+        assert_eq!(recent.find(&3), None);
+    }
+}
