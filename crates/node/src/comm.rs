@@ -199,14 +199,10 @@ impl Comm {
         let mut server = JoinSet::new();
         server.spawn(async move {
             if let Err(error) = serving.await {
-                error!(%error, "stopped accepting connections");
+                error!(target: "gossip.comm", %error, "stopped accepting connections");
             }
         });
-        let handle = CommHandle {
-            commands,
-            counters,
-            inputs: surroundings.inputs,
-        };
+        let handle = CommHandle { commands, counters };
         Self {
             handle,
             stop_table,
@@ -230,7 +226,7 @@ impl Comm {
         let gone = async { while self.server.join_next().await.is_some() {} };
         let mut gone = std::pin::pin!(gone);
         if timeout(FAREWELL, &mut gone).await.is_err() {
-            debug!("ending connections whose peers hold on to them");
+            debug!(target: "gossip.comm", "ending connections whose peers hold on to them");
             drop(self.closer);
             gone.await;
         }
@@ -242,18 +238,17 @@ impl Comm {
 pub struct CommHandle {
     commands: mpsc::Sender<Command>,
     counters: Arc<Counters>,
-    inputs: mpsc::Sender<Input>,
 }
 
 impl CommHandle {
     /// As [`tidings_gossip::Effect::Send`].
     pub fn send(&self, to: Destination, envelope: Envelope) {
-        self.give(Command::Send { to, envelope });
+        self.give_message(Command::Send { to, envelope });
     }
 
     /// As [`tidings_gossip::Effect::Reply`].
     pub fn reply(&self, connection: ConnectionId, envelope: Envelope) {
-        self.give(Command::Reply {
+        self.give_message(Command::Reply {
             connection,
             envelope,
         });
@@ -261,44 +256,39 @@ impl CommHandle {
 
     /// As [`tidings_gossip::Effect::Close`].
     pub fn close(&self, peer: PkiId) {
-        self.give(Command::Close(peer));
-    }
-
-    /// As [`tidings_gossip::Effect::Probe`].
-    pub fn probe(&self, ticket: Ticket, endpoint: String) {
-        self.give(Command::Probe { ticket, endpoint });
-    }
-
-    /// As [`tidings_gossip::Effect::Identify`].
-    pub fn identify(&self, ticket: Ticket, endpoint: String) {
-        self.give(Command::Identify { ticket, endpoint });
-    }
-
-    fn give(&self, command: Command) {
-        let Err(refused) = self.commands.try_send(command) else {
-            return;
-        };
-        // The table is starved of processor time, or comm has stopped.
-        let answer = match refused.into_inner() {
-            Command::Send { .. } | Command::Reply { .. } => {
-                self.counters.overflow();
-                return;
-            }
-            Command::Close(peer) => {
-                warn!(%peer, "not closed: comm has no time or has stopped");
-                return;
-            }
-            Command::Probe { ticket, .. } => Input::Probed {
-                ticket,
-                answered: false,
-            },
-            Command::Identify { ticket, .. } => {
-                let peer = Err("comm has no time or has stopped".to_owned());
-                Input::Identified { ticket, peer }
-            }
-        };
-        if self.inputs.try_send(answer).is_err() {
-            debug!("nobody takes the answer of a command");
+        if !self.give(Command::Close(peer)) {
+            warn!(target: "gossip.comm", %peer, "not closed: comm has no time or has stopped");
         }
+    }
+
+    /// As [`tidings_gossip::Effect::Probe`]. The answer comes later, or is given back at once
+    /// when there is no room for another command.
+    #[must_use]
+    pub fn probe(&self, ticket: Ticket, endpoint: String) -> Option<Input> {
+        let given = self.give(Command::Probe { ticket, endpoint });
+        let answered = false;
+        (!given).then_some(Input::Probed { ticket, answered })
+    }
+
+    /// As [`tidings_gossip::Effect::Identify`]. Answered as [`Self::probe`].
+    #[must_use]
+    pub fn identify(&self, ticket: Ticket, endpoint: String) -> Option<Input> {
+        let given = self.give(Command::Identify { ticket, endpoint });
+        let peer = || Err("comm has no time or has stopped".to_owned());
+        (!given).then(|| Input::Identified {
+            ticket,
+            peer: peer(),
+        })
+    }
+
+    fn give_message(&self, command: Command) {
+        if !self.give(command) {
+            self.counters.overflow();
+        }
+    }
+
+    /// False if the table is starved of processor time, or comm has stopped.
+    fn give(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     comm::CommHandle,
     commit::{Job, Writer},
-    crypto::{Crypto, CorePorts},
+    crypto::{CorePorts, Crypto},
     deliver::DeliverTask,
     metrics::Metrics,
     serve::{Ask, Blocks, Serve},
@@ -143,20 +143,41 @@ impl Driver {
     fn perform(&self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, envelope } => self.comm.send(to, envelope),
-            Effect::Reply { connection, envelope } => self.comm.reply(connection, envelope),
+            Effect::Reply {
+                connection,
+                envelope,
+            } => self.comm.reply(connection, envelope),
             Effect::Close(peer) => self.comm.close(peer),
-            Effect::Probe { ticket, endpoint } => self.comm.probe(ticket, endpoint),
-            Effect::Identify { ticket, endpoint } => self.comm.identify(ticket, endpoint),
+            Effect::Probe { ticket, endpoint } => return self.comm.probe(ticket, endpoint),
+            Effect::Identify { ticket, endpoint } => return self.comm.identify(ticket, endpoint),
             Effect::Forget(peer) => self.crypto.forget(&peer),
-            Effect::Commit { channel, block, source, private_data: _ } => {
+            Effect::Commit {
+                channel,
+                block,
+                source,
+                private_data: _,
+            } => {
                 return self.commit(channel, Job { block, source });
             }
-            Effect::ServeBlocks { ticket, channel, start, end, connection, nonce } => {
+            Effect::ServeBlocks {
+                ticket,
+                channel,
+                start,
+                end,
+                connection,
+                nonce,
+            } => {
                 let Some(parts) = self.channels.get(&channel) else {
                     return Some(Input::Served { ticket });
                 };
                 let range = start..=end;
-                let ask = Ask { ticket, channel, range, connection, nonce };
+                let ask = Ask {
+                    ticket,
+                    channel,
+                    range,
+                    connection,
+                    nonce,
+                };
                 self.serve.answer(Arc::clone(&parts.blocks), ask);
             }
             Effect::Deliver { channel, command } => {
@@ -172,16 +193,22 @@ impl Driver {
     /// Queues a block for the ledger, or gives the refusal.
     fn commit(&self, channel: ChannelId, job: Job) -> Option<Input> {
         let number = job.block.number;
-        let parts = self.channels.get(&channel)?;
-        parts.writer.submit(job).err()?;
-        tracing::warn!(target: "gossip.state", %channel, number, "no room to commit the block");
-        Some(Input::CommitRefused { channel, number })
+        let taken = self
+            .channels
+            .get(&channel)
+            .is_some_and(|parts| parts.writer.submit(job));
+        (!taken).then_some(Input::CommitRefused { channel, number })
     }
 
     fn note(&self, notice: Notice) {
         match notice {
-            Notice::MemberAlive { peer, org, endpoint } => {
-                let org = org.map_or_else(|| "unknown organization".to_owned(), |org| org.to_string());
+            Notice::MemberAlive {
+                peer,
+                org,
+                endpoint,
+            } => {
+                let org =
+                    org.map_or_else(|| "unknown organization".to_owned(), |org| org.to_string());
                 tracing::info!(target: "gossip.discovery", %peer, org, endpoint, "member is alive");
             }
             Notice::MemberDead(peer) => {
@@ -191,11 +218,17 @@ impl Driver {
                 tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
             }
             Notice::ChannelMembers { channel, count } => {
-                let gauge = self.metrics.peers_known.with_label_values(&[channel.as_str()]);
+                let gauge = self
+                    .metrics
+                    .peers_known
+                    .with_label_values(&[channel.as_str()]);
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
             Notice::PayloadBuffer { channel, size } => {
-                let gauge = self.metrics.payload_buffer_size.with_label_values(&[channel.as_str()]);
+                let gauge = self
+                    .metrics
+                    .payload_buffer_size
+                    .with_label_values(&[channel.as_str()]);
                 gauge.set(i64::try_from(size).unwrap_or(i64::MAX));
             }
             Notice::Refused { from, rule, reason } => {
@@ -216,7 +249,10 @@ impl Driver {
             ChannelStatus {
                 channel: channel.clone(),
                 height: self.node.height(channel).unwrap_or_default(),
-                peers: peers.iter().map(|peer| (peer.member.peer, peer.info.height)).collect(),
+                peers: peers
+                    .iter()
+                    .map(|peer| (peer.member.peer, peer.info.height))
+                    .collect(),
                 leader,
             }
         });
@@ -226,10 +262,16 @@ impl Driver {
     fn show(&self) {
         let members = self.node.members().map(|member| MemberStatus {
             peer: member.peer,
-            org: self.node.identity(&member.peer).map(|identity| identity.org.clone()),
+            org: self
+                .node
+                .identity(&member.peer)
+                .map(|identity| identity.org.clone()),
             endpoint: member.preferred_endpoint().to_owned(),
         });
-        let status = Status { members: members.collect(), channels: self.channel_statuses() };
+        let status = Status {
+            members: members.collect(),
+            channels: self.channel_statuses(),
+        };
         self.status.send_if_modified(|shown| {
             let changed = *shown != status;
             *shown = status;

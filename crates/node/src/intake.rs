@@ -17,7 +17,7 @@ use crate::{comm::Inbox, crypto::Crypto, metrics::Metrics};
 
 /// Larger envelopes hold many or big blocks. They are checked on a thread of their own, lest they
 /// hold up other connections that share the processor with this one.
-const INLINE_LEN_MAX: usize = 256 << 10;
+const INLINE_LEN_MAX: usize = 64 << 10;
 
 /// The gate of a node.
 #[derive(Clone, Debug)]
@@ -34,7 +34,11 @@ impl Intake {
         messages: mpsc::Sender<Input>,
         metrics: Metrics,
     ) -> Self {
-        Self { crypto, messages, metrics }
+        Self {
+            crypto,
+            messages,
+            metrics,
+        }
     }
 
     async fn check(
@@ -50,7 +54,10 @@ impl Intake {
         match spawn_blocking(check).await {
             Ok(result) => result,
             // The runtime is going down: nobody will miss the message.
-            Err(gone) => Err(Refused { rule: "stopping", reason: gone.to_string() }),
+            Err(gone) => Err(Refused {
+                rule: "stopping",
+                reason: gone.to_string(),
+            }),
         }
     }
 

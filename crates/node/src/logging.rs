@@ -4,6 +4,11 @@
 //! dotted component names of Fabric (`gossip.comm`, `gossip.state`, …), which are the `tracing`
 //! targets here; a logger covers everything below it.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What is written when nothing else was asked for.
@@ -37,10 +42,60 @@ pub enum SpecRefused {
 pub fn start(spec: &str, json: bool) -> Result<(), SpecRefused> {
     let filter = filter(spec)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let layer = if json { layer.json().boxed() } else { layer.boxed() };
+    let layer = if json {
+        layer.json().boxed()
+    } else {
+        layer.boxed()
+    };
     // The only error is that a subscriber is already there, which is what the doc promises.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init();
     Ok(())
+}
+
+/// Lines that one place may write in [`SELDOM_WINDOW`].
+const SELDOM_LINES_MAX: u32 = 10;
+
+/// See [`SELDOM_LINES_MAX`].
+const SELDOM_WINDOW: Duration = Duration::from_secs(10);
+
+/// Keeps what others can cause at will from filling the log. One for each place that logs.
+#[derive(Debug)]
+pub(crate) struct Seldom(Mutex<Window>);
+
+#[derive(Debug)]
+struct Window {
+    since: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Seldom {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Window {
+            since: None,
+            lines: 0,
+            left_out: 0,
+        }))
+    }
+
+    /// Whether to write a line, and if so, how many were left out since the last one.
+    pub(crate) fn line(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = window
+            .since
+            .is_some_and(|since| now < since + SELDOM_WINDOW);
+        if !current {
+            (window.since, window.lines) = (Some(now), 0);
+        }
+        if window.lines >= SELDOM_LINES_MAX {
+            window.left_out = window.left_out.saturating_add(1);
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.left_out))
+    }
 }
 
 fn filter(spec: &str) -> Result<EnvFilter, SpecRefused> {
@@ -51,7 +106,11 @@ fn filter(spec: &str) -> Result<EnvFilter, SpecRefused> {
 fn directives(spec: &str) -> Result<String, SpecRefused> {
     let mut fallback = level(spec, DEFAULT_SPEC)?;
     let mut directives = Vec::new();
-    for part in spec.split(':').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in spec
+        .split(':')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         match part.rsplit_once('=') {
             None => fallback = level(spec, part)?,
             Some((loggers, name)) => {
@@ -61,7 +120,10 @@ fn directives(spec: &str) -> Result<String, SpecRefused> {
                     let logger = logger.trim_end_matches('.');
                     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
                     if logger.is_empty() || !logger.chars().all(legal) {
-                        return Err(SpecRefused::Logger { spec: spec.into(), part: part.into() });
+                        return Err(SpecRefused::Logger {
+                            spec: spec.into(),
+                            part: part.into(),
+                        });
                     }
                     directives.push(format!("{logger}={level}"));
                 }
@@ -80,7 +142,10 @@ fn level(spec: &str, name: &str) -> Result<&'static str, SpecRefused> {
         "warning" | "warn" => Ok("warn"),
         // What ends Go's process is an error here: we do not end it.
         "error" | "dpanic" | "panic" | "fatal" => Ok("error"),
-        _ => Err(SpecRefused::Level { spec: spec.into(), level: name.into() }),
+        _ => Err(SpecRefused::Level {
+            spec: spec.into(),
+            level: name.into(),
+        }),
     }
 }
 
@@ -99,16 +164,46 @@ mod tests {
         check("WARNING", "warn");
         check("gossip=debug:info", "info,gossip=debug");
         check("info:gossip=debug", "info,gossip=debug");
-        check("gossip.comm,gossip.state=debug:msp=error", "info,gossip.comm=debug,gossip.state=debug,msp=error");
+        check(
+            "gossip.comm,gossip.state=debug:msp=error",
+            "info,gossip.comm=debug,gossip.state=debug,msp=error",
+        );
         check("gossip.=fatal", "info,gossip=error");
+    }
+
+    #[test]
+    fn what_others_cause_is_written_so_often_and_then_counted() {
+        let (seldom, start) = (Seldom::new(), Instant::now());
+        for _ in 0..SELDOM_LINES_MAX {
+            assert_eq!(seldom.line(start), Some(0));
+        }
+        assert_eq!(seldom.line(start), None);
+        assert_eq!(seldom.line(start + SELDOM_WINDOW / 2), None);
+        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(2));
+        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(0));
     }
 
     #[test]
     fn a_bad_spec_is_refused_with_the_reason() {
         let error = directives("gossip=loud").unwrap_err();
-        assert_eq!(error, SpecRefused::Level { spec: "gossip=loud".into(), level: "loud".into() });
-        assert!(matches!(directives("=debug"), Err(SpecRefused::Logger { .. })));
-        assert!(matches!(directives("a b=debug"), Err(SpecRefused::Logger { .. })));
-        assert!(matches!(directives("x[y]=debug"), Err(SpecRefused::Logger { .. })));
+        assert_eq!(
+            error,
+            SpecRefused::Level {
+                spec: "gossip=loud".into(),
+                level: "loud".into()
+            }
+        );
+        assert!(matches!(
+            directives("=debug"),
+            Err(SpecRefused::Logger { .. })
+        ));
+        assert!(matches!(
+            directives("a b=debug"),
+            Err(SpecRefused::Logger { .. })
+        ));
+        assert!(matches!(
+            directives("x[y]=debug"),
+            Err(SpecRefused::Logger { .. })
+        ));
     }
 }

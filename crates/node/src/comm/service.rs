@@ -73,7 +73,7 @@ impl Gossip for Service {
     ) -> Result<Response<Responses>, Status> {
         let remote = request.remote_addr();
         self.admit(request).await.map_err(|refused| {
-            debug!(?remote, %refused, "refused a stream");
+            debug!(target: "gossip.comm", ?remote, %refused, "refused a stream");
             self.context.counters.refused(refused.rule());
             refused.status()
         })

@@ -3,7 +3,7 @@
 //! Each function here is the body of a task that the table owns. A task that ends, for whatever
 //! reason, ends its stream, and the table learns of it by that.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use tidings_gossip::{Connection, PeerIdentity, id::PkiId};
 use tidings_proto::{
@@ -26,7 +26,13 @@ use super::{
     queue::{Outgoing, Sender, queue},
     threshold::Trust,
 };
-use crate::tls::{self, DialError, Dialed, Tls};
+use crate::{
+    logging::Seldom,
+    tls::{self, DialError, Dialed, Tls},
+};
+
+static REFUSED: Seldom = Seldom::new();
+static NOT_REACHED: Seldom = Seldom::new();
 
 /// What all tasks of comm share.
 pub(crate) struct Context {
@@ -98,7 +104,7 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
     let registered = async {
         let introduction = introduce(&context, &mut stream, presented).await?;
         if introduction.probe {
-            debug!(?remote, peer = %introduction.identity.pki_id, "probed");
+            debug!(target: "gossip.comm", ?remote, peer = %introduction.identity.pki_id, "probed");
             return Ok(None);
         }
         register(&context, Side::Inbound, introduction, Some(queue.clone()))
@@ -112,13 +118,16 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
                 trust.give();
             }
             if let Err(status) = read(&context, &mut stream, &connection).await {
-                debug!(peer = %connection.peer(), %status, "inbound stream failed");
+                debug!(target: "gossip.comm", peer = %connection.peer(), %status, "inbound stream failed");
                 verdict.fail(status);
             }
         }
         Ok(None) => {}
         Err(refused) => {
-            info!(?remote, %refused, "refused a handshake");
+            if let Some(left_out) = REFUSED.line(Instant::now()) {
+                let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+                info!(target: "gossip.comm", remote, left_out, "refused a handshake: {refused}");
+            }
             context.counters.refused(refused.rule());
             verdict.fail(refused.status());
         }
@@ -140,11 +149,16 @@ pub(crate) async fn outbound(
             // The stream may have ended already; then reading says so.
             let _ = gate.send(());
             if let Err(status) = read(&context, &mut stream, &connection).await {
-                debug!(peer = %connection.peer(), %status, "outbound stream failed");
+                debug!(target: "gossip.comm", peer = %connection.peer(), %status, "outbound stream failed");
             }
         }
         Err(failed) => {
-            info!(peer = %expected, endpoint, %failed, "no connection");
+            if let Some(left_out) = NOT_REACHED.line(Instant::now()) {
+                info!(
+                    target: "gossip.comm", peer = %expected, endpoint, left_out,
+                    "no connection to a member: {failed}"
+                );
+            }
             note(&context, &failed);
         }
     }
@@ -174,7 +188,7 @@ pub(crate) async fn probe(context: Arc<Context>, endpoint: String) -> Outcome {
     let _slot = context.dials.acquire().await;
     let reached = reach(&context, &endpoint).await;
     if let Err(failed) = &reached {
-        debug!(endpoint, %failed, "no answer to a probe");
+        debug!(target: "gossip.comm", endpoint, %failed, "no answer to a probe");
     }
     Outcome::Probed(reached.is_ok())
 }
@@ -190,7 +204,7 @@ pub(crate) async fn identify(context: Arc<Context>, endpoint: String) -> Outcome
     };
     let identified = identified.await;
     if let Err(failed) = &identified {
-        debug!(endpoint, %failed, "not identified");
+        debug!(target: "gossip.comm", endpoint, %failed, "not identified");
         note(&context, failed);
     }
     Outcome::Identified(identified.map_err(|failed| failed.to_string()))

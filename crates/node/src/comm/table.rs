@@ -176,7 +176,7 @@ impl Table {
                 if let Some(peer) = self.named.get(&connection).copied()
                     && self.push(peer, envelope).is_some()
                 {
-                    debug!(%peer, "the connection ended before the reply");
+                    debug!(target: "gossip.comm", %peer, "the connection ended before the reply");
                 }
             }
             Command::Close(peer) => self.close(peer),
@@ -197,7 +197,7 @@ impl Table {
         };
         if !self.dials.contains_key(&to.peer) {
             if to.endpoint.is_empty() {
-                debug!(peer = %to.peer, "no connection and no endpoint to dial");
+                debug!(target: "gossip.comm", peer = %to.peer, "no connection and no endpoint to dial");
                 return;
             }
             self.dial(to.peer, to.endpoint);
@@ -234,8 +234,12 @@ impl Table {
     fn dropped(&self, peer: PkiId, not_taken: &NotTaken) {
         self.context.counters.overflow();
         match not_taken {
-            NotTaken::TooLong => warn!(%peer, "dropped a message that is too long for any peer"),
-            NotTaken::Full | NotTaken::Closed(_) => debug!(%peer, "dropped a message"),
+            NotTaken::TooLong => {
+                warn!(target: "gossip.comm", %peer, "dropped a message that is too long for any peer")
+            }
+            NotTaken::Full | NotTaken::Closed(_) => {
+                debug!(target: "gossip.comm", %peer, "dropped a message")
+            }
         }
     }
 
@@ -336,7 +340,7 @@ impl Table {
             return;
         };
         if let Some(earlier) = peer.streams.vacate(side) {
-            debug!(peer = %id, ?side, "replaced a stream");
+            debug!(target: "gossip.comm", peer = %id, ?side, "replaced a stream");
             earlier.end();
             self.bury(id);
         }
@@ -387,7 +391,7 @@ impl Table {
             Ok((id, outcome)) => (id, Some(outcome)),
             Err(error) => {
                 if error.is_panic() {
-                    warn!(%error, "a task of a stream broke off");
+                    warn!(target: "gossip.comm", %error, "a task of a stream broke off");
                 }
                 (error.id(), None)
             }
@@ -470,7 +474,7 @@ impl Table {
             if let Some(peer) = self.peers.get_mut(&id)
                 && let Some(Link { queue, task }) = peer.streams.retire(me, id, now)
             {
-                debug!(peer = %id, "two streams: finishing the one that we dialled");
+                debug!(target: "gossip.comm", peer = %id, "two streams: finishing the one that we dialled");
                 // What waits is still sent, and the peer ends the stream after that.
                 drop(queue);
                 self.finished.push_back((now + LINGER, task));

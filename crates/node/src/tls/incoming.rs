@@ -24,10 +24,15 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use crate::logging::Seldom;
+
 use super::{
     Tls,
     stream::{Ending, Io, ServerStream, TlsInfo},
 };
+
+static TOO_MANY: Seldom = Seldom::new();
+static NOT_ACCEPTED: Seldom = Seldom::new();
 
 /// Time for the TLS handshake and the first byte after it (protocol rule 2.2).
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -61,7 +66,7 @@ impl Listen for TcpListener {
         Self::poll_accept(self, cx).map_ok(|(stream, remote)| {
             // Without it small messages wait for acknowledgements; not worth failing for.
             if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "TCP_NODELAY");
+                debug!(target: "comm.tls", %error, "TCP_NODELAY");
             }
             Arrival {
                 io: Box::new(stream),
@@ -109,11 +114,15 @@ impl Incoming {
 
     fn begin(&mut self, Arrival { io, remote }: Arrival) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            warn!(
-                ?remote,
-                limit = CONNECTIONS_MAX,
-                "too many connections, refused one"
-            );
+            if let Some(left_out) = TOO_MANY.line(std::time::Instant::now()) {
+                warn!(
+                    target: "comm.tls",
+                    ?remote,
+                    limit = CONNECTIONS_MAX,
+                    left_out,
+                    "too many connections, refused one"
+                );
+            }
             return;
         };
         if self.handshakes.len() >= HANDSHAKES_MAX {
@@ -126,7 +135,9 @@ impl Incoming {
         let task = async move {
             accept(io, remote, tls.as_ref(), owner, slot)
                 .await
-                .inspect_err(|error| debug!(?remote, %error, "TLS handshake failed"))
+                .inspect_err(
+                    |error| debug!(target: "comm.tls", ?remote, %error, "TLS handshake failed"),
+                )
                 .ok()
         };
         self.oldest.push_back(self.handshakes.spawn(task));
@@ -145,7 +156,9 @@ impl Incoming {
                 Poll::Pending => return,
                 Poll::Ready(Ok(arrival)) => self.begin(arrival),
                 Poll::Ready(Err(error)) => {
-                    warn!(%error, "cannot accept connections");
+                    if let Some(left_out) = NOT_ACCEPTED.line(std::time::Instant::now()) {
+                        warn!(target: "comm.tls", %error, left_out, "cannot accept a connection");
+                    }
                     self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
                 }
             }

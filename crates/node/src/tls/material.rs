@@ -197,7 +197,7 @@ pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates:
         };
         for certificate in parsed {
             if let Err(error) = roots.add(certificate) {
-                warn!(%error, "skipped a TLS root of the channel configuration");
+                warn!(target: "comm.tls", %error, "skipped a TLS root of the channel configuration");
             }
         }
     }

@@ -10,7 +10,7 @@ use tidings_gossip::{
 use tidings_proto::gossip::{Empty, Envelope, GossipMessage, gossip_message::Content};
 use tokio::time::{Instant, sleep};
 
-use super::toy::{World, claim, endpoint, hello, identity, rest, saying, signed, to};
+use super::toy::{World, claim, endpoint, hello, identity, rest, saying, signed, to, told};
 
 #[tokio::test(start_paused = true)]
 async fn messages_arrive_in_order_and_are_counted_by_kind() {
@@ -299,8 +299,8 @@ async fn stopping_ends_every_task_and_every_connection() {
     let handle = a.comm.handle();
     // In the middle of everything.
     handle.send(to("two/d"), hello(1));
-    handle.identify(Ticket(1), "nobody:1".to_owned());
-    handle.probe(Ticket(2), "nobody:1".to_owned());
+    assert!(handle.identify(Ticket(1), "nobody:1".to_owned()).is_none());
+    assert!(handle.probe(Ticket(2), "nobody:1".to_owned()).is_none());
     sleep(Duration::from_millis(1)).await;
     let silent = world.net.connect("a:1").unwrap();
     let began = Instant::now();
@@ -321,11 +321,13 @@ async fn stopping_ends_every_task_and_every_connection() {
     rest(&mut a.inputs).await;
     handle.send(to("one/b"), hello(1));
     handle.close(identity("one/b").pki_id);
-    handle.probe(Ticket(3), endpoint("one/b"));
-    handle.identify(Ticket(4), endpoint("one/b"));
-    let answers = [
+    let probed = handle.probe(Ticket(3), endpoint("one/b"));
+    let identified = handle.identify(Ticket(4), endpoint("one/b"));
+    let answers: Vec<_> = [probed, identified].iter().flatten().map(told).collect();
+    let expected = [
         "probe 3: false",
         "not identified 4: comm has no time or has stopped",
     ];
-    assert_eq!(rest(&mut a.inputs).await, answers);
+    assert_eq!(answers, expected);
+    assert_eq!(rest(&mut a.inputs).await, Vec::<String>::new());
 }

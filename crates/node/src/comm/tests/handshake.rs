@@ -468,10 +468,20 @@ async fn a_probe_finds_out_whether_anything_answers() {
     let world = World::new();
     let (mut a, mut b) = (world.node("one/a"), world.node("one/b"));
     let began = Instant::now();
-    a.comm.handle().probe(Ticket(1), endpoint("one/b"));
+    assert!(
+        a.comm
+            .handle()
+            .probe(Ticket(1), endpoint("one/b"))
+            .is_none()
+    );
     assert_eq!(a.news().await, "probe 1: true");
     assert_eq!(began.elapsed().as_secs(), 0);
-    a.comm.handle().probe(Ticket(2), "nobody:1".to_owned());
+    assert!(
+        a.comm
+            .handle()
+            .probe(Ticket(2), "nobody:1".to_owned())
+            .is_none()
+    );
     assert_eq!(a.news().await, "probe 2: false");
     assert_eq!(began.elapsed().as_secs(), 3);
     assert_eq!(b.rest().await, Vec::<String>::new());
@@ -485,15 +495,35 @@ async fn identifying_finds_out_who_answers_and_disturbs_nothing() {
     a.comm.handle().send(to("two/d"), hello(1));
     assert_eq!(a.news().await, "two/d connected as 1");
     assert_eq!(b.news().await, "one/a connected as 1");
-    a.comm.handle().identify(Ticket(1), endpoint("two/d"));
+    assert!(
+        a.comm
+            .handle()
+            .identify(Ticket(1), endpoint("two/d"))
+            .is_none()
+    );
     assert_eq!(a.news().await, "identified 1: two/d");
-    b.comm.handle().identify(Ticket(2), endpoint("one/a"));
+    assert!(
+        b.comm
+            .handle()
+            .identify(Ticket(2), endpoint("one/a"))
+            .is_none()
+    );
     assert_eq!(b.news().await, "identified 2: one/a");
-    a.comm.handle().identify(Ticket(3), endpoint("one/a"));
+    assert!(
+        a.comm
+            .handle()
+            .identify(Ticket(3), endpoint("one/a"))
+            .is_none()
+    );
     assert_eq!(a.news().await, "identified 3: one/a", "even ourselves");
     assert_eq!((a.rest().await, b.rest().await), (vec![], vec![]));
     assert_eq!(world.net.open(), ["a to d:1"]);
-    a.comm.handle().identify(Ticket(4), "nobody:1".to_owned());
+    assert!(
+        a.comm
+            .handle()
+            .identify(Ticket(4), "nobody:1".to_owned())
+            .is_none()
+    );
     let said = "not identified 4: cannot connect to nobody:1 within 3s: connection refused";
     assert_eq!(a.news().await, said);
 }
@@ -525,7 +555,12 @@ async fn an_answer_that_probes_makes_no_connection() {
     let _server = world.server("one/b", Some(&tls), saying(vec![signed(probe)]));
     a.comm.handle().send(to("one/b"), hello(1));
     assert_eq!(a.news().await, "one/b unreachable");
-    a.comm.handle().identify(Ticket(1), endpoint("one/b"));
+    assert!(
+        a.comm
+            .handle()
+            .identify(Ticket(1), endpoint("one/b"))
+            .is_none()
+    );
     assert_eq!(
         a.news().await,
         "not identified 1: the peer answered with a probe"
@@ -539,7 +574,12 @@ async fn the_ping_comes_first_and_has_two_seconds() {
     // Takes the connection and never answers.
     let _listener = world.net.listen(&endpoint("one/b"));
     let began = Instant::now();
-    a.comm.handle().probe(Ticket(1), endpoint("one/b"));
+    assert!(
+        a.comm
+            .handle()
+            .probe(Ticket(1), endpoint("one/b"))
+            .is_none()
+    );
     assert_eq!(a.news().await, "probe 1: false");
     assert_eq!(began.elapsed(), Duration::from_secs(2));
     assert!(KNOWN.contains(&"one/b"));

@@ -9,7 +9,7 @@ use tidings_proto::gossip::Envelope;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use super::toy::{World, claim, endpoint, hello, identity, signed, to};
+use super::toy::{World, claim, endpoint, hello, identity, signed, to, told};
 use crate::comm::{
     COMMANDS_MAX, HANDSHAKES_MAX, MESSAGE_LEN_MAX, table::PEERS_MAX, threshold::STRANGER_BYTES_MAX,
 };
@@ -53,18 +53,20 @@ async fn commands_beyond_the_limit_are_refused_and_answered() {
     let mut a = world.node("one/a");
     let handle = a.comm.handle();
     for number in 0..COMMANDS_MAX {
-        handle.probe(Ticket(number as u64), "no endpoint".to_owned());
+        let answer = handle.probe(Ticket(number as u64), "no endpoint".to_owned());
+        assert!(answer.is_none());
     }
     handle.send(to("one/b"), hello(1));
     handle.reply(tidings_gossip::id::ConnectionId(1), hello(1));
     assert_eq!(a.metrics.overflow.get(), 2);
-    handle.probe(Ticket(9999), endpoint("one/b"));
-    handle.identify(Ticket(9999), endpoint("one/b"));
-    assert_eq!(a.news().await, "probe 9999: false");
+    let answer = handle.probe(Ticket(9999), endpoint("one/b"));
     assert_eq!(
-        a.news().await,
-        "not identified 9999: comm has no time or has stopped"
+        answer.as_ref().map(told),
+        Some("probe 9999: false".to_owned())
     );
+    let answer = handle.identify(Ticket(9999), endpoint("one/b"));
+    let text = "not identified 9999: comm has no time or has stopped";
+    assert_eq!(answer.as_ref().map(told), Some(text.to_owned()));
     for _ in 0..COMMANDS_MAX {
         assert!(a.news().await.ends_with(": false"));
     }

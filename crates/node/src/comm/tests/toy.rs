@@ -452,7 +452,7 @@ pub(super) fn content(envelope: &Envelope) -> Option<Content> {
 impl Node {
     /// The next input, shortened to what tests compare.
     pub(super) async fn news(&mut self) -> String {
-        show(&self.inputs.recv().await.unwrap())
+        told(&self.inputs.recv().await.unwrap())
     }
 
     /// Whatever has been told and not been read, given time for more to come.
@@ -481,12 +481,12 @@ pub(super) async fn rest(inputs: &mut mpsc::Receiver<Input>) -> Vec<String> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     let mut rest = Vec::new();
     while let Ok(input) = inputs.try_recv() {
-        rest.push(show(&input));
+        rest.push(told(&input));
     }
     rest
 }
 
-fn show(input: &Input) -> String {
+pub(super) fn told(input: &Input) -> String {
     let name = |peer: &PkiId| {
         let known = KNOWN
             .into_iter()
