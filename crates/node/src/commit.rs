@@ -6,7 +6,8 @@
 //! configuration block ends such a group: what comes after it is judged by what it says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -20,6 +21,7 @@ use tidings_gossip::{
     id::{ChannelId, OrgId},
 };
 use tidings_ledger::Ledger;
+use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
 use tidings_proto::block::BlockView;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -56,10 +58,14 @@ impl Committer for Ledger {
     }
 
     fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
-        let views: Result<Vec<BlockView>, _> =
-            blocks.iter().map(|block| BlockView::parse(block.bytes.clone())).collect();
+        let views: Result<Vec<BlockView>, _> = blocks
+            .iter()
+            .map(|block| BlockView::parse(block.bytes.clone()))
+            .collect();
         let views = views.map_err(|error| error.to_string())?;
-        self.append(&views).map(drop).map_err(|error| error.to_string())
+        self.append(&views)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -90,6 +96,8 @@ pub(crate) struct Outlets {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) committed: broadcast::Sender<Committed>,
     pub(crate) height: watch::Sender<u64>,
+    /// Touched when the TLS roots of orderers changed, but not their addresses.
+    pub(crate) roots: watch::Sender<()>,
     /// The reason why this node cannot go on.
     pub(crate) failed: mpsc::Sender<String>,
     pub(crate) crypto: Arc<Crypto>,
@@ -111,16 +119,40 @@ impl Writer {
         outlets: Outlets,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(JOBS_MAX);
-        let run = Run { channel, committer, outlets };
-        let thread = Builder::new().name("commit".into()).spawn(move || run.run(&queue))?;
+        let failed = outlets.failed.clone();
+        let broken = format!("channel {channel}: the thread that commits blocks broke off");
+        let mut run = Run {
+            channel,
+            committer,
+            outlets,
+        };
+        let work = move || {
+            let reason = match catch_unwind(AssertUnwindSafe(|| run.run(&queue))) {
+                Ok(Ok(())) => return,
+                Ok(Err(reason)) => reason,
+                // What it panicked about was printed.
+                Err(_panic) => broken,
+            };
+            tracing::error!(target: "ledger", "{reason}");
+            // When it is full the owner has reasons enough, and nobody may have to wait for it.
+            let _ = failed.try_send(reason);
+        };
+        let thread = Builder::new().name("commit".into()).spawn(work)?;
         Ok(Self { jobs, thread })
     }
 
-    /// Queues a block; gives it back if there is no room or the writer has failed.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
-        })
+    /// Queues a block. False if there is no room or the writer has failed.
+    pub(crate) fn submit(&self, job: Job) -> bool {
+        match self.jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(job)) => {
+                let number = job.block.number;
+                tracing::warn!(target: "gossip.state", number, "no room to commit the block");
+                false
+            }
+            // Its reason was told when it ended.
+            Err(TrySendError::Disconnected(_)) => false,
+        }
     }
 
     /// Writes what is queued and closes the ledger.
@@ -139,16 +171,13 @@ struct Run {
 }
 
 impl Run {
-    fn run(mut self, queue: &Receiver<Job>) {
+    fn run(&mut self, queue: &Receiver<Job>) -> Result<(), String> {
         while let Ok(first) = queue.recv() {
             let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
-            if let Err(reason) = self.commit(jobs) {
-                tracing::error!(target: "ledger", channel = %self.channel, "{reason}");
-                // Nobody listening means that the node is already going down.
-                let _ = self.outlets.failed.blocking_send(reason);
-                return;
-            }
+            self.commit(jobs)
+                .map_err(|reason| format!("channel {}: {reason}", self.channel))?;
         }
+        Ok(())
     }
 
     fn commit(&mut self, jobs: Vec<Job>) -> Result<(), String> {
@@ -164,13 +193,16 @@ impl Run {
             if job.block.is_config {
                 self.write(&mut group)?;
                 // What was admitted under the old rules was written under them, too.
-                match self.outlets.crypto.next_config(&self.channel, &job.block.bytes) {
+                match self
+                    .outlets
+                    .crypto
+                    .next_config(&self.channel, &job.block.bytes)
+                {
                     Ok(config) => {
                         group.push(job);
                         self.write(&mut group)?;
                         if let Some(config) = config {
-                            self.outlets.crypto.install(config);
-                            self.configured();
+                            self.configure(config);
                         }
                     }
                     Err(reason) => self.refuse(job.block.number, &reason),
@@ -191,10 +223,16 @@ impl Run {
         );
         let number = job.block.number;
         if number != expected {
-            return Err((number, format!("block {number} came where {expected} is next")));
+            return Err((
+                number,
+                format!("block {number} came where {expected} is next"),
+            ));
         }
         if hash.is_none_or(|hash| hash[..] != job.block.previous_hash[..]) {
-            return Err((number, format!("block {number} does not follow our last block")));
+            return Err((
+                number,
+                format!("block {number} does not follow our last block"),
+            ));
         }
         if self.outlets.crypto.config_sequence(&self.channel) != Some(job.block.config_sequence) {
             job.block = self
@@ -208,8 +246,15 @@ impl Run {
 
     fn refuse(&self, number: u64, reason: &str) {
         tracing::warn!(target: "gossip.state", channel = %self.channel, number, "not committed: {reason}");
-        self.outlets.metrics.refused.with_label_values(&["commit"]).inc();
-        self.tell(Input::CommitRefused { channel: self.channel.clone(), number });
+        self.outlets
+            .metrics
+            .refused
+            .with_label_values(&["commit"])
+            .inc();
+        self.tell(Input::CommitRefused {
+            channel: self.channel.clone(),
+            number,
+        });
     }
 
     fn write(&mut self, group: &mut Vec<Job>) -> Result<(), String> {
@@ -218,13 +263,25 @@ impl Run {
         }
         let blocks: Vec<VerifiedBlock> = group.iter().map(|job| job.block.clone()).collect();
         let label = self.channel.as_str();
-        let timer = self.outlets.metrics.commit_duration.with_label_values(&[label]).start_timer();
+        let timer = self
+            .outlets
+            .metrics
+            .commit_duration
+            .with_label_values(&[label])
+            .start_timer();
         self.committer.commit(&blocks)?;
         timer.observe_duration();
         let (at, height) = (Instant::now(), self.committer.height());
+        tracing::info!(
+            target: "ledger", channel = %self.channel, blocks = group.len(), height, "committed"
+        );
         for job in group.drain(..) {
             let source = source_label(job.source);
-            self.outlets.metrics.blocks.with_label_values(&[label, source]).inc();
+            self.outlets
+                .metrics
+                .blocks
+                .with_label_values(&[label, source])
+                .inc();
             // Nobody listening is fine.
             let _ = self.outlets.committed.send(Committed {
                 channel: self.channel.clone(),
@@ -234,31 +291,52 @@ impl Run {
                 at,
             });
         }
-        let gauge = self.outlets.metrics.state_height.with_label_values(&[label]);
+        let gauge = self
+            .outlets
+            .metrics
+            .state_height
+            .with_label_values(&[label]);
         gauge.set(i64::try_from(height).unwrap_or(i64::MAX));
         self.outlets.height.send_replace(height);
-        self.tell(Input::Committed { channel: self.channel.clone(), height });
+        self.tell(Input::Committed {
+            channel: self.channel.clone(),
+            height,
+        });
         Ok(())
     }
 
-    /// Tells gossip what a new configuration means: who belongs, where the orderers are, and
-    /// whose identity is no longer good.
-    fn configured(&self) {
+    /// Puts a configuration in force and tells gossip what it means: who belongs, where the
+    /// orderers are, and whose identity is no longer good.
+    fn configure(&self, config: Arc<ChannelConfig>) {
         let crypto = &self.outlets.crypto;
+        let before = crypto.orderers(&self.channel);
+        crypto.install(config);
+        let after = crypto.orderers(&self.channel);
+        if before != after && addresses(&before) == addresses(&after) {
+            self.outlets.roots.send_replace(());
+        }
         if let Some(tls) = &self.outlets.tls
             && let Err(error) = tls.replace_channel_roots(&crypto.peer_tls_roots())
         {
             tracing::error!(target: "comm.tls", "TLS roots stay as they were: {error}");
         }
-        let Some(view) = crypto.channel_view(&self.channel) else { return };
+        let Some(view) = crypto.channel_view(&self.channel) else {
+            return;
+        };
         tracing::info!(
             target: "peer.channelconfig",
             channel = %self.channel,
             sequence = view.join.sequence,
-            "new channel configuration"
+            organizations = view.join.members.len(),
+            orderers = view.orderers.len(),
+            "a new channel configuration is in force"
         );
         let (channel, height) = (self.channel.clone(), self.committer.height());
-        self.tell(Input::Join { channel: channel.clone(), join: view.join, height });
+        self.tell(Input::Join {
+            channel: channel.clone(),
+            join: view.join,
+            height,
+        });
         let event = delivery::Event::Endpoints(view.orderers);
         self.tell(Input::Delivery { channel, event });
         for peer in crypto.revalidate() {
@@ -279,13 +357,24 @@ pub(crate) struct ChannelView {
     pub(crate) orderers: Vec<String>,
 }
 
+fn addresses(groups: &[OrdererEndpoints]) -> BTreeSet<&str> {
+    groups
+        .iter()
+        .flat_map(|group| &group.addresses)
+        .map(String::as_str)
+        .collect()
+}
+
 /// The members of a channel with their anchors, from pairs as the configuration lists them.
 pub(crate) fn members<'a>(
     orgs: impl Iterator<Item = (&'a str, Vec<String>)>,
 ) -> BTreeMap<OrgId, Vec<String>> {
     let mut members: BTreeMap<OrgId, Vec<String>> = BTreeMap::new();
     for (msp_id, anchors) in orgs {
-        members.entry(OrgId::from(msp_id)).or_default().extend(anchors);
+        members
+            .entry(OrgId::from(msp_id))
+            .or_default()
+            .extend(anchors);
     }
     members
 }

@@ -12,17 +12,18 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use tidings_gossip::{
-    Input, Verifier,
+    Input, VerifiedBlock, Verifier,
     delivery::{Command, Event},
     id::ChannelId,
 };
 use tidings_proto::{
-    common::{
-        ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader, Status,
-    },
+    common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader, Status},
     orderer::{SeekInfo, SeekPosition, SeekSpecified, seek_position},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, client::Grpc, codegen::http::uri::PathAndQuery};
@@ -60,6 +61,16 @@ struct Response {
     block: Option<Bytes>,
 }
 
+/// What a delivery follows of its channel's ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    /// Blocks in it.
+    pub(crate) height: watch::Receiver<u64>,
+    /// Changes when orderers at the same addresses are to be trusted by other roots. (Of other
+    /// addresses the core hears, and gives another command.)
+    pub(crate) roots: watch::Receiver<()>,
+}
+
 /// The delivery of one channel. It ends when this is dropped.
 pub(crate) struct DeliverTask {
     commands: watch::Sender<Command>,
@@ -72,11 +83,17 @@ impl DeliverTask {
         config: DeliverConfig,
         channel: ChannelId,
         crypto: Arc<Crypto>,
-        height: watch::Receiver<u64>,
+        ledger: Followed,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
         let (commands, latest) = watch::channel(Command::Disconnect);
-        let deliver = Deliver { config, channel, crypto, height, inputs };
+        let deliver = Deliver {
+            config,
+            channel,
+            crypto,
+            ledger,
+            inputs,
+        };
         tasks.spawn(deliver.run(latest));
         Self { commands }
     }
@@ -89,13 +106,17 @@ impl DeliverTask {
 
 /// Why a stream ended.
 struct Ended {
+    /// What the orderer did, to be read behind its name.
     reason: String,
     forbidden: bool,
 }
 
 impl From<String> for Ended {
     fn from(reason: String) -> Self {
-        Self { reason, forbidden: false }
+        Self {
+            reason,
+            forbidden: false,
+        }
     }
 }
 
@@ -103,29 +124,43 @@ struct Deliver {
     config: DeliverConfig,
     channel: ChannelId,
     crypto: Arc<Crypto>,
-    height: watch::Receiver<u64>,
+    ledger: Followed,
     inputs: mpsc::Sender<Input>,
 }
 
 impl Deliver {
     async fn run(mut self, mut commands: watch::Receiver<Command>) {
+        let mut roots = self.ledger.roots.clone();
         loop {
+            roots.mark_unchanged();
             let command = commands.borrow_and_update().clone();
             let changed = match command {
                 Command::Disconnect => commands.changed().await,
-                Command::Connect { endpoint, start, after } => {
-                    tokio::select! {
-                        changed = commands.changed() => changed,
-                        ended = self.pull(&endpoint, start, after) => {
-                            let Ended { reason, forbidden } = ended;
-                            tracing::warn!(
-                                target: "peer.blocksprovider",
-                                channel = %self.channel, endpoint, "delivery ended: {reason}"
-                            );
-                            self.tell(Event::Failed { endpoint, reason, forbidden }).await;
-                            commands.changed().await
+                Command::Connect {
+                    endpoint,
+                    start,
+                    after,
+                } => {
+                    let ended = tokio::select! {
+                        changed = commands.changed() => match changed {
+                            Ok(()) => continue,
+                            Err(_dropped) => return,
+                        },
+                        Ok(()) = roots.changed() => {
+                            let reason = "is asked anew: the channel has other TLS roots for it";
+                            Ended::from(reason.to_owned())
                         }
-                    }
+                        ended = self.pull(&endpoint, start, after) => ended,
+                    };
+                    // The core says it to the operator.
+                    let Ended { reason, forbidden } = ended;
+                    self.tell(Event::Failed {
+                        endpoint,
+                        reason,
+                        forbidden,
+                    })
+                    .await;
+                    commands.changed().await
                 }
             };
             if changed.is_err() {
@@ -150,72 +185,129 @@ impl Deliver {
     ) -> Result<std::convert::Infallible, Ended> {
         let channel = self.connect(endpoint).await?;
         let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        grpc.ready().await.map_err(|error| format!("not ready: {error}"))?;
+        grpc.ready()
+            .await
+            .map_err(|error| format!("is not ready: {error}"))?;
         let requests = tokio_stream::once(self.seek(start)?).chain(tokio_stream::pending());
         let codec: ProstCodec<Envelope, Response> = ProstCodec::default();
         let mut responses = grpc
-            .streaming(Request::new(requests), PathAndQuery::from_static(DELIVER), codec)
+            .streaming(
+                Request::new(requests),
+                PathAndQuery::from_static(DELIVER),
+                codec,
+            )
             .await
-            .map_err(|status| format!("the orderer refused the stream: {status}"))?
+            .map_err(|status| format!("refused the stream: {}", said(&status)))?
             .into_inner();
         tracing::info!(
             target: "peer.blocksprovider",
             channel = %self.channel, endpoint, start, "pulling blocks from the orderer"
         );
+        let mut next = start;
         loop {
+            // By our own count: a number that the orderer invents must not make us wait.
+            self.reached(next.saturating_sub(self.config.ahead_max))
+                .await;
             let response = responses
                 .message()
                 .await
-                .map_err(|status| format!("stream broken: {status}"))?
-                .ok_or_else(|| "the orderer closed the stream".to_owned())?;
-            self.take(response).await?;
+                .map_err(|status| format!("broke the stream: {}", said(&status)))?
+                .ok_or_else(|| "closed the stream".to_owned())?;
+            next = self.take(response).await?.saturating_add(1);
         }
     }
 
-    async fn take(&mut self, response: Response) -> Result<(), Ended> {
-        let Some(bytes) = response.block else {
+    /// Gives the number of the block that was taken.
+    async fn take(&mut self, response: Response) -> Result<u64, Ended> {
+        let bytes = match response {
+            Response {
+                block: Some(bytes), ..
+            } => bytes,
             // The range never ends, so every status is a failure, SUCCESS included.
-            let code = response.status.unwrap_or_default();
-            let name = Status::try_from(code).map_or("unknown", |status| status.as_str_name());
-            return Err(Ended {
-                reason: format!("the orderer answered with status {code} ({name})"),
-                forbidden: code == i32::from(Status::Forbidden),
-            });
+            Response {
+                status: Some(code), ..
+            } => {
+                let name = Status::try_from(code).map_or("unknown", |status| status.as_str_name());
+                return Err(Ended {
+                    reason: format!("answered with status {code} ({name})"),
+                    forbidden: code == i32::from(Status::Forbidden),
+                });
+            }
+            Response {
+                block: None,
+                status: None,
+            } => {
+                return Err("sent something that is neither block nor status"
+                    .to_owned()
+                    .into());
+            }
         };
         // The claimed number is the block's own: what is next is the core's question.
         let number = tidings_proto::block::BlockView::parse(bytes.clone())
             .ok()
             .and_then(|view| view.number())
-            .ok_or_else(|| "the orderer sent something that is no block".to_owned())?;
-        self.reached(number.saturating_sub(self.config.ahead_max)).await;
-        let block = self.crypto.verify_block(&self.channel, number, &bytes)?;
+            .ok_or_else(|| "sent a block without header".to_owned())?;
+        let block = self
+            .verify(number, bytes)
+            .await
+            .map_err(|reason| format!("sent block {number}, which is not good: {reason}"))?;
         let is_config = block.is_config;
         self.tell(Event::Block(block)).await;
         if is_config {
             // What comes next is to be judged by what this block says.
             self.reached(number.saturating_add(1)).await;
         }
-        Ok(())
+        Ok(number)
     }
 
-    /// Waits until the ledger holds that many blocks.
+    /// On a thread of its own: a large block takes a while to hash.
+    async fn verify(&self, number: u64, bytes: Bytes) -> Result<VerifiedBlock, String> {
+        let (crypto, channel) = (Arc::clone(&self.crypto), self.channel.clone());
+        let verify = move || crypto.verify_block(&channel, number, &bytes);
+        spawn_blocking(verify)
+            .await
+            .map_err(|error| error.to_string())?
+    }
+
+    /// Waits until the ledger holds that many blocks: for ever, if it takes no more.
     async fn reached(&mut self, height: u64) {
-        // The sender lives as long as the channel, and this task ends with it.
-        let _ = self.height.wait_for(|have| *have >= height).await;
+        if self
+            .ledger
+            .height
+            .wait_for(|have| *have >= height)
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
     }
 
     async fn connect(&self, endpoint: &str) -> Result<tonic::transport::Channel, Ended> {
-        let trusted = self.crypto.orderers(&self.channel);
-        let roots = trusted
-            .iter()
-            .find(|group| group.addresses.iter().any(|address| address == endpoint))
-            .map(|group| group.tls_roots.clone())
-            .ok_or_else(|| format!("the channel no longer names {endpoint}"))?;
-        let connect = tls::channel(endpoint, self.config.tls.as_ref(), &roots, self.config.client_auth);
+        let groups = self.crypto.orderers(&self.channel);
+        let named = groups
+            .into_iter()
+            .filter(|group| group.addresses.iter().any(|address| address == endpoint));
+        let roots: Vec<Bytes> = named.flat_map(|group| group.tls_roots).collect();
+        if self.config.tls.is_some() && roots.is_empty() {
+            // There is no falling back on what the system trusts.
+            let reason = "has no TLS root in the channel configuration, or is no longer in it";
+            return Err(reason.to_owned().into());
+        }
+        let connect = tls::channel(
+            endpoint,
+            self.config.tls.as_ref(),
+            &roots,
+            self.config.client_auth,
+        );
         tokio::time::timeout(self.config.connect_timeout, connect)
             .await
-            .map_err(|_elapsed| format!("no connection within {:?}", self.config.connect_timeout))?
-            .map_err(|error| Ended::from(error.to_string()))
+            .map_err(|_elapsed| {
+                format!(
+                    "gives no connection within {:?}",
+                    self.config.connect_timeout
+                )
+            })?
+            .map_err(|error| Ended::from(format!("is not reached: {error}")))
     }
 
     /// The signed request for all blocks from `start` on.
@@ -231,7 +323,9 @@ impl Deliver {
             ..SeekInfo::default()
         };
         let services = self.crypto.services();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let tls_cert_hash = match &self.config.tls {
             Some(identity) if self.config.client_auth => {
                 Bytes::copy_from_slice(&identity.certificate_sha256())
@@ -261,8 +355,10 @@ impl Deliver {
             data: seek.encode_to_vec().into(),
         };
         let payload = Bytes::from(payload.encode_to_vec());
-        let signature =
-            services.sign(&payload).map_err(|error| format!("cannot sign: {error}"))?.into();
+        let signature = services
+            .sign(&payload)
+            .map_err(|error| format!("is not asked: cannot sign: {error}"))?
+            .into();
         Ok(Envelope { payload, signature })
     }
 
@@ -273,6 +369,11 @@ impl Deliver {
     }
 }
 
+/// A status in one line.
+fn said(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,11 +381,16 @@ mod tests {
     #[test]
     fn the_response_keeps_the_bytes_of_the_block() {
         let block = tidings_proto::common::Block {
-            header: Some(tidings_proto::common::BlockHeader { number: 7, ..Default::default() }),
+            header: Some(tidings_proto::common::BlockHeader {
+                number: 7,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let full = tidings_proto::orderer::DeliverResponse {
-            r#type: Some(tidings_proto::orderer::deliver_response::Type::Block(block.clone())),
+            r#type: Some(tidings_proto::orderer::deliver_response::Type::Block(
+                block.clone(),
+            )),
         };
         let read = Response::decode(full.encode_to_vec().as_slice()).unwrap();
         assert_eq!(read.status, None);
