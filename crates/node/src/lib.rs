@@ -5,15 +5,15 @@
 //! come out; blocks go to [`commit`]. Nothing here decides what the protocol does.
 
 pub mod comm;
-pub mod logging;
-pub mod metrics;
-pub mod tls;
 pub mod commit;
 pub mod crypto;
-pub mod intake;
-pub mod msp_folder;
-pub mod service;
-pub mod status;
 mod deliver;
 mod driver;
-mod serve;
+pub mod intake;
+pub mod logging;
+pub mod metrics;
+pub mod msp_folder;
+pub mod serve;
+pub mod service;
+pub mod status;
+pub mod tls;

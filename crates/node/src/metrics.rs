@@ -140,7 +140,9 @@ where
     C: prometheus::core::Collector + Clone + 'static,
 {
     let collector = made.expect("the names and labels above are well formed");
-    registry.register(Box::new(collector.clone())).expect("each name above occurs once");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("each name above occurs once");
     collector
 }
 
@@ -153,10 +155,16 @@ mod tests {
         let metrics = Metrics::new();
         metrics.messages_sent.inc();
         metrics.state_height.with_label_values(&["ch"]).set(7);
-        metrics.commit_duration.with_label_values(&["ch"]).observe(0.02);
+        metrics
+            .commit_duration
+            .with_label_values(&["ch"])
+            .observe(0.02);
         let text = metrics.text();
         assert!(text.contains("\ngossip_comm_messages_sent 1\n"), "{text}");
-        assert!(text.contains("gossip_state_height{channel=\"ch\"} 7\n"), "{text}");
+        assert!(
+            text.contains("gossip_state_height{channel=\"ch\"} 7\n"),
+            "{text}"
+        );
         assert!(
             text.contains("gossip_state_commit_duration_bucket{channel=\"ch\",le=\"0.005\"} 0"),
             "{text}"

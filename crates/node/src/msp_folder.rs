@@ -51,12 +51,13 @@ pub fn load(dir: &Path, msp_id: &str) -> Result<LocalMsp, MspFolderRefused> {
 
 /// Reads the contents of an MSP folder.
 pub fn read(dir: &Path) -> Result<MspFolder, MspFolderRefused> {
-    let unreadable = |path: PathBuf| {
-        move |source| MspFolderRefused::Unreadable { path, source }
-    };
+    let unreadable = |path: PathBuf| move |source| MspFolderRefused::Unreadable { path, source };
     // A folder that is not there must be told apart from one without sub-folders.
     fs::read_dir(dir).map_err(unreadable(dir.to_owned()))?;
-    let mut folder = MspFolder { place: dir.display().to_string(), ..MspFolder::default() };
+    let mut folder = MspFolder {
+        place: dir.display().to_string(),
+        ..MspFolder::default()
+    };
     for name in SUB_FOLDERS {
         let path = dir.join(name);
         let files = files(&path).map_err(unreadable(path))?;
@@ -97,8 +98,15 @@ fn files(dir: &Path) -> io::Result<Vec<NamedFile>> {
         if !metadata.is_file() || too_large {
             continue;
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.push(NamedFile { name, content: read_file(&path)? });
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        files.push(NamedFile {
+            name,
+            content: read_file(&path)?,
+        });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
@@ -132,7 +140,11 @@ mod tests {
             fs::write(dir.path().join("cacerts").join(name), name).unwrap();
         }
         let folder = read(dir.path()).unwrap();
-        let names: Vec<_> = folder.cacerts.iter().map(|file| file.name.as_str()).collect();
+        let names: Vec<_> = folder
+            .cacerts
+            .iter()
+            .map(|file| file.name.as_str())
+            .collect();
         assert_eq!(names, ["a.pem", "b.pem"]);
         assert!(folder.signcerts.is_empty() && folder.config_yaml.is_none());
     }

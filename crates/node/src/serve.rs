@@ -3,7 +3,7 @@
 //! The core allows one answer per channel at a time, so the tasks here are bounded by the number
 //! of channels.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tidings_gossip::{
@@ -12,20 +12,24 @@ use tidings_gossip::{
 };
 use tidings_ledger::Reader;
 use tidings_proto::gossip::{
-    Envelope, GossipMessage, Payload, RemoteStateResponse, gossip_message::{Content, Tag},
+    Envelope, GossipMessage, Payload, RemoteStateResponse,
+    gossip_message::{Content, Tag},
 };
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::comm::CommHandle;
+use crate::{comm::CommHandle, logging::Seldom};
 
 /// Most bytes of blocks in one answer, unless a single block is larger. The asker continues after
 /// what it got, so a short answer costs a round trip; a long one delays everything else on the
 /// connection.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Blocks that were committed, for those who ask. The ledger, or a test's stand-in.
-pub(crate) trait Blocks: Send + Sync + 'static {
+static UNREADABLE: Seldom = Seldom::new();
+
+/// Blocks that were committed, for those who ask. The ledger of this program, or what an embedder
+/// puts in its place.
+pub trait Blocks: Send + Sync + 'static {
     /// The serialized block, if it is there and readable.
     fn block(&self, number: u64) -> Result<Option<Bytes>, String>;
 }
@@ -82,13 +86,20 @@ fn payloads(blocks: &dyn Blocks, ask: &Ask) -> Vec<Payload> {
                 if bytes > ANSWER_BYTES_MAX && !payloads.is_empty() {
                     break;
                 }
-                payloads.push(Payload { seq_num: number, data: block, private_data: Vec::new() });
+                payloads.push(Payload {
+                    seq_num: number,
+                    data: block,
+                    private_data: Vec::new(),
+                });
             }
             Ok(None) => break,
             Err(reason) => {
-                tracing::error!(
-                    target: "gossip.state", channel = %ask.channel, number, "cannot serve: {reason}"
-                );
+                if let Some(left_out) = UNREADABLE.line(Instant::now()) {
+                    tracing::error!(
+                        target: "gossip.state", channel = %ask.channel, number, left_out,
+                        "cannot read a block that a peer asks for: {reason}"
+                    );
+                }
                 break;
             }
         }
@@ -120,14 +131,21 @@ mod tests {
             connection: ConnectionId(1),
             nonce: 1,
         };
-        payloads(&Fixed { height, len }, &ask).iter().map(|each| each.seq_num).collect()
+        payloads(&Fixed { height, len }, &ask)
+            .iter()
+            .map(|each| each.seq_num)
+            .collect()
     }
 
     #[test]
     fn an_answer_ends_at_the_height_and_at_the_limit() {
         assert_eq!(served(8, 10, 5..=9), [5, 6, 7]);
         assert_eq!(served(20, ANSWER_BYTES_MAX / 2, 5..=9), [5, 6]);
-        assert_eq!(served(20, ANSWER_BYTES_MAX + 1, 5..=9), [5], "one block always fits");
+        assert_eq!(
+            served(20, ANSWER_BYTES_MAX + 1, 5..=9),
+            [5],
+            "one block always fits"
+        );
         assert!(served(5, 10, 5..=9).is_empty());
     }
 }

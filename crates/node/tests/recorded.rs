@@ -8,11 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tidings_gossip::{Connection, PeerIdentity, Verifier, id::ConnectionId, verify};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
-use tidings_node::{
-    comm::Authenticator,
-    crypto::Crypto,
-    msp_folder,
-};
+use tidings_node::{comm::Authenticator, crypto::Crypto, msp_folder};
 use tidings_proto::gossip::{Envelope, SecretEnvelope, gossip_message::Content};
 
 fn fixtures() -> Option<PathBuf> {
@@ -45,21 +41,38 @@ impl Recorded {
         let identities = json["identities"].as_array().unwrap().iter();
         let identities = identities.map(|each| {
             let name = each["name"].as_str().unwrap().to_owned();
-            let identity = crypto.validate(&binary(&each["serialized_identity"])).unwrap();
-            assert_eq!(hex::encode(identity.pki_id.as_bytes()), each["pki_id"], "{name}");
+            let identity = crypto
+                .validate(&binary(&each["serialized_identity"]))
+                .unwrap();
+            assert_eq!(
+                hex::encode(identity.pki_id.as_bytes()),
+                each["pki_id"],
+                "{name}"
+            );
             (name, identity)
         });
         let identities = identities.collect();
         let mut lines = Vec::new();
         for file in ["wire/vectors.jsonl", "wire/sequence_peer0.org1.jsonl"] {
             let text = fs::read_to_string(root.join(file)).unwrap();
-            lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            lines.extend(
+                text.lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap()),
+            );
         }
-        Some(Self { crypto, identities, lines })
+        Some(Self {
+            crypto,
+            identities,
+            lines,
+        })
     }
 
     fn speaker(&self, line: &Value) -> Connection {
-        let field = if line["direction"] == "sent" { "node" } else { "remote_peer" };
+        let field = if line["direction"] == "sent" {
+            "node"
+        } else {
+            "remote_peer"
+        };
         let name = line[field].as_str().unwrap();
         Connection {
             id: ConnectionId(1),
@@ -74,13 +87,18 @@ impl Recorded {
 }
 
 fn binary(value: &Value) -> Bytes {
-    value.as_str().map(|text| BASE64_STANDARD.decode(text).unwrap().into()).unwrap_or_default()
+    value
+        .as_str()
+        .map(|text| BASE64_STANDARD.decode(text).unwrap().into())
+        .unwrap_or_default()
 }
 
 /// None where the recording left the payload out for its size.
 fn envelope(line: &Value) -> Option<Envelope> {
     line["payload"].as_str()?;
-    let secret = line.get("secret_envelope").filter(|secret| secret.is_object());
+    let secret = line
+        .get("secret_envelope")
+        .filter(|secret| secret.is_object());
     Some(Envelope {
         payload: binary(&line["payload"]),
         signature: line.get("signature").map(binary).unwrap_or_default(),
@@ -93,10 +111,14 @@ fn envelope(line: &Value) -> Option<Envelope> {
 
 #[test]
 fn what_go_peers_sent_passes_the_gate() {
-    let Some(recorded) = Recorded::load() else { return };
+    let Some(recorded) = Recorded::load() else {
+        return;
+    };
     let mut judged = BTreeMap::<String, usize>::new();
     for line in &recorded.lines {
-        let Some(envelope) = envelope(line) else { continue };
+        let Some(envelope) = envelope(line) else {
+            continue;
+        };
         let kind = line["type"].as_str().unwrap();
         let verdict = recorded.verdict(line, envelope);
         match kind {
@@ -113,22 +135,34 @@ fn what_go_peers_sent_passes_the_gate() {
 
 #[test]
 fn recorded_handshakes_authenticate_and_altered_ones_do_not() {
-    let Some(recorded) = Recorded::load() else { return };
+    let Some(recorded) = Recorded::load() else {
+        return;
+    };
     let mut seen = 0;
     for line in recorded.lines.iter().filter(|line| line["type"] == "Conn") {
-        let Some(envelope) = envelope(line) else { continue };
+        let Some(envelope) = envelope(line) else {
+            continue;
+        };
         let opened = envelope.clone().open().unwrap();
-        let Some(Content::Conn(claim)) = &opened.message().content else { panic!("{line}") };
+        let Some(Content::Conn(claim)) = &opened.message().content else {
+            panic!("{line}")
+        };
         let speaker = recorded.speaker(line);
         let identity = recorded.crypto.authenticate(&envelope, claim).unwrap();
         assert_eq!(identity, speaker.identity);
         let mut altered = envelope.clone();
         altered.signature = flip(&altered.signature);
         assert!(recorded.crypto.authenticate(&altered, claim).is_err());
-        let other = recorded.identities.values().find(|other| **other != speaker.identity);
+        let other = recorded
+            .identities
+            .values()
+            .find(|other| **other != speaker.identity);
         let mut claim = claim.clone();
         claim.identity = other.unwrap().serialized.clone();
-        assert!(recorded.crypto.authenticate(&envelope, &claim).is_err(), "another's identity");
+        assert!(
+            recorded.crypto.authenticate(&envelope, &claim).is_err(),
+            "another's identity"
+        );
         seen += 1;
     }
     assert!(seen > 0);
@@ -136,22 +170,41 @@ fn recorded_handshakes_authenticate_and_altered_ones_do_not() {
 
 #[test]
 fn w_s5_a_changed_signed_message_is_refused() {
-    let Some(recorded) = Recorded::load() else { return };
+    let Some(recorded) = Recorded::load() else {
+        return;
+    };
     let signed = ["AliveMsg", "StateInfo", "LeadershipMsg"];
     let mut seen = 0;
     for line in &recorded.lines {
         if !signed.contains(&line["type"].as_str().unwrap()) {
             continue;
         }
-        let Some(envelope) = envelope(line) else { continue };
+        let Some(envelope) = envelope(line) else {
+            continue;
+        };
         let refused = |altered: Envelope| recorded.verdict(line, altered).is_err();
-        assert!(refused(Envelope { signature: flip(&envelope.signature), ..envelope.clone() }));
-        assert!(refused(Envelope { signature: Bytes::new(), ..envelope.clone() }), "W-S2");
+        assert!(refused(Envelope {
+            signature: flip(&envelope.signature),
+            ..envelope.clone()
+        }));
+        assert!(
+            refused(Envelope {
+                signature: Bytes::new(),
+                ..envelope.clone()
+            }),
+            "W-S2"
+        );
         if let Some(secret) = envelope.secret_envelope.clone() {
             let signature = flip(&secret.signature);
-            let altered = SecretEnvelope { signature, ..secret.clone() };
+            let altered = SecretEnvelope {
+                signature,
+                ..secret.clone()
+            };
             assert!(refused(envelope.clone().with_secret(altered)), "W-S3");
-            let altered = SecretEnvelope { payload: Bytes::new(), ..secret };
+            let altered = SecretEnvelope {
+                payload: Bytes::new(),
+                ..secret
+            };
             assert!(refused(envelope.clone().with_secret(altered)), "W-S3");
         }
         seen += 1;

@@ -1,0 +1,116 @@
+//! The ledgers of joined channels below the data folder, and what their channels agreed on.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tidings_ledger::{Ledger, Reader};
+use tidings_msp::{block::last_config_index, channel_config::ChannelConfig};
+use tidings_proto::block::BlockView;
+
+use super::StartRefused;
+use crate::crypto::next_config;
+
+/// Where channels lie below the data folder.
+const CHANNELS: &str = "channels";
+
+/// The folder of a channel's ledger.
+pub(super) fn dir(data_dir: &Path, channel: &str) -> PathBuf {
+    data_dir.join(CHANNELS).join(channel)
+}
+
+/// Opens every ledger that is there, in the order of the channels' names, with the configuration
+/// in force at its end.
+pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, StartRefused> {
+    let root = data_dir.join(CHANNELS);
+    let refused = |source| StartRefused::Folder {
+        path: root.clone(),
+        source,
+    };
+    fs::create_dir_all(&root).map_err(refused)?;
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(&root).map_err(refused)? {
+        let path = entry.map_err(refused)?.path();
+        // Whatever else lies there, `lost+found` for one, is not ours.
+        if path.is_dir()
+            && path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(is_name)
+        {
+            dirs.push(path);
+        }
+    }
+    dirs.sort();
+    let mut chains = Vec::new();
+    for dir in dirs {
+        let ledger = Ledger::open(&dir)?;
+        if ledger.height() == 0 {
+            // A join that was cut off before its first block: joining again will do.
+            continue;
+        }
+        let config = config_in_force(&ledger.reader()).map_err(|reason| StartRefused::Channel {
+            path: dir.clone(),
+            reason,
+        })?;
+        chains.push((config, ledger));
+    }
+    Ok(chains)
+}
+
+/// Letters that occur in names of channels.
+fn is_name(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
+}
+
+/// The configuration in force at the end of a ledger: the first one and everything that became
+/// of it, by the rules under which its blocks were committed.
+fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
+    let read = |number| {
+        let block = ledger.block(number).map_err(|error| error.to_string())?;
+        block.ok_or_else(|| format!("block {number} is missing"))
+    };
+    let mut configs = Vec::new();
+    let mut below = ledger.height();
+    while below > 1 {
+        let block = read(below - 1)?;
+        // What a block says of its configuration is a short cut. Where it is wrong, which only
+        // those who sign blocks can make it, the way down is longer.
+        let named = last_config_index(&block).filter(|number| *number < below);
+        let named = named
+            .map(read)
+            .transpose()?
+            .filter(BlockView::is_config_block);
+        let named = named.and_then(|config| config.number());
+        below = named.unwrap_or(below - 1);
+        configs.extend(named.filter(|number| *number > 0));
+    }
+    let genesis = read(0)?;
+    let first = ChannelConfig::from_config_block(genesis.bytes());
+    let mut config = first.map_err(|error| error.to_string())?;
+    for number in configs.into_iter().rev() {
+        let next = next_config(&config, read(number)?.bytes());
+        config = next
+            .map_err(|reason| format!("block {number}: {reason}"))?
+            .unwrap_or(config);
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_with_names_of_channels_are_opened() {
+        assert!(is_name("my-channel.2"));
+        assert!(!is_name("lost+found") && !is_name("LOCK"));
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("channels/lost+found")).unwrap();
+        fs::write(dir.path().join("channels/file"), "").unwrap();
+        assert!(open_all(dir.path()).unwrap().is_empty());
+        assert!(!dir.path().join("channels/lost+found/LOCK").exists());
+    }
+}

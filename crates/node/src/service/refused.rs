@@ -1,0 +1,73 @@
+//! Why a node does not start or does not join a channel, each in one line with what to change.
+
+use std::{io, path::PathBuf};
+
+use tidings_gossip::id::ChannelId;
+
+use crate::msp_folder;
+
+/// Why a node does not start or does not join.
+#[derive(Debug, thiserror::Error)]
+pub enum StartRefused {
+    /// The MSP folder does not make an identity.
+    #[error("{0}")]
+    Msp(#[from] msp_folder::MspFolderRefused),
+    /// The TLS material is no good.
+    #[error("TLS: {0}")]
+    Tls(#[from] crate::tls::TlsError),
+    /// A folder cannot be used.
+    #[error("cannot use the folder {}: {source}; make it readable and writable, or name another", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port is gone.
+    #[error("cannot use the port: {0}")]
+    Listener(io::Error),
+    /// Both ways to a leader at once (S-V2).
+    #[error(
+        "peer.gossip.orgLeader and peer.gossip.useLeaderElection exclude each other: switch one off"
+    )]
+    Leadership,
+    /// A ledger does not open.
+    #[error("{0}")]
+    Ledger(#[from] tidings_ledger::OpenError),
+    /// What a ledger holds is no channel.
+    #[error("the ledger in {} cannot be used: {reason}", path.display())]
+    Channel {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The block is not the beginning of a channel.
+    #[error("not a genesis block: {0}")]
+    Genesis(String),
+    /// The block is not the configuration in force.
+    #[error("not a configuration block: {0}")]
+    Config(String),
+    /// Nothing to begin from.
+    #[error("the committer of channel {0} is empty: give it the channel's genesis block first")]
+    Empty(ChannelId),
+    /// The channel is already here.
+    #[error("channel {0} is already joined")]
+    Joined(ChannelId),
+    /// The own organization is not on the channel.
+    #[error(
+        "{msp_id} is no application organization of channel {channel}: gossip peers would ignore us"
+    )]
+    Outsider {
+        /// The channel.
+        channel: ChannelId,
+        /// Our MSP id.
+        msp_id: String,
+    },
+    /// The genesis block could not be written.
+    #[error("{0}")]
+    Write(String),
+    /// The node is going down.
+    #[error("the node is stopping")]
+    Stopping,
+}
