@@ -8,7 +8,7 @@
 //! One task, the table, owns which peer has which streams ([`table`]). Every stream has a task of
 //! its own ([`stream`]). The table never waits for anybody, so everybody may wait for it.
 //!
-//! Rules: protocol 2, and docs/protocol/connections.md.
+//! Rules: docs/protocol/connections.md.
 
 mod counters;
 mod handshake;

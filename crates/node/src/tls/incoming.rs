@@ -34,7 +34,7 @@ use super::{
 static TOO_MANY: Seldom = Seldom::new();
 static NOT_ACCEPTED: Seldom = Seldom::new();
 
-/// Time for the TLS handshake and the first byte after it (protocol rule 2.2).
+/// Time for the TLS handshake and the first byte after it (docs/protocol/connections.md).
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// TLS handshakes in progress. Each costs a few kilobytes and some milliseconds of computing.
