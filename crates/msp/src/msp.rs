@@ -36,7 +36,7 @@ use crate::identity::{Identity, SigningIdentity, SigningIdentityRefused};
 /// hundreds of clients; ten times Fabric's hundred costs a few megabytes at most.
 const REMEMBERED_MAX: usize = 1000;
 
-/// Longest serialized identity that is remembered. Real ones have about one kilobyte; longer
+/// Longest serialized identity or certificate that is remembered. Real ones have about one kilobyte; longer
 /// ones work too, but must not fill our memory.
 const REMEMBERED_BYTES_MAX: usize = 8 * 1024;
 
@@ -273,7 +273,10 @@ impl Msp {
             return Arc::clone(known);
         }
         let standing = Arc::new(self.judge(certificate));
-        lock(&self.standings).remember(key, Arc::clone(&standing));
+        // The verdict quotes names in the certificate, which are as long as its maker likes.
+        if certificate.der().len() <= REMEMBERED_BYTES_MAX {
+            lock(&self.standings).remember(key, Arc::clone(&standing));
+        }
         standing
     }
 

@@ -343,6 +343,20 @@ fn memory_is_bounded_and_long_identities_are_not_kept() {
     );
 }
 
+/// Certificates that claim an RSA signature are recognised whoever made them, so strangers can
+/// have as many judged as they like.
+#[test]
+fn verdicts_about_long_certificates_are_not_kept() {
+    let root = Made::root("root");
+    let msp = msp(&config(ORG, &[&root]));
+    let kept = |name: &str| {
+        let member = root.member(name, &["peer"]).certificate();
+        Arc::ptr_eq(&msp.standing(&member), &msp.standing(&member))
+    };
+    assert!(kept("short"));
+    assert!(!kept(&"long".repeat(REMEMBERED_BYTES_MAX / 4)));
+}
+
 #[test]
 fn an_id_may_come_twice_only_with_the_same_content() {
     let (one, two) = (Made::root("one"), Made::root("two"));
