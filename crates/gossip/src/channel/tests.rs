@@ -1,3 +1,5 @@
+//! What one channel keeps, passes on, answers and refuses, transition by transition.
+
 use bytes::Bytes;
 use tidings_proto::gossip::gossip_message::Content;
 

@@ -1,3 +1,5 @@
+//! When which orderer is asked, and what of its answers is used.
+
 use bytes::Bytes;
 
 use super::*;
@@ -56,14 +58,25 @@ impl Table {
     }
 
     fn block(&mut self, number: u64) -> Vec<Effect> {
-        self.feed(Input::Event(Event::Block(block(number))))
+        self.deliver(block(number))
+    }
+
+    fn deliver(&mut self, block: VerifiedBlock) -> Vec<Effect> {
+        let stream = self.stream();
+        self.feed(Input::Event(Event::Block { stream, block }))
+    }
+
+    /// That there is now, or a wrong one.
+    fn stream(&self) -> StreamId {
+        let stream = self.machine.stream.as_ref();
+        stream.map_or(StreamId(0), |stream| stream.id)
     }
 
     fn fail(&mut self, forbidden: bool) -> Vec<Effect> {
-        let endpoint = self.current();
+        let stream = self.stream();
         let reason = "status 503".to_owned();
         self.feed(Input::Event(Event::Failed {
-            endpoint,
+            stream,
             reason,
             forbidden,
         }))
@@ -78,7 +91,7 @@ impl Table {
         let mut out = Vec::new();
         while let Some(due) = self.machine.deadline().filter(|due| *due <= end) {
             self.now = due;
-            self.machine.tick(due, peers_height, &mut out);
+            self.machine.tick(due, || peers_height, &mut out);
         }
         self.now = end;
         out
@@ -92,6 +105,7 @@ fn connects(out: &[Effect]) -> Vec<(String, u64, Duration)> {
                 endpoint,
                 start,
                 after,
+                ..
             }) => Some((endpoint.clone(), *start, *after)),
             _ => None,
         })
@@ -116,6 +130,7 @@ fn only_who_leads_asks() {
     assert_eq!(t.block(5), []);
     assert_eq!(t.machine.deadline(), None);
     let connect = Effect::Command(Command::Connect {
+        stream: StreamId(1),
         endpoint: "o1:7050".to_owned(),
         start: 5,
         after: Duration::ZERO,
@@ -175,7 +190,7 @@ fn a_block_that_came_before_is_not_used_again() {
     assert_eq!(t.block(5), []);
     let mut other = block(6);
     other.hash = [0xEE; DIGEST_LEN];
-    let out = t.feed(Input::Event(Event::Block(other)));
+    let out = t.deliver(other);
     assert!(is_warning(&out[0]), "not the same block");
 }
 
@@ -185,7 +200,7 @@ fn s_v3_a_block_that_does_not_follow_is_not_used() {
     assert_eq!(t.block(5), taken(5));
     let mut forged = block(6);
     forged.previous_hash = Bytes::from_static(&[0xEE; 32]);
-    let out = t.feed(Input::Event(Event::Block(forged)));
+    let out = t.deliver(forged);
     assert!(is_warning(&out[0]));
     assert_eq!(connects(&out)[0].1, 6);
     assert_eq!(t.block(6), taken(6));
@@ -198,7 +213,7 @@ fn the_link_is_checked_across_a_reconnect() {
     t.fail(false);
     let mut forged = block(6);
     forged.previous_hash = Bytes::new();
-    let out = t.feed(Input::Event(Event::Block(forged)));
+    let out = t.deliver(forged);
     assert!(is_warning(&out[0]));
     assert_eq!(t.block(6), taken(6));
 }
@@ -256,10 +271,10 @@ fn a_refusal_is_told_apart_and_waits_longest() {
 #[test]
 fn failures_of_an_orderer_that_was_left_mean_nothing() {
     let mut t = Table::leading(5, &["a:1", "b:1"]);
-    let left = t.current();
+    let left = t.stream();
     t.fail(false);
     let stale = Event::Failed {
-        endpoint: left,
+        stream: left,
         reason: String::new(),
         forbidden: true,
     };
@@ -302,6 +317,43 @@ fn a_block_that_was_not_kept_is_asked_for_again_once() {
         assert_eq!(t.feed(input(7)), [], "7 comes again anyway");
         assert_eq!(t.block(6), taken(6));
     }
+}
+
+#[test]
+fn what_an_ended_stream_still_brings_means_nothing() {
+    for input in [Input::NoRoom, Input::CommitRefused] {
+        let mut t = Table::leading(5, &["a:1", "b:1"]);
+        t.block(5);
+        t.block(6);
+        let ended = t.stream();
+        assert_eq!(connects(&t.feed(input(5)))[0].1, 5);
+        let orderer = t.current();
+        for number in [5, 6, 7, 8] {
+            let block = block(number);
+            let stream = ended;
+            let late = Event::Block { stream, block };
+            assert_eq!(t.feed(Input::Event(late)), []);
+        }
+        let failed = Event::Failed {
+            stream: ended,
+            reason: String::new(),
+            forbidden: true,
+        };
+        assert_eq!(t.feed(Input::Event(failed)), []);
+        assert_eq!(t.current(), orderer);
+        assert_eq!(t.block(5), taken(5));
+    }
+}
+
+#[test]
+fn peers_are_looked_at_only_when_it_is_time_to_decide() {
+    let heights = || -> u64 { panic!("nothing is to be decided") };
+    let mut t = Table::at_height(5);
+    t.machine.tick(at(100), heights, &mut Vec::new());
+    let mut t = Table::leading(5, &["a:1"]);
+    t.machine.tick(at(4), heights, &mut Vec::new());
+    t.block(5);
+    t.machine.tick(at(5), heights, &mut Vec::new());
 }
 
 #[test]
@@ -362,11 +414,7 @@ fn remembered_links_are_bounded() {
     let mut t = Table::leading(0, &["a:1"]);
     let end = u64::try_from(LINKS_MAX).unwrap() + 5;
     for number in 0..end {
-        t.machine.handle(
-            t.now,
-            Input::Event(Event::Block(block(number))),
-            &mut Vec::new(),
-        );
+        t.block(number);
     }
     assert_eq!(t.machine.links.len(), LINKS_MAX);
     t.feed(Input::Height(end));

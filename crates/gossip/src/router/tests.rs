@@ -1,3 +1,5 @@
+//! Who is sent what, class by class, and who is not.
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! In which order blocks reach the committer, and how gaps are filled.
+
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use tidings_proto::gossip::GossipMessage;
