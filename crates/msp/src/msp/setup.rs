@@ -293,7 +293,8 @@ impl Msp {
                 .node_ous
                 .as_ref()
                 .is_some_and(|ous| ous.unit(Role::Admin).is_some());
-        if admins.is_empty() && !by_unit {
+        // Versions before had no role of administrator to demand.
+        if admins.is_empty() && !by_unit && self.version >= MspVersion::V1_4_3 {
             return Err(MspRefused::NoAdmins);
         }
         admins.iter().try_for_each(|admin| self.check_admin(admin))

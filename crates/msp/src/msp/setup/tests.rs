@@ -273,6 +273,12 @@ fn version_1_1_demands_both_roles_and_1_0_knows_none() {
     };
     let refused = Msp::from_config(&without_peer(&config), MspVersion::V1_1).expect_err("missing");
     assert_eq!(refused, MspRefused::NodeOuMissing("PeerOUIdentifier"));
+    let mut without_admins = config.clone();
+    without_admins.admins.clear();
+    for version in [MspVersion::V1_0, MspVersion::V1_1, MspVersion::V1_3] {
+        let nobody = Msp::from_config(&without_admins, version).map(drop);
+        assert_eq!(nobody, Ok(()), "{version:?} needs no administrator");
+    }
     let member = root.member("x", &[]);
     let oldest = Msp::from_config(&without_peer(&config), MspVersion::V1_0).expect("an MSP");
     assert_eq!(verdict(&oldest, &member), Ok(()));
