@@ -11,6 +11,7 @@ use x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use crate::certificate::{Certificate, SignatureAlgorithm};
+use crate::crypto::EcdsaParts;
 use crate::{der, pem};
 
 /// Why bytes are not a revocation list.
@@ -46,27 +47,40 @@ impl Crl {
             return Err(CrlRefused);
         };
         let mut authority_key_id = None;
-        for extension in parsed.extensions() {
-            if extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER {
-                let ParsedExtension::AuthorityKeyIdentifier(found) = extension.parsed_extension()
-                else {
-                    return Err(CrlRefused);
-                };
-                // Present without an identifier in it: belongs to nobody, but is no error.
-                let id = found.key_identifier.as_ref().map(|id| id.0.to_vec());
-                authority_key_id = Some(id.unwrap_or_default());
-            }
+        let mut extensions = parsed.extensions().iter();
+        // Should there be several, the first counts.
+        if let Some(extension) =
+            extensions.find(|one| one.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER)
+        {
+            let ParsedExtension::AuthorityKeyIdentifier(found) = extension.parsed_extension()
+            else {
+                return Err(CrlRefused);
+            };
+            // Present without an identifier in it: belongs to nobody, but is no error.
+            let id = found.key_identifier.as_ref().map(|id| id.0.to_vec());
+            authority_key_id = Some(id.unwrap_or_default());
         }
+        let algorithm = SignatureAlgorithm::of(&parsed.signature_algorithm);
+        // Fabric writes ECDSA signatures anew, so that bytes behind the numbers do not count.
+        let signature = if algorithm.is_ecdsa() {
+            EcdsaParts::from_message(signature)
+                .or(Err(CrlRefused))?
+                .to_der()
+        } else {
+            signature.to_vec()
+        };
         let serials = parsed.iter_revoked_certificates();
         let revoked = serials
+            // No certificate has a negative number, though one may have the same bytes.
+            .filter(|one| one.raw_serial().first().is_some_and(|first| *first < 0x80))
             .map(|one| der::without_leading_zeros(one.raw_serial()).to_vec())
             .collect();
         Ok(Self {
             authority_key_id,
             revoked,
-            algorithm: SignatureAlgorithm::of(&parsed.signature_algorithm),
+            algorithm,
             body: body.to_vec(),
-            signature: signature.to_vec(),
+            signature,
         })
     }
 

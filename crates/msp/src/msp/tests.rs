@@ -266,6 +266,19 @@ fn nt_1_10_a_revocation_list_counts_for_its_own_ca_only() {
         revoked,
         "a wrong list does not hide a right one"
     );
+    let trailing = {
+        let whole = list(Some(&key_id), &root);
+        let outer = crate::der::read(crate::der::SEQUENCE, &whole).expect("a list");
+        let body = crate::der::read(crate::der::SEQUENCE, outer.content).expect("its body");
+        let signature = root.private_key().sign(body.whole).expect("a signature");
+        let longer = [signature.as_slice(), b"more"].concat();
+        assemble(body.whole, &ECDSA_SHA256, &longer)
+    };
+    assert_eq!(
+        with(vec![trailing]),
+        revoked,
+        "Fabric does not see what trails"
+    );
     let nobodys = with(vec![list(None, &root)]);
     assert_eq!(nobodys, Err(IdentityRefused::CrlWithoutAuthority));
 }
