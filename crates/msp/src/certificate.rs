@@ -408,10 +408,14 @@ fn text_of(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
     const BMP: u32 = 30;
     let bytes = attribute.attr_value().data;
     match attribute.attr_value().tag().0 {
-        UTF8 | NUMERIC | PRINTABLE | IA5 => String::from_utf8(bytes.to_vec()).ok(),
+        UTF8 => String::from_utf8(bytes.to_vec()).ok(),
+        NUMERIC => ascii(bytes, |byte| byte.is_ascii_digit() || byte == b' '),
+        PRINTABLE => ascii(bytes, is_printable),
+        IA5 => ascii(bytes, |_| true),
         // Every byte is one character of Latin-1.
         T61 => Some(bytes.iter().copied().map(char::from).collect()),
         BMP => {
+            let bytes = bytes.strip_suffix(&[0, 0]).unwrap_or(bytes);
             let (pairs, odd) = bytes.as_chunks::<2>();
             let units = pairs
                 .iter()
@@ -424,6 +428,16 @@ fn text_of(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn ascii(bytes: &[u8], allowed: fn(u8) -> bool) -> Option<String> {
+    let good = bytes.iter().all(|byte| byte.is_ascii() && allowed(*byte));
+    good.then(|| bytes.iter().copied().map(char::from).collect())
+}
+
+/// What Go lets pass as PrintableString: the standard's characters, and two that CAs really use.
+fn is_printable(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b" '()+,-./:=?*&".contains(&byte)
 }
 
 #[cfg(test)]

@@ -82,10 +82,14 @@ impl Extensions {
             if !seen.insert(extension.oid.as_bytes()) {
                 return Err(Malformed("an extension appears twice"));
             }
-            if let ParsedExtension::ParseError { .. } = extension.parsed_extension() {
+            let failed = matches!(
+                extension.parsed_extension(),
+                ParsedExtension::ParseError { .. }
+            );
+            if failed && is_read_by_go(extension.oid.as_bytes()) {
                 return Err(Malformed("an extension is misencoded"));
             }
-            let handled = read.take(extension);
+            let handled = read.take(extension)?;
             if extension.critical && !handled {
                 read.unhandled_critical = Some(extension.oid.to_id_string());
             }
@@ -94,7 +98,7 @@ impl Extensions {
     }
 
     /// Notes one extension; false when its meaning would be lost.
-    fn take(&mut self, extension: &X509Extension<'_>) -> bool {
+    fn take(&mut self, extension: &X509Extension<'_>) -> Result<bool, CertificateRefused> {
         match extension.parsed_extension() {
             ParsedExtension::BasicConstraints(found) => {
                 let path_length = found.path_len_constraint;
@@ -110,35 +114,40 @@ impl Extensions {
             }
             ParsedExtension::KeyUsage(found) => self.key_usage = Some(found.flags),
             ParsedExtension::ExtendedKeyUsage(found) => {
-                self.key_purposes = Some(KeyPurposes {
+                // A list of nothing restricts nothing, by Go's reading.
+                let is_empty = found.other.is_empty()
+                    && !(found.any || found.server_auth || found.client_auth)
+                    && !(found.code_signing || found.email_protection)
+                    && !(found.time_stamping || found.ocsp_signing);
+                self.key_purposes = (!is_empty).then_some(KeyPurposes {
                     any: found.any,
                     server_auth: found.server_auth,
                 });
             }
             ParsedExtension::SubjectAlternativeName(found) => {
-                let names = Names::of(&found.general_names);
+                let names = Names::of(&found.general_names, [4, 16])?;
                 let understood = !names.is_empty();
                 let raw = extension.value.to_vec();
                 self.alternative_names = Some(AlternativeNames { raw, names });
-                return understood;
+                return Ok(understood);
             }
             ParsedExtension::NameConstraints(found) => {
-                let permitted = Names::of_subtrees(found.permitted_subtrees.as_deref());
-                let excluded = Names::of_subtrees(found.excluded_subtrees.as_deref());
+                let permitted = Names::of_subtrees(found.permitted_subtrees.as_deref())?;
+                let excluded = Names::of_subtrees(found.excluded_subtrees.as_deref())?;
                 let understood = !permitted.others && !excluded.others;
                 self.name_constraints = Some(NameConstraints {
                     permitted,
                     excluded,
                 });
-                return understood;
+                return Ok(understood);
             }
             // Nothing in them restricts a chain as Fabric checks it.
             ParsedExtension::CertificatePolicies(_)
             | ParsedExtension::CRLDistributionPoints(_)
             | ParsedExtension::AuthorityInfoAccess(_) => {}
-            _ => return false,
+            _ => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
     /// Key usage, where present, must name certificate signing.
@@ -149,30 +158,48 @@ impl Extensions {
 }
 
 impl Names {
-    fn of(names: &[GeneralName<'_>]) -> Self {
+    /// Go reads no certificate with a name that is not ASCII or an address of an odd length. Were
+    /// such a name merely passed over, no constraint would reach it.
+    fn of(names: &[GeneralName<'_>], address_lens: [usize; 2]) -> Result<Self, CertificateRefused> {
+        const REFUSED: CertificateRefused =
+            CertificateRefused::Malformed("an alternative or constrained name is misencoded");
+        let text = |name: &str| name.is_ascii().then(|| name.to_owned()).ok_or(REFUSED);
         let mut sorted = Self::default();
         for name in names {
             match name {
-                GeneralName::DNSName(name) => sorted.dns.push((*name).to_owned()),
-                GeneralName::IPAddress(address) => sorted.ips.push(address.to_vec()),
-                GeneralName::RFC822Name(name) => sorted.emails.push((*name).to_owned()),
-                GeneralName::URI(name) => sorted.uris.push((*name).to_owned()),
+                GeneralName::DNSName(name) => sorted.dns.push(text(name)?),
+                GeneralName::IPAddress(address) if address_lens.contains(&address.len()) => {
+                    sorted.ips.push(address.to_vec());
+                }
+                GeneralName::RFC822Name(name) => sorted.emails.push(text(name)?),
+                GeneralName::URI(name) => sorted.uris.push(text(name)?),
+                GeneralName::IPAddress(_) | GeneralName::Invalid(..) => return Err(REFUSED),
                 _ => sorted.others = true,
             }
         }
-        sorted
+        Ok(sorted)
     }
 
-    fn of_subtrees(subtrees: Option<&[GeneralSubtree<'_>]>) -> Self {
+    /// Addresses in constraints carry a mask of their own length.
+    fn of_subtrees(subtrees: Option<&[GeneralSubtree<'_>]>) -> Result<Self, CertificateRefused> {
         let names = subtrees
             .unwrap_or_default()
             .iter()
             .map(|subtree| subtree.base.clone());
-        Self::of(&names.collect::<Vec<_>>())
+        Self::of(&names.collect::<Vec<_>>(), [8, 32])
     }
 
     /// No name of a kind that is looked at.
     pub(crate) fn is_empty(&self) -> bool {
         self.dns.is_empty() && self.ips.is_empty() && self.emails.is_empty() && self.uris.is_empty()
+    }
+}
+
+/// The extensions that Go's parser looks into. Others may hold anything.
+fn is_read_by_go(oid: &[u8]) -> bool {
+    const AUTHORITY_INFO_ACCESS: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 1, 1];
+    match oid {
+        [0x55, 0x1d, last] => matches!(last, 14 | 15 | 17 | 19 | 30..=33 | 35..=37 | 54),
+        other => *other == AUTHORITY_INFO_ACCESS,
     }
 }

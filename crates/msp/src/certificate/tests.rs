@@ -200,6 +200,103 @@ fn large_certificates_cost_no_more_than_their_length() {
     assert_eq!(refused, Err(KeyRefused::Malformed));
 }
 
+fn with_extension(oid: &[u64], content: &[u8]) -> Result<Extensions, CertificateRefused> {
+    let mut params = member_params("member", &[]);
+    params.custom_extensions = vec![CustomExtension::from_oid_content(oid, content.to_vec())];
+    let made = Made::root("ca").issue(params);
+    Certificate::from_pem(made.pem.as_bytes()).map(|read| read.extensions)
+}
+
+#[test]
+fn only_extensions_that_go_reads_must_be_in_form() {
+    // Alternative names of the issuer, and the reason of a revocation, which has no place here.
+    for unread in [&[2, 5, 29, 18], &[2, 5, 29, 21]] {
+        assert!(with_extension(unread, b"junk").is_ok(), "{unread:?}");
+    }
+    let refused = Err(CertificateRefused::Malformed("an extension is misencoded"));
+    for read in [
+        &[2, 5, 29, 17][..],
+        &[2, 5, 29, 37],
+        &[1, 3, 6, 1, 5, 5, 7, 1, 1],
+    ] {
+        assert_eq!(with_extension(read, b"junk"), refused, "{read:?}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_purposes_restricts_nothing() {
+    const PURPOSES: &[u64] = &[2, 5, 29, 37];
+    let purposes = |content: &[u8]| {
+        with_extension(PURPOSES, content)
+            .expect("read")
+            .key_purposes
+    };
+    assert_eq!(purposes(&[0x30, 0]), None);
+    let nobodys = KeyPurposes {
+        any: false,
+        server_auth: false,
+    };
+    assert_eq!(purposes(&[0x30, 3, 0x06, 1, 0x2a]), Some(nobodys));
+}
+
+#[test]
+fn names_that_go_cannot_read_are_refused() {
+    let named = |tag: u8, name: &[u8]| {
+        let mut one = Vec::new();
+        der::write(tag, name, &mut one);
+        let mut all = Vec::new();
+        der::write(der::SEQUENCE, &one, &mut all);
+        with_extension(&[2, 5, 29, 17], &all).map(drop)
+    };
+    let (email, dns, uri, ip) = (0x81, 0x82, 0x86, 0x87);
+    let reason = CertificateRefused::Malformed("an alternative or constrained name is misencoded");
+    for tag in [email, dns, uri] {
+        assert_eq!(named(tag, b"a.test"), Ok(()));
+        assert_eq!(named(tag, "\u{e9}.test".as_bytes()), Err(reason.clone()));
+        assert_eq!(named(tag, b"\xff.test"), Err(reason.clone()));
+    }
+    for len in [0, 3, 4, 5, 8, 16, 32] {
+        let good = matches!(len, 4 | 16);
+        assert_eq!(named(ip, &vec![1; len]).is_ok(), good, "{len} bytes");
+    }
+}
+
+#[test]
+fn texts_hold_what_their_kind_allows() {
+    let named = |tag: u8, name: &str| {
+        let made = Made::root("ca").member(name, &[]);
+        let mut der = made.certificate().der;
+        let (len, mark) = (u8::try_from(name.len()).expect("short"), name.as_bytes());
+        let mark = [&[0x0c, len], mark].concat();
+        let at = der.windows(mark.len()).position(|window| window == mark);
+        der[at.expect("the name is text in UTF-8")] = tag;
+        Certificate::from_der(&der).map(|read| read.common_name)
+    };
+    let (numeric, printable, t61, ia5, bmp) = (18, 19, 20, 22, 30);
+    let good = [
+        (numeric, "1 2", "1 2"),
+        (printable, "a.b-c &*", "a.b-c &*"),
+        (t61, "\u{e9}", "\u{c3}\u{a9}"),
+        (ia5, "a_b@c", "a_b@c"),
+        (bmp, "\0a\0b", "ab"),
+        (bmp, "\0a\0\0", "a"),
+    ];
+    for (tag, name, read) in good {
+        assert_eq!(named(tag, name), Ok(read.to_owned()), "{tag} {name:?}");
+    }
+    let reason = CertificateRefused::Malformed("a name holds something that is not text");
+    let bad = [
+        (numeric, "a"),
+        (printable, "a_b"),
+        (printable, "a@b"),
+        (ia5, "\u{e9}"),
+        (bmp, "a"),
+    ];
+    for (tag, name) in bad {
+        assert_eq!(named(tag, name), Err(reason.clone()), "{tag} {name:?}");
+    }
+}
+
 #[test]
 fn pem_is_written_as_go_writes_it() {
     let certificate = issued().1.certificate();
