@@ -24,7 +24,7 @@ use crate::{
     effect::Destination,
     id::{ChannelId, ConnectionId, Moment, PkiId},
     message::Connection,
-    random, wire,
+    random, verify, wire,
 };
 
 /// Rounds of one peer that are remembered at a time, of which it has one every few seconds. At
@@ -55,6 +55,14 @@ impl Topic {
         match self {
             Self::Identities => PullMsgType::IdentityMsg as i32,
             Self::Blocks(_) => PullMsgType::BlockMsg as i32,
+        }
+    }
+
+    /// Items asked of one peer in a round: its answer must pass our gate.
+    fn items_max(&self) -> usize {
+        match self {
+            Self::Identities => verify::IDENTITIES_MAX,
+            Self::Blocks(_) => verify::BLOCKS_MAX,
         }
     }
 
@@ -341,7 +349,9 @@ impl Puller {
                 continue;
             }
             let owner = random::pick(&mut self.rng, &owners, 1);
-            if let Some(asked) = owner.first().and_then(|peer| round.asked.get_mut(peer)) {
+            let asked = owner.first().and_then(|peer| round.asked.get_mut(peer));
+            let has_room = |asked: &&mut Asked| asked.requested.len() < self.topic.items_max();
+            if let Some(asked) = asked.filter(has_room) {
                 asked.requested.insert(id);
             }
         }

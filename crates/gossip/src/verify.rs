@@ -45,8 +45,8 @@ pub const DIGESTS_MAX: usize = 8192;
 pub const IDENTITIES_MAX: usize = DIGESTS_MAX;
 
 /// Blocks in one answer, pulled or transferred. Peers keep and send about ten; each costs a
-/// verification of the whole block.
-pub const BLOCKS_MAX: usize = 256;
+/// verification of the whole block, before anybody knows whether it was asked for.
+pub const BLOCKS_MAX: usize = 64;
 
 /// Length of a signed message that is going to be kept: alive messages, state infos, identities,
 /// leadership. They are a few hundred bytes long, with an identity or many chaincodes some

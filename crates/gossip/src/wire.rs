@@ -1,7 +1,7 @@
 //! How outgoing messages are put together.
 
-use prost::Message as _;
 use bytes::Bytes;
+use prost::Message as _;
 use tidings_proto::gossip::{
     DataMessage, Envelope, GossipMessage, Payload,
     gossip_message::{Content, Tag},

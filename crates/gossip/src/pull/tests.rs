@@ -311,6 +311,23 @@ fn no_more_peers_are_remembered_than_the_limit() {
 }
 
 #[test]
+fn no_more_blocks_are_asked_of_a_peer_than_pass_the_gate_at_once() {
+    let mut puller = puller("initiator");
+    let nonces = begin(&mut puller, &["a"]);
+    let names: Vec<String> = (0..=verify::BLOCKS_MAX).map(|n| n.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let out = digest(&mut puller, at(4010), "a", nonces[0], &names);
+    let [Effect::Send { envelope, .. }] = &out[..] else {
+        panic!("expected one request");
+    };
+    let opened = envelope.clone().open().unwrap();
+    let Some(Content::DataReq(request)) = &opened.message().content else {
+        panic!("expected a request");
+    };
+    assert_eq!(request.digests.len(), verify::BLOCKS_MAX);
+}
+
+#[test]
 fn an_answer_stays_below_what_a_stream_carries() {
     let mut puller = puller(RESPONDER);
     let big = Bytes::from(vec![0; UPDATE_LEN_MAX / 2]);

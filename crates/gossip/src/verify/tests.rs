@@ -140,7 +140,12 @@ fn data(channel: &str, number: u64) -> DataMessage {
 fn data_envelope(channel: &str, data: DataMessage) -> Envelope {
     let channel = ChannelId::from(channel);
     let content = Content::DataMsg(data);
-    wire::unsigned(&wire::gossip_message(0, Some(&channel), Tag::ChanAndOrg, content))
+    wire::unsigned(&wire::gossip_message(
+        0,
+        Some(&channel),
+        Tag::ChanAndOrg,
+        content,
+    ))
 }
 
 fn update(msg_type: PullMsgType, data: Vec<Envelope>) -> Envelope {
@@ -854,6 +859,7 @@ fn lists_are_cut_at_their_limits() {
             vec![data_envelope(CH, data(CH, 1)); count],
         )
     };
+    assert_eq!(BLOCKS_MAX, 64, "a few answers of ten; each block is work");
     stage.accepted(blocks(BLOCKS_MAX));
     stage.refused(blocks(BLOCKS_MAX + 1), "S-C8");
     let one = identity_envelope(&stage.peer, &stage.peer);
