@@ -77,7 +77,8 @@ pub enum Input {
         /// Number of blocks in our ledger.
         height: u64,
     },
-    /// The committer refused the block it was given. The payload buffer asks for it again.
+    /// The committer refused the block it was given. The number is wanted again, by whichever
+    /// way brings it next.
     CommitRefused {
         /// The channel.
         channel: ChannelId,

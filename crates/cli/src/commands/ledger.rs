@@ -28,7 +28,7 @@ pub(crate) enum Command {
     ///
     /// Exit status 0 only if every block is good.
     #[command(after_help = "Examples:
-  tidings ledger verify demo/nodes/peer0.org1.demo/ledger
+  tidings ledger verify demo/nodes/peer0.org1.demo/channels/tidings
   tidings ledger verify --json ledger | jq .last_block_hash")]
     Verify {
         /// The folder that holds the .blocks files.
