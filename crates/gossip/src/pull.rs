@@ -37,9 +37,10 @@ const HELLO_PEERS_MAX: usize = 8192;
 /// Longest name of an item: a PKI-ID. Longer ones name nothing.
 const ID_LEN_MAX: usize = 32;
 
-/// Bytes of items in one answer, which must stay below what a stream carries (100 MiB). At the
-/// limit the rest is left for the next round; one item always goes.
-const UPDATE_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of items in one answer. Less than may wait for a stream (32 MiB), so that an answer never
+/// fills its queue alone, and than a stream carries (100 MiB). At the limit the rest is left for
+/// the next round; one item always goes.
+const UPDATE_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// What is pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]

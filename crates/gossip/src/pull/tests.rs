@@ -328,7 +328,8 @@ fn no_more_blocks_are_asked_of_a_peer_than_pass_the_gate_at_once() {
 }
 
 #[test]
-fn an_answer_stays_below_what_a_stream_carries() {
+fn an_answer_stays_below_what_may_wait_for_a_stream() {
+    assert_eq!(UPDATE_LEN_MAX, 16 << 20, "half of SEND_QUEUE_BYTES_MAX");
     let mut puller = puller(RESPONDER);
     let big = Bytes::from(vec![0; UPDATE_LEN_MAX / 2]);
     for text in ["1", "2", "3"] {
