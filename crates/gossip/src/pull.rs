@@ -210,7 +210,7 @@ impl Puller {
         }
     }
 
-    /// Somebody asks for items.
+    /// Somebody asks for items. A hello is good for one answer that has any.
     pub fn request(
         &mut self,
         now: Moment,
@@ -243,6 +243,9 @@ impl Puller {
         }
         if data.is_empty() {
             return;
+        }
+        if let Some(hellos) = self.hellos.get_mut(&from.peer()) {
+            hellos.retain(|hello| hello.nonce != nonce);
         }
         let msg_type = self.topic.msg_type();
         let content = Content::DataUpdate(DataUpdate {

@@ -241,11 +241,29 @@ fn p_s3_a_request_without_a_hello_shortly_before_is_ignored() {
     check(&hello(&mut puller, at(0), "a", 7), &["digest on 1: 1,2"]);
     assert_eq!(request(&mut puller, at(10), "a", 8, &["1"]), []);
     assert_eq!(request(&mut puller, at(10), "b", 7, &["1"]), []);
+    assert_eq!(request(&mut puller, at(1500), "a", 7, &["1"]), []);
     check(
         &request(&mut puller, at(1499), "a", 7, &["1", "9"]),
         &["update on 1: 1"],
     );
-    assert_eq!(request(&mut puller, at(1500), "a", 7, &["1"]), []);
+}
+
+#[test]
+fn p_s3_a_hello_is_good_for_one_answer() {
+    let mut puller = holding(RESPONDER, &["1", "2"]);
+    hello(&mut puller, at(0), "a", 7);
+    hello(&mut puller, at(0), "a", 8);
+    assert_eq!(request(&mut puller, at(1), "a", 7, &["9"]), []);
+    check(
+        &request(&mut puller, at(1), "a", 7, &["1"]),
+        &["update on 1: 1"],
+    );
+    assert_eq!(request(&mut puller, at(2), "a", 7, &["1"]), []);
+    assert_eq!(request(&mut puller, at(2), "a", 7, &["2"]), []);
+    check(
+        &request(&mut puller, at(3), "a", 8, &["2"]),
+        &["update on 1: 2"],
+    );
 }
 
 #[test]
