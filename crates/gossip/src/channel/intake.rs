@@ -139,7 +139,8 @@ impl Channel {
         block: BlockMessage,
         out: &mut Vec<Effect>,
     ) {
-        if self.blocks.store(now, &block) {
+        // What the ledger has is no news, though a node that was just started remembers nothing.
+        if block.block.number >= self.own.height() && self.blocks.store(now, &block) {
             out.push(self.emit_block(block.envelope, Some(from.peer())));
             out.push(Effect::Block {
                 block: block.block,

@@ -23,6 +23,17 @@ fn a_pushed_block_is_spread_and_handed_on_once() {
 }
 
 #[test]
+fn what_the_ledger_has_is_no_news_after_a_restart() {
+    let mut t = Table::new();
+    t.feed(Input::Height(10));
+    for number in [0, 1, 9] {
+        assert_eq!(t.receive(&b(), pushed(number)), [], "{number}");
+    }
+    assert_eq!(t.channel.blocks_len(), 0);
+    assert_eq!(t.receive(&b(), pushed(10)).len(), 2);
+}
+
+#[test]
 fn of_blocks_eleven_are_remembered() {
     let mut t = Table::new();
     for number in 1..=11 {
