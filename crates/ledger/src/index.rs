@@ -17,7 +17,7 @@ use tidings_proto::block::{BlockView, TransactionHead};
 use crate::{
     BlockHash, Damage, Failed, Fault, ReadError, Tip, folder,
     record::{Salt, bytes_at, u32_at, u64_at},
-    segment::Segment,
+    segment::{SEGMENT_HEAD_LEN, Segment},
 };
 
 const MAGIC: [u8; 8] = *b"TIDIDX\0\x01";
@@ -229,7 +229,7 @@ impl Finished {
         Tip::new(self.end(), self.last_hash)
     }
 
-    /// Where a block of this segment begins.
+    /// Where a block of this segment begins, which is surely inside the segment.
     pub(crate) fn offset(&self, dir: &Path, number: u64) -> Result<u64, ReadError> {
         let path = dir.join(folder::index_name(self.first));
         let file = File::open(&path).map_err(Failed::to("open", &path))?;
@@ -237,7 +237,17 @@ impl Finished {
         let mut offset = [0; 8];
         file.read_exact_at(&mut offset, at)
             .map_err(Failed::to("read", &path))?;
-        Ok(u64::from_le_bytes(offset))
+        let offset = u64::from_le_bytes(offset);
+        if (SEGMENT_HEAD_LEN as u64..self.segment_len).contains(&offset) {
+            return Ok(offset);
+        }
+        Err(Damage {
+            path,
+            offset: at,
+            number,
+            fault: Fault::Index,
+        }
+        .into())
     }
 
     /// Entries with this key, in the order of the chain.

@@ -16,7 +16,7 @@ use tidings_proto::block::{BlockView, TransactionHead};
 use crate::{
     BlockHash, ReadError, Tip,
     index::{Entry, Finished, Key, SegmentIndex, Table},
-    segment::{SEGMENT_HEAD_LEN, Segment},
+    segment::Segment,
 };
 
 /// What writer and readers share.
@@ -197,7 +197,7 @@ impl Reader {
         let end = finished.segment_len;
         Ok(Some(Place {
             segment,
-            offset: offset.clamp(SEGMENT_HEAD_LEN as u64, end),
+            offset,
             end,
         }))
     }

@@ -293,6 +293,45 @@ fn a_missing_segment_is_named() {
     assert!(matches!(&fault, ReadError::Damaged(damage) if is_it(damage)));
 }
 
+/// Entries of an index are hints: a wrong one may hide a block or be an error, but what is found is
+/// what was asked for.
+#[test]
+fn a_wrong_index_never_serves_a_wrong_block() {
+    let dir = tempdir().unwrap();
+    let mut chain = Chain::default();
+    let mut ledger = Ledger::open_with(dir.path(), SMALL).unwrap();
+    for _ in 0..12 {
+        chain.append(&mut ledger, &[&[200, 3]]);
+    }
+    let index = &files(dir.path(), "index")[0];
+    let len = fs::read(index).unwrap().len();
+    let reader = ledger.reader();
+    let (mut hidden, mut failed) = (0, 0);
+    for at in (0..len).step_by(3) {
+        flip(index, at);
+        for (number, block) in (0..).zip(&chain.blocks) {
+            match reader.block(number) {
+                Ok(found) => assert_eq!(found.as_ref(), Some(block), "byte {at}"),
+                Err(_) => failed += 1,
+            }
+            let hash = tidings_ledger::BlockHash::of(block).unwrap();
+            match reader.block_by_hash(&hash) {
+                Ok(Some(found)) => assert_eq!(&found, block, "byte {at}"),
+                Ok(None) => hidden += 1,
+                Err(_) => failed += 1,
+            }
+            match reader.transaction(&made::tx_id(number, 1)) {
+                Ok(Some(found)) => assert_eq!((&found.block, found.position), (block, 1)),
+                Ok(None) => hidden += 1,
+                Err(_) => failed += 1,
+            }
+        }
+        flip(index, at);
+    }
+    assert!(hidden > 0 && failed > 0, "{hidden} {failed}");
+    chain.check(&ledger);
+}
+
 #[test]
 fn an_audit_finds_a_wrong_index_and_a_wrong_data_hash() {
     let dir = tempdir().unwrap();
