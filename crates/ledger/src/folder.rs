@@ -18,11 +18,9 @@ pub(crate) fn create(dir: &Path) -> Result<(), Failed> {
     let missing: Vec<_> = dir.ancestors().take_while(|path| !path.exists()).collect();
     fs::create_dir_all(dir).map_err(Failed::to("create", dir))?;
     for path in missing {
-        if let Some(parent) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            sync(parent)?;
+        if let Some(parent) = path.parent() {
+            let here = parent.as_os_str().is_empty();
+            sync(if here { Path::new(".") } else { parent })?;
         }
     }
     Ok(())

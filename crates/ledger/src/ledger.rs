@@ -213,8 +213,11 @@ impl Ledger {
         if self.unclean {
             let committed = self.shared.read();
             let segment = &committed.segment;
+            // On disk too, before a segment may follow: were only the cut lost in a crash, blocks
+            // that were never committed would stand between the two.
             let cut = segment.file.set_len(committed.len);
-            cut.map_err(Failed::to("cut back", &segment.path))?;
+            cut.and_then(|()| segment.file.sync_data())
+                .map_err(Failed::to("cut back", &segment.path))?;
             self.unclean = false;
         }
         Ok(())
