@@ -1,0 +1,245 @@
+//! Whole nodes over real sockets, with keys and a chain of our own and an orderer that serves it.
+
+mod chain;
+#[path = "../../../msp/tests/material/mod.rs"]
+mod material;
+mod orderer;
+mod peer;
+
+use std::{fs, io::ErrorKind, sync::Arc};
+
+use bytes::Bytes;
+use tidings_gossip::{Source, VerifiedBlock};
+use tidings_ledger::Ledger;
+use tidings_msp::block::header_hash;
+use tidings_node::{
+    commit::Committer,
+    serve::Blocks,
+    service::{RunningNode, StartRefused},
+};
+use tidings_proto::block::BlockView;
+use tokio::net::TcpListener;
+
+use chain::Chain;
+use material::tree;
+use orderer::Orderer;
+use peer::{Seat, channel, reaches, soon};
+
+/// An orderer with a chain of that height.
+async fn ordering(height: u64) -> (Chain, Orderer) {
+    let (door, address) = Orderer::door().await;
+    let mut chain = Chain::new(&address.to_string());
+    chain.grow_to(height);
+    let orderer = Orderer::start(door, chain.blocks.clone());
+    (chain, orderer)
+}
+
+/// A node of the first organization that leads it.
+async fn leader(chain: &Chain) -> (Seat, RunningNode) {
+    let (seat, listener) = Seat::new(&chain.material.org1, "peer0", None).await;
+    let node = seat.start(listener).await;
+    (seat, node)
+}
+
+fn incarnation(seat: &Seat) -> u64 {
+    let text = fs::read_to_string(seat.home.path().join("data/incarnation")).unwrap();
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn blocks_reach_every_node_and_one_that_was_away_catches_up() {
+    let (mut chain, orderer) = ordering(6).await;
+    let (first, node) = leader(&chain).await;
+    let mut nodes = vec![node];
+    let mut seats = vec![first];
+    for name in ["peer1", "peer2"] {
+        let (seat, listener) = Seat::new(&chain.material.org1, name, Some(seats[0].address)).await;
+        nodes.push(seat.start(listener).await);
+        seats.push(seat);
+    }
+    for node in &mut nodes {
+        assert_eq!(node.join(chain.blocks[0].clone()).await.unwrap(), channel());
+    }
+    for node in &nodes {
+        reaches(node, 6).await;
+    }
+    let (away, seat) = (nodes.pop().unwrap(), seats.pop().unwrap());
+    away.stop().await;
+    let before = incarnation(&seat);
+    chain.grow_to(40);
+    orderer.serve(chain.blocks.clone());
+    for node in &nodes {
+        reaches(node, 40).await;
+    }
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let back = seat.start(listener).await;
+    assert!(incarnation(&seat) > before);
+    let mut committed = back.committed();
+    reaches(&back, 40).await;
+    while let Ok(commit) = committed.try_recv() {
+        assert_ne!(commit.source, Source::Deliver, "it does not lead");
+    }
+    nodes.push(back);
+    for node in nodes {
+        let reader = node.reader(&channel()).unwrap();
+        for (number, block) in (0..).zip(&chain.blocks) {
+            assert_eq!(reader.block(number).unwrap().unwrap().bytes(), block);
+        }
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_moves_the_channel_and_outlives_a_restart() {
+    let (mut chain, mut orderer) = ordering(3).await;
+    let (seat, mut node) = leader(&chain).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    assert_eq!(soon(orderer.starts.recv()).await, Some(1));
+    chain.add_tls_root();
+    chain.grow_to(6);
+    orderer.serve(chain.blocks.clone());
+    // The address stayed, but who is to be trusted there did not.
+    assert_eq!(soon(orderer.starts.recv()).await, Some(4));
+    reaches(&node, 6).await;
+    node.stop().await;
+    // Whoever forgot the first change cannot take the second.
+    chain.add_tls_root();
+    chain.grow_to(8);
+    orderer.serve(chain.blocks.clone());
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let node = seat.start(listener).await;
+    reaches(&node, 8).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_channel_is_joined_once_from_its_beginning_and_by_members() {
+    let (chain, _orderer) = ordering(2).await;
+    let (seat, mut node) = leader(&chain).await;
+    for bad in [
+        Bytes::from_static(b"\xff"),
+        Bytes::new(),
+        chain.blocks[1].clone(),
+    ] {
+        let refused = node.join(bad).await.unwrap_err();
+        assert!(matches!(refused, StartRefused::Genesis(_)), "{refused}");
+    }
+    let mut group = chain.material.group();
+    tree::at(&mut group, &["Application"])
+        .groups
+        .remove("Org1-group");
+    let refused = node.join(chain.material.genesis(group)).await.unwrap_err();
+    assert!(
+        matches!(refused, StartRefused::Outsider { .. }),
+        "{refused}"
+    );
+    assert!(
+        !seat.home.path().join("data/channels/mychannel").exists(),
+        "nothing is left of it"
+    );
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    let refused = node.join(chain.blocks[0].clone()).await.unwrap_err();
+    assert!(matches!(refused, StartRefused::Joined(_)), "{refused}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_leaves_nothing_behind() {
+    let (chain, orderer) = ordering(3).await;
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let (seat, mut node) = leader(&chain).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    reaches(&node, 3).await;
+    // The folder and the port are taken as long as it runs.
+    let dir = seat.home.path().join("data/channels/mychannel");
+    assert!(Ledger::open(&dir).is_err());
+    let taken = TcpListener::bind(seat.address).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused = RunningNode::start(seat.config(other)).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("stop the other process"),
+        "{refused}"
+    );
+    node.stop().await;
+    assert_eq!(Ledger::open(&dir).unwrap().height(), 3);
+    TcpListener::bind(seat.address).await.unwrap();
+    drop(orderer);
+    soon(async {
+        // Those of the orderer's connection, which ends in its own time.
+        while alive() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Keeps blocks in memory until it does not.
+struct Flawed {
+    blocks: Vec<VerifiedBlock>,
+    genesis: BlockView,
+    height_max: u64,
+    panics: bool,
+}
+
+impl Committer for Flawed {
+    fn height(&self) -> u64 {
+        1 + self.blocks.len() as u64
+    }
+
+    fn last_hash(&self) -> Option<[u8; 32]> {
+        let genesis = || {
+            let header = self.genesis.header().unwrap();
+            header_hash(header.number, &header.previous_hash, &header.data_hash)
+        };
+        Some(self.blocks.last().map_or_else(genesis, |block| block.hash))
+    }
+
+    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
+        if self.height() + blocks.len() as u64 > self.height_max {
+            assert!(!self.panics, "on purpose");
+            return Err("no space left; make room and start again".to_owned());
+        }
+        self.blocks.extend_from_slice(blocks);
+        Ok(())
+    }
+}
+
+struct NoBlocks;
+
+impl Blocks for NoBlocks {
+    fn block(&self, _: u64) -> Result<Option<Bytes>, String> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_takes_no_more_is_told_in_one_line() {
+    for panics in [false, true] {
+        let (chain, _orderer) = ordering(50).await;
+        let (_seat, mut node) = leader(&chain).await;
+        let genesis = chain.blocks[0].clone();
+        let committer = Flawed {
+            blocks: Vec::new(),
+            genesis: BlockView::parse(genesis.clone()).unwrap(),
+            height_max: 10,
+            panics,
+        };
+        node.join_into(&genesis, Box::new(committer), Arc::new(NoBlocks))
+            .await
+            .unwrap();
+        let reason = soon(node.failed()).await;
+        let expected = if panics {
+            "channel mychannel: the thread that commits blocks broke off"
+        } else {
+            "channel mychannel: no space left; make room and start again"
+        };
+        assert_eq!(reason, expected);
+        soon(node.stop()).await;
+    }
+}

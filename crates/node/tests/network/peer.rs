@@ -1,0 +1,125 @@
+//! Nodes on their folders.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use tempfile::TempDir;
+use tidings_gossip::{Config, StateConfig, id::ChannelId};
+use tidings_node::service::{NodeConfig, RunningNode};
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::material::{CHANNEL, Member, Organization};
+
+/// Nothing here takes a tenth of this; a test that hangs ends.
+const SAFETY_NET: Duration = Duration::from_secs(60);
+
+const CONFIG_YAML: &str = "NodeOUs:
+  Enable: true
+  ClientOUIdentifier: {OrganizationalUnitIdentifier: client}
+  PeerOUIdentifier: {OrganizationalUnitIdentifier: peer}
+  AdminOUIdentifier: {OrganizationalUnitIdentifier: admin}
+  OrdererOUIdentifier: {OrganizationalUnitIdentifier: orderer}
+";
+
+/// What a node is started from, again and again.
+pub(crate) struct Seat {
+    pub(crate) home: TempDir,
+    msp_id: String,
+    pub(crate) address: SocketAddr,
+    bootstrap: String,
+    leader: bool,
+}
+
+impl Seat {
+    /// The first of an organization leads it; others know where it is.
+    pub(crate) async fn new(
+        org: &Organization,
+        name: &str,
+        first: Option<SocketAddr>,
+    ) -> (Self, TcpListener) {
+        let home = tempfile::tempdir().unwrap();
+        write_msp(&home.path().join("msp"), org, &org.member(name, "peer"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seat = Self {
+            home,
+            msp_id: org.msp_id.clone(),
+            address,
+            bootstrap: first.unwrap_or(address).to_string(),
+            leader: first.is_none(),
+        };
+        (seat, listener)
+    }
+
+    pub(crate) fn config(&self, listener: TcpListener) -> NodeConfig {
+        let soon = Duration::from_millis(200);
+        NodeConfig {
+            msp_id: self.msp_id.clone(),
+            msp_dir: self.home.path().join("msp"),
+            tls: None,
+            listener,
+            endpoint: self.address.to_string(),
+            external_endpoint: String::new(),
+            data_dir: self.home.path().join("data"),
+            gossip: Config {
+                bootstrap: vec![self.bootstrap.clone()],
+                org_leader: self.leader,
+                pull_interval: soon,
+                alive_time_interval: soon,
+                reconnect_interval: soon,
+                publish_state_info_interval: soon,
+                request_state_info_interval: soon,
+                digest_wait_time: soon / 4,
+                request_wait_time: soon / 2,
+                response_wait_time: soon,
+                state: StateConfig {
+                    enabled: true,
+                    check_interval: soon,
+                    ..StateConfig::default()
+                },
+                ..Config::default()
+            },
+            deliver_connect_timeout: Duration::from_secs(3),
+        }
+    }
+
+    pub(crate) async fn start(&self, listener: TcpListener) -> RunningNode {
+        RunningNode::start(self.config(listener)).await.unwrap()
+    }
+}
+
+fn write_msp(dir: &Path, org: &Organization, member: &Member) {
+    let files = [
+        ("cacerts/ca.pem", &org.msp().root_certs[0][..]),
+        ("signcerts/cert.pem", member.certificate_pem.as_bytes()),
+        ("keystore/key_sk", member.key_pem.as_bytes()),
+        ("config.yaml", CONFIG_YAML.as_bytes()),
+    ];
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+/// The channel of all tests.
+pub(crate) fn channel() -> ChannelId {
+    ChannelId::from(CHANNEL)
+}
+
+/// Waits for something that comes.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(SAFETY_NET, what).await.expect("it comes")
+}
+
+/// Waits until the node's ledger holds that many blocks.
+pub(crate) async fn reaches(node: &RunningNode, height: u64) {
+    let mut status = node.status();
+    let there = status.wait_for(|status| {
+        let channel = status
+            .channels
+            .iter()
+            .find(|each| each.channel == channel());
+        channel.is_some_and(|channel| channel.height >= height)
+    });
+    soon(there).await.unwrap();
+}
