@@ -20,6 +20,6 @@ mod pem;
 pub mod policy;
 pub mod principal;
 pub mod services;
-pub mod verify_block;
 #[cfg(test)]
 mod testing;
+pub mod verify_block;
