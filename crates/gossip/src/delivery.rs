@@ -40,19 +40,27 @@ pub const PROGRESS_LOOK: Duration = Duration::from_secs(5);
 /// the link to them is left to the committer, which checks it in any case.
 pub const LINKS_MAX: usize = 1000;
 
+/// One stream from the ordering service, as its [`Command::Connect`] names it. Never used again
+/// for the same channel, so that what an ended stream still had under way is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
 /// What happened to the stream from the ordering service of a channel.
-///
-/// Nothing is reported of a stream that a later [`Command`] has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The channel configuration names these orderers now, `host:port`.
     Endpoints(Vec<String>),
     /// The stream delivered a block that passed its verification.
-    Block(VerifiedBlock),
+    Block {
+        /// Which stream.
+        stream: StreamId,
+        /// The block.
+        block: VerifiedBlock,
+    },
     /// The stream ended or never began; also when a block did not pass.
     Failed {
-        /// The endpoint it was about.
-        endpoint: String,
+        /// Which stream.
+        stream: StreamId,
         /// For the log.
         reason: String,
         /// The orderer refused us (403): trying again soon will not help.
@@ -65,6 +73,8 @@ pub enum Event {
 pub enum Command {
     /// End what stream there is, wait, then ask this orderer for all blocks from `start` on.
     Connect {
+        /// To be named in what is reported of this stream.
+        stream: StreamId,
         /// `host:port`.
         endpoint: String,
         /// First block wanted.
@@ -116,6 +126,8 @@ pub struct Delivery {
     endpoints: Vec<String>,
     current: usize,
     stream: Option<Stream>,
+    /// Streams that were begun.
+    streams: u64,
     height: u64,
     /// Number after the last block that left here.
     verified: u64,
@@ -127,6 +139,7 @@ pub struct Delivery {
 
 #[derive(Debug)]
 struct Stream {
+    id: StreamId,
     /// The next number that must come.
     expected: u64,
     look: Moment,
@@ -143,6 +156,7 @@ impl Delivery {
             endpoints: Vec::new(),
             current: 0,
             stream: None,
+            streams: 0,
             height,
             verified: height,
             links: BTreeMap::new(),
@@ -163,12 +177,12 @@ impl Delivery {
             }
             Input::CommitRefused(_) => {}
             Input::Event(Event::Endpoints(endpoints)) => self.replace(now, endpoints, out),
-            Input::Event(Event::Block(block)) => self.take(now, block, out),
+            Input::Event(Event::Block { stream, block }) => self.take(now, stream, block, out),
             Input::Event(Event::Failed {
-                endpoint,
+                stream,
                 reason,
                 forbidden,
-            }) => self.fail(now, &endpoint, &reason, forbidden, out),
+            }) => self.fail(now, stream, &reason, forbidden, out),
         }
     }
 
@@ -258,14 +272,14 @@ impl Delivery {
         }
     }
 
-    fn take(&mut self, now: Moment, block: VerifiedBlock, out: &mut Vec<Effect>) {
-        let Some(stream) = &mut self.stream else {
+    fn take(&mut self, now: Moment, from: StreamId, block: VerifiedBlock, out: &mut Vec<Effect>) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.id == from) else {
             return;
         };
         let expected = stream.expected;
         let is_repeat = self.links.get(&block.number) == Some(&block.hash);
         if block.number < expected && is_repeat {
-            // The last of an earlier stream and the first of this one may be the same.
+            // What was delivered once is nobody's failure.
             return;
         }
         if block.number != expected {
@@ -297,12 +311,12 @@ impl Delivery {
     fn fail(
         &mut self,
         now: Moment,
-        endpoint: &str,
+        of: StreamId,
         reason: &str,
         forbidden: bool,
         out: &mut Vec<Effect>,
     ) {
-        if self.endpoint() != Some(endpoint) {
+        if self.stream.as_ref().is_none_or(|stream| stream.id != of) {
             return;
         }
         if forbidden {
@@ -356,12 +370,16 @@ impl Delivery {
             return;
         };
         let start = self.verified.max(self.height);
+        self.streams += 1;
+        let id = StreamId(self.streams);
         out.push(Effect::Command(Command::Connect {
+            stream: id,
             endpoint: endpoint.clone(),
             start,
             after,
         }));
         self.stream = Some(Stream {
+            id,
             expected: start,
             look: now + after + PROGRESS_LOOK,
             behind_since: None,

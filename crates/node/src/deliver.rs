@@ -13,9 +13,10 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_gossip::{
     Input, VerifiedBlock, Verifier,
-    delivery::{Command, Event},
+    delivery::{Command, Event, StreamId},
     id::ChannelId,
 };
+use tidings_msp::channel_config::OrdererEndpoints;
 use tidings_proto::{
     common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader, Status},
     orderer::{SeekInfo, SeekPosition, SeekSpecified, seek_position},
@@ -137,6 +138,7 @@ impl Deliver {
             let changed = match command {
                 Command::Disconnect => commands.changed().await,
                 Command::Connect {
+                    stream,
                     endpoint,
                     start,
                     after,
@@ -150,12 +152,12 @@ impl Deliver {
                             let reason = "is asked anew: the channel has other TLS roots for it";
                             Ended::from(reason.to_owned())
                         }
-                        ended = self.pull(&endpoint, start, after) => ended,
+                        ended = self.pull(stream, &endpoint, start, after) => ended,
                     };
                     // The core says it to the operator.
                     let Ended { reason, forbidden } = ended;
                     self.tell(Event::Failed {
-                        endpoint,
+                        stream,
                         reason,
                         forbidden,
                     })
@@ -169,9 +171,9 @@ impl Deliver {
         }
     }
 
-    async fn pull(&mut self, endpoint: &str, start: u64, after: Duration) -> Ended {
+    async fn pull(&mut self, id: StreamId, endpoint: &str, start: u64, after: Duration) -> Ended {
         tokio::time::sleep(after).await;
-        match self.stream(endpoint, start).await {
+        match self.stream(id, endpoint, start).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
@@ -180,6 +182,7 @@ impl Deliver {
     /// Streams blocks until something goes wrong.
     async fn stream(
         &mut self,
+        id: StreamId,
         endpoint: &str,
         start: u64,
     ) -> Result<std::convert::Infallible, Ended> {
@@ -213,12 +216,12 @@ impl Deliver {
                 .await
                 .map_err(|status| format!("broke the stream: {}", said(&status)))?
                 .ok_or_else(|| "closed the stream".to_owned())?;
-            next = self.take(response).await?.saturating_add(1);
+            next = self.take(id, response).await?.saturating_add(1);
         }
     }
 
     /// Gives the number of the block that was taken.
-    async fn take(&mut self, response: Response) -> Result<u64, Ended> {
+    async fn take(&mut self, stream: StreamId, response: Response) -> Result<u64, Ended> {
         let bytes = match response {
             Response {
                 block: Some(bytes), ..
@@ -252,7 +255,7 @@ impl Deliver {
             .await
             .map_err(|reason| format!("sent block {number}, which is not good: {reason}"))?;
         let is_config = block.is_config;
-        self.tell(Event::Block(block)).await;
+        self.tell(Event::Block { stream, block }).await;
         if is_config {
             // What comes next is to be judged by what this block says.
             self.reached(number.saturating_add(1)).await;
@@ -283,11 +286,7 @@ impl Deliver {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<tonic::transport::Channel, Ended> {
-        let groups = self.crypto.orderers(&self.channel);
-        let named = groups
-            .into_iter()
-            .filter(|group| group.addresses.iter().any(|address| address == endpoint));
-        let roots: Vec<Bytes> = named.flat_map(|group| group.tls_roots).collect();
+        let roots = roots(self.crypto.orderers(&self.channel), endpoint);
         if self.config.tls.is_some() && roots.is_empty() {
             // There is no falling back on what the system trusts.
             let reason = "has no TLS root in the channel configuration, or is no longer in it";
@@ -369,6 +368,16 @@ impl Deliver {
     }
 }
 
+/// The TLS roots of everybody who names this address as an orderer.
+fn roots(groups: Vec<OrdererEndpoints>, endpoint: &str) -> Vec<Bytes> {
+    let names = |group: &OrdererEndpoints| group.addresses.iter().any(|each| each == endpoint);
+    groups
+        .into_iter()
+        .filter(names)
+        .flat_map(|group| group.tls_roots)
+        .collect()
+}
+
 /// A status in one line.
 fn said(status: &tonic::Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
@@ -377,6 +386,27 @@ fn said(status: &tonic::Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_orderer_is_trusted_by_the_roots_of_those_who_name_it() {
+        let group = |addresses: &[&str], root: &'static str| OrdererEndpoints {
+            organization: None,
+            addresses: addresses.iter().map(|each| (*each).to_owned()).collect(),
+            tls_roots: (!root.is_empty())
+                .then(|| Bytes::from(root))
+                .into_iter()
+                .collect(),
+        };
+        let groups = vec![
+            group(&["a:1", "b:1"], "x"),
+            group(&["b:1"], "y"),
+            group(&["c:1"], ""),
+        ];
+        assert_eq!(roots(groups.clone(), "a:1"), ["x"]);
+        assert_eq!(roots(groups.clone(), "b:1"), ["x", "y"]);
+        assert!(roots(groups.clone(), "c:1").is_empty());
+        assert!(roots(groups, "d:1").is_empty());
+    }
 
     #[test]
     fn the_response_keeps_the_bytes_of_the_block() {

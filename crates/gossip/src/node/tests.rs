@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::{strangers::STRANGERS_MAX, *};
 use crate::{
-    JoinChannel, Notice, Source, channel, delivery,
+    JoinChannel, Notice, Source, channel,
+    delivery::{self, StreamId},
     effect::Destination,
     id::ConnectionId,
     input::SendByCriteria,
@@ -336,6 +337,7 @@ fn a_leader_asks_the_orderer_and_hands_blocks_to_ledger_and_peers() {
     let connect = Effect::Deliver {
         channel: "ch".into(),
         command: delivery::Command::Connect {
+            stream: StreamId(1),
             endpoint: "orderer:1".to_owned(),
             start: 1,
             after: Duration::ZERO,
@@ -344,7 +346,10 @@ fn a_leader_asks_the_orderer_and_hands_blocks_to_ledger_and_peers() {
     assert_eq!(out, [connect]);
     assert!(t.node.is_leading(&"ch".into()));
     assert_eq!(t.node.orderer(&"ch".into()), Some("orderer:1"));
-    let out = t.feed(deliver(delivery::Event::Block(block(1))));
+    let out = t.feed(deliver(delivery::Event::Block {
+            stream: StreamId(1),
+            block: block(1),
+        }));
     let commit = Effect::Commit {
         channel: "ch".into(),
         block: block(1),
@@ -438,7 +443,10 @@ fn inputs_about_channels_that_were_not_joined_are_dropped_with_a_warning() {
         },
         Input::Delivery {
             channel: channel(),
-            event: delivery::Event::Block(block(1)),
+            event: delivery::Event::Block {
+            stream: StreamId(1),
+            block: block(1),
+        },
         },
     ] {
         warned("was not joined", &t.feed(input));
@@ -512,7 +520,10 @@ fn input(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64)
         },
         12 => Input::Delivery {
             channel,
-            event: delivery::Event::Block(block(n)),
+            event: delivery::Event::Block {
+                stream: StreamId(1),
+                block: block(n),
+            },
         },
         13 => received(Message::Alive(Box::new(alive()))),
         14 => received(Message::MembershipResponse {

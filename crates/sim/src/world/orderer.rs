@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tidings_gossip::{Input, VerifiedBlock, delivery};
+use tidings_gossip::{
+    Input, VerifiedBlock,
+    delivery::{self, StreamId},
+};
 
 use super::{Event, Life, World};
 use crate::{millis, toy};
@@ -26,6 +29,8 @@ pub(super) struct Orderer {
 #[derive(Debug)]
 struct Stream {
     name: u64,
+    /// As the node calls it.
+    id: StreamId,
     next: u64,
     is_open: bool,
     last_arrival: Duration,
@@ -77,21 +82,28 @@ impl World {
         if up {
             return;
         }
-        for (life, _) in std::mem::take(&mut self.orderer.streams) {
-            self.fail_stream(life, "the ordering service went away");
+        for (life, stream) in std::mem::take(&mut self.orderer.streams) {
+            self.fail_stream(life, stream.id, "the ordering service went away");
         }
     }
 
     /// Does what a delivery machine asks for.
     pub(super) fn command_stream(&mut self, life: Life, command: delivery::Command) {
         self.orderer.lose_stream(life);
-        let delivery::Command::Connect { start, after, .. } = command else {
+        let delivery::Command::Connect {
+            stream: id,
+            start,
+            after,
+            ..
+        } = command
+        else {
             return;
         };
         self.orderer.streams_made += 1;
         let name = self.orderer.streams_made;
         let stream = Stream {
             name,
+            id,
             next: start,
             is_open: false,
             last_arrival: Duration::ZERO,
@@ -109,8 +121,9 @@ impl World {
             return;
         }
         if is_down {
+            let id = stream.id;
             self.orderer.lose_stream(life);
-            self.fail_stream(life, "the ordering service does not answer");
+            self.fail_stream(life, id, "the ordering service does not answer");
             return;
         }
         stream.is_open = true;
@@ -138,17 +151,14 @@ impl World {
     }
 
     pub(super) fn stream_block(&mut self, life: Life, name: u64, number: u64) {
-        let is_current = self
-            .orderer
-            .streams
-            .get(&life)
-            .is_some_and(|stream| stream.name == name);
+        let current = self.orderer.streams.get(&life);
+        let id = current.filter(|stream| stream.name == name).map(|s| s.id);
         let block = usize::try_from(number)
             .ok()
             .and_then(|index| self.orderer.chain.get(index));
-        if let (true, Some(block)) = (is_current, block) {
-            let event = delivery::Event::Block(block.clone());
-            self.give_delivery(life, event);
+        if let (Some(stream), Some(block)) = (id, block) {
+            let block = block.clone();
+            self.give_delivery(life, delivery::Event::Block { stream, block });
         }
     }
 
@@ -157,9 +167,9 @@ impl World {
         self.give(life, Input::Delivery { channel, event });
     }
 
-    fn fail_stream(&mut self, life: Life, reason: &str) {
+    fn fail_stream(&mut self, life: Life, stream: StreamId, reason: &str) {
         let event = delivery::Event::Failed {
-            endpoint: ENDPOINT.to_owned(),
+            stream,
             reason: reason.to_owned(),
             forbidden: false,
         };
