@@ -186,9 +186,10 @@ impl Delivery {
         }
     }
 
-    /// Leaves an orderer that delivers nothing although there are blocks. `peers_height` is the
-    /// greatest height that peers of the channel claim.
-    pub fn tick(&mut self, now: Moment, peers_height: u64, out: &mut Vec<Effect>) {
+    /// Leaves an orderer that delivers nothing although there are blocks. `peers_height` finds the
+    /// greatest height that peers of the channel claim, for which all of them are looked at: it is
+    /// only called when there is something to decide.
+    pub fn tick(&mut self, now: Moment, peers_height: impl FnOnce() -> u64, out: &mut Vec<Effect>) {
         let Some(stream) = &mut self.stream else {
             return;
         };
@@ -198,7 +199,7 @@ impl Delivery {
         stream.look = now + PROGRESS_LOOK;
         // While our own ledger is behind the stream, it is we who do not read.
         let lags =
-            stream.expected <= self.height && stream.expected < peers_height.max(self.height);
+            stream.expected <= self.height && stream.expected < peers_height().max(self.height);
         if !lags {
             stream.behind_since = None;
             return;

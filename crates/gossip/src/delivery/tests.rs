@@ -91,7 +91,7 @@ impl Table {
         let mut out = Vec::new();
         while let Some(due) = self.machine.deadline().filter(|due| *due <= end) {
             self.now = due;
-            self.machine.tick(due, peers_height, &mut out);
+            self.machine.tick(due, || peers_height, &mut out);
         }
         self.now = end;
         out
@@ -347,6 +347,17 @@ fn what_an_ended_stream_still_brings_means_nothing() {
         assert_eq!(t.current(), orderer);
         assert_eq!(t.block(5), taken(5));
     }
+}
+
+#[test]
+fn peers_are_looked_at_only_when_it_is_time_to_decide() {
+    let heights = || -> u64 { panic!("nothing is to be decided") };
+    let mut t = Table::at_height(5);
+    t.machine.tick(at(100), heights, &mut Vec::new());
+    let mut t = Table::leading(5, &["a:1"]);
+    t.machine.tick(at(4), heights, &mut Vec::new());
+    t.block(5);
+    t.machine.tick(at(5), heights, &mut Vec::new());
 }
 
 #[test]

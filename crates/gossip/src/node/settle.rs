@@ -154,7 +154,8 @@ impl<P: Ports> Node<P> {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.tick(now, &view, &self.ports, &mut from_channel);
                 if let Some(delivery) = self.deliveries.get_mut(&id) {
-                    delivery.tick(now, channel.peers_height(&view), &mut from_delivery);
+                    let peers_height = || channel.peers_height(&view);
+                    delivery.tick(now, peers_height, &mut from_delivery);
                 }
                 if let Some(transfer) = self.transfers.get_mut(&id) {
                     transfer.tick(now, channel, &view, &mut from_transfer);
