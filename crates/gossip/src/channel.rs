@@ -150,7 +150,7 @@ impl Channel {
         let leaders_ttl = config.leader_alive_threshold.saturating_mul(10);
         let blocks_rng = random::generator(seed, &format!("blocks of {id}"));
         Self {
-            own: Own::new(me.wall_ns(now), now + config.publish_state_info_interval),
+            own: Own::new(me, now, config.publish_state_info_interval),
             roster: Roster::new(id.clone(), join, me.identity.pki_id),
             blocks: Blocks::new(&id, config, now, blocks_rng),
             leaders: Latest::new(Some(leaders_ttl)),

@@ -1,4 +1,5 @@
-//! The settings of the protocol, named and defaulted as in Fabric's `core.yaml`.
+//! The settings of the protocol, named as in Fabric's `core.yaml`, with the defaults of Fabric's
+//! code, which the file overrides here and there.
 
 use std::time::Duration;
 
@@ -24,9 +25,11 @@ pub struct Me {
     pub endpoint: String,
     /// `host:port` for peers of other organizations; empty: invisible to them.
     pub external_endpoint: String,
-    /// Wall clock at the start of the node, in nanoseconds since the Unix epoch. Never goes back
-    /// across restarts.
+    /// Wall clock at the start of the node, in nanoseconds since the Unix epoch.
     pub started_at_ns: u64,
+    /// Which life of this node it is: as a rule [`Self::started_at_ns`], but later than that of
+    /// every earlier life, whatever the clock has shown then.
+    pub incarnation_ns: u64,
     /// Free bytes that alive messages carry.
     pub metadata: Bytes,
 }
@@ -71,7 +74,7 @@ pub struct Config {
     pub publish_cert_period: Duration,
     /// Period of the membership metric.
     pub membership_tracker_interval: Duration,
-    /// How long an initiator of a pull collects digests.
+    /// The longest that an initiator of a pull collects digests; less once all have answered.
     pub digest_wait_time: Duration,
     /// How long a responder of a pull remembers a hello.
     pub request_wait_time: Duration,
@@ -81,9 +84,9 @@ pub struct Config {
     pub alive_time_interval: Duration,
     /// Silence after which a member counts as dead.
     pub alive_expiration_timeout: Duration,
-    /// Period of trying to reach dead members, and pause between connection attempts.
+    /// Period of trying to reach dead members, and the longest pause between connection attempts.
     pub reconnect_interval: Duration,
-    /// Attempts to reach a bootstrap or anchor peer.
+    /// Failures to reach a bootstrap or anchor peer between two warnings. We never give up.
     pub max_connection_attempts: u32,
     /// Alive messages are forgotten after this many times `alive_expiration_timeout`.
     pub msg_expiration_factor: u32,

@@ -42,6 +42,8 @@ pub(crate) fn me(org: &str, name: &str, external: &str) -> Me {
         endpoint: format!("{name}:1"),
         external_endpoint: external.to_owned(),
         started_at_ns: START * 1_000_000_000,
+        // The clock was a minute ahead once.
+        incarnation_ns: (START + 60) * 1_000_000_000,
         metadata: Bytes::new(),
     }
 }

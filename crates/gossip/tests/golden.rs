@@ -242,6 +242,7 @@ fn me(alive: &Alive, identity: &Arc<PeerIdentity>) -> Me {
         endpoint: alive.internal_endpoint.clone().unwrap_or_default(),
         external_endpoint: alive.endpoint.clone(),
         started_at_ns: alive.time.incarnation,
+        incarnation_ns: alive.time.incarnation,
         metadata: alive.metadata.clone(),
     }
 }
@@ -357,6 +358,7 @@ fn our_identity_is_offered_as_go_offers_it() {
                 endpoint: "here:1".to_owned(),
                 external_endpoint: String::new(),
                 started_at_ns: 1,
+                incarnation_ns: 1,
                 metadata: Bytes::new(),
             };
             assert_eq!(offered(&me).payload, item.envelope.payload);

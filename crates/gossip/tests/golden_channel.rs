@@ -125,6 +125,7 @@ impl Place {
             endpoint: "me:1".to_owned(),
             external_endpoint: "me:1".to_owned(),
             started_at_ns,
+            incarnation_ns: started_at_ns,
             metadata: Bytes::new(),
         };
         let state = StateConfig {

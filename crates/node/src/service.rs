@@ -115,7 +115,8 @@ impl RunningNode {
             identity: crypto.own_identity(),
             endpoint: config.endpoint.clone(),
             external_endpoint: config.external_endpoint.clone(),
-            started_at_ns: incarnation,
+            started_at_ns: incarnation::wall_ns(now),
+            incarnation_ns: incarnation,
             metadata: Bytes::new(),
         };
         let mut node = Self::assemble(config, me, crypto, tls)?;

@@ -3,6 +3,8 @@
 //! The numbers are wall-clock nanoseconds, as with everybody else: in a smaller unit we would lose
 //! against an earlier life of ours that others still remember (G-C1).
 
+use std::time::Duration;
+
 use tidings_proto::gossip::{
     self, Chaincode, Properties,
     gossip_message::{Content, Tag},
@@ -32,15 +34,15 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub(super) fn new(wall_ns: u64, publish_from: Moment) -> Self {
+    pub(super) fn new(me: &Me, now: Moment, publish_after: Duration) -> Self {
         Self {
-            incarnation: wall_ns,
-            sequence: wall_ns,
+            incarnation: me.incarnation_ns,
+            sequence: me.wall_ns(now),
             height: None,
             chaincodes: Vec::new(),
             left: false,
             dirty: false,
-            publish_from,
+            publish_from: now + publish_after,
         }
     }
 
@@ -80,11 +82,12 @@ impl Own {
         is_change
     }
 
-    /// Comes back after leaving, as a new incarnation, and says so soon.
+    /// Comes back after leaving, as a new incarnation, and says so soon. The next life of the node
+    /// must come after it, so it takes the smallest step.
     pub(super) fn rejoin(&mut self, wall_ns: u64, now: Moment) {
         if self.left {
             self.left = false;
-            self.incarnation = wall_ns.max(self.incarnation.saturating_add(1));
+            self.incarnation = self.incarnation.saturating_add(1);
             self.changed(wall_ns);
             self.publish_from = now;
         }

@@ -43,7 +43,7 @@ impl Voice {
     pub(super) fn speak(&mut self, now: Moment, me: &Me, ports: &impl Ports) -> Alive {
         self.sequence += 1;
         let time = PeerTime {
-            incarnation: me.started_at_ns,
+            incarnation: me.incarnation_ns,
             sequence: self.sequence,
         };
         let identity = if now < self.embed_identity_until {

@@ -26,17 +26,17 @@ pub(super) fn next(data_dir: &Path, now: SystemTime) -> Result<u64, StartRefused
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(refused(error)),
     };
-    let clock = now
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos();
-    let incarnation = u64::try_from(clock)
-        .unwrap_or(u64::MAX)
-        .max(before.saturating_add(1));
+    let incarnation = wall_ns(now).max(before.saturating_add(1));
     let fresh = path.with_extension("new");
     fs::write(&fresh, incarnation.to_string()).map_err(refused)?;
     fs::rename(&fresh, &path).map_err(refused)?;
     Ok(incarnation)
+}
+
+/// In nanoseconds since the Unix epoch.
+pub(super) fn wall_ns(now: SystemTime) -> u64 {
+    let clock = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(clock.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -51,6 +51,11 @@ mod tests {
         let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
         assert_eq!(next(dir.path(), at(100)).unwrap(), 100_000_000_000);
         assert_eq!(next(dir.path(), at(50)).unwrap(), 100_000_000_001);
+        assert_eq!(
+            wall_ns(at(50)),
+            50_000_000_000,
+            "the clock stays what it is"
+        );
         assert_eq!(next(dir.path(), at(200)).unwrap(), 200_000_000_000);
         fs::write(dir.path().join(INCARNATION), "torn").unwrap();
         assert_eq!(next(dir.path(), at(201)).unwrap(), 201_000_000_000);

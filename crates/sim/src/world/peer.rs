@@ -191,6 +191,7 @@ impl World {
             endpoint: host.endpoint.clone(),
             external_endpoint: host.external_endpoint.clone(),
             started_at_ns: host.clock_ns + since,
+            incarnation_ns: host.clock_ns + since,
             metadata: Default::default(),
         };
         let ports = ToyPorts::new(Arc::clone(&host.identity), orgs.clone());

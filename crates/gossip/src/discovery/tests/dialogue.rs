@@ -28,7 +28,7 @@ fn alive_messages_flow_only_while_somebody_is_there() {
             .all(|(one, next)| one < next)
     );
     for (_, alive) in alive {
-        assert_eq!(alive.time.incarnation, stage.me.started_at_ns);
+        assert_eq!(alive.time.incarnation, stage.me.incarnation_ns);
         assert_eq!(alive.endpoint, "me-out:1");
         assert_eq!(alive.internal_endpoint.as_deref(), Some("me:1"));
         // It passes anybody's gate, and reads there as it does here.
