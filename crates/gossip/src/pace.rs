@@ -16,7 +16,7 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// Answers on credit to what a peer asks once in every round.
-pub(crate) const ROUNDS_BURST: u32 = 4;
+pub(crate) const ROUNDS_BURST: u32 = 8;
 
 /// Answers on credit to membership requests. A peer that starts asks an anchor peer once for each
 /// of its channels, all at the same moment.

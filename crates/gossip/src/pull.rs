@@ -24,6 +24,7 @@ use crate::{
     effect::Destination,
     id::{ChannelId, ConnectionId, Moment, PkiId},
     message::Connection,
+    pace::{self, Pace},
     random, verify, wire,
 };
 
@@ -108,6 +109,8 @@ pub struct Puller {
     next_round: Moment,
     round: Option<Round>,
     hellos: BTreeMap<PkiId, VecDeque<Hello>>,
+    /// Who was told what we have.
+    answered: Pace,
 }
 
 impl Puller {
@@ -128,6 +131,7 @@ impl Puller {
             items: BTreeMap::new(),
             round: None,
             hellos: BTreeMap::new(),
+            answered: Pace::new(pace::ROUNDS_BURST),
         }
     }
 
@@ -150,7 +154,8 @@ impl Puller {
         allowed: impl Fn(&[u8]) -> bool,
         out: &mut Vec<Effect>,
     ) {
-        if !self.remember(now, from.peer(), nonce) {
+        // More than that is no round of pulling; what we have takes long to look through.
+        if !self.answered.answers(now, from.peer()) || !self.remember(now, from.peer(), nonce) {
             return;
         }
         let digests: Vec<Bytes> = self

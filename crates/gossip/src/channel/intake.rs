@@ -34,7 +34,7 @@ impl Channel {
             return;
         }
         match message {
-            Message::StateInfoPullRequest { .. } => self.answer(from, view, out),
+            Message::StateInfoPullRequest { .. } => self.answer(now, from, view, out),
             Message::StateInfo(info) => self.take_state_info(from, *info, view, ports, out),
             Message::StateSnapshot { elements, .. } => {
                 self.take_snapshot(from, elements, view, ports, out);
@@ -66,7 +66,12 @@ impl Channel {
         Ok(())
     }
 
-    fn answer(&mut self, to: &Connection, view: &View<'_>, out: &mut Vec<Effect>) {
+    fn answer(&mut self, now: Moment, to: &Connection, view: &View<'_>, out: &mut Vec<Effect>) {
+        if !self.answered.answers(now, to.peer()) {
+            let reason = "it asks for state infos too often".to_owned();
+            out.push(refused(to, "M-S3", reason));
+            return;
+        }
         let elements = self.roster.snapshot_for(to.org(), view, &mut self.rng);
         let content = Content::StateSnapshot(StateInfoSnapshot { elements });
         let message = wire::gossip_message(0, Some(&self.id), Tag::ChanOrOrg, content);

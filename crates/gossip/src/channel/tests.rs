@@ -377,6 +377,18 @@ fn s_c11_others_learn_nothing_of_our_peers_without_external_endpoint() {
 }
 
 #[test]
+fn m_s3_who_asks_for_state_infos_without_end_is_not_answered() {
+    let mut t = Table::new();
+    for _ in 0..8 {
+        t.snapshot(&a());
+    }
+    assert_eq!(rules(&t.receive(&a(), pull_request(&a()))), ["M-S3"]);
+    t.snapshot(&b());
+    t.until(500);
+    t.snapshot(&a());
+}
+
+#[test]
 fn an_empty_snapshot_is_an_answer() {
     let mut t = Table::new();
     assert_eq!(t.snapshot(&b()), []);
@@ -393,7 +405,8 @@ fn snapshots_are_bounded_and_each_begins_somewhere_else() {
         assert_eq!(t.info(&a(), info).len(), 1);
     }
     let mut seen = BTreeSet::new();
-    for _ in 0..20 {
+    for n in 0..20 {
+        t.now = at(n * 4000);
         let mut answer = t.receive(&a(), pull_request(&a()));
         let Some(Effect::Reply { envelope, .. }) = answer.pop() else {
             panic!("a reply expected");

@@ -304,17 +304,28 @@ fn nothing_to_tell_is_told_by_silence() {
 #[test]
 fn no_more_rounds_of_one_peer_are_remembered_than_the_limit() {
     let mut puller = holding(RESPONDER, &["1"]);
-    for nonce in 0..=HELLOS_PER_PEER_MAX as u64 {
-        hello(&mut puller, at(0), "a", nonce);
+    puller.times.requests = Duration::from_secs(60);
+    let last = HELLOS_PER_PEER_MAX as u64;
+    for nonce in 0..=last {
+        hello(&mut puller, at(500 * nonce), "a", nonce);
     }
+    let now = at(500 * last);
     assert_eq!(puller.hellos[&peer("a")].len(), HELLOS_PER_PEER_MAX);
-    assert_eq!(request(&mut puller, at(0), "a", 0, &["1"]), []);
+    assert_eq!(request(&mut puller, now, "a", 0, &["1"]), []);
     check(
-        &request(&mut puller, at(0), "a", 1, &["1"]),
+        &request(&mut puller, now, "a", 1, &["1"]),
         &["update on 1: 1"],
     );
-    puller.tick(at(4000), &[], &mut Vec::new());
+    puller.tick(at(70_000), &[], &mut Vec::new());
     assert!(puller.hellos.is_empty());
+}
+
+#[test]
+fn m_s3_who_says_hello_without_end_is_not_answered() {
+    let mut puller = holding(RESPONDER, &["1"]);
+    let answers = (0..10_000).filter(|ms| !hello(&mut puller, at(*ms), "a", *ms).is_empty());
+    assert_eq!(answers.count(), 8 + 19);
+    assert_eq!(hello(&mut puller, at(10_000), "b", 1).len(), 1);
 }
 
 #[test]
