@@ -30,8 +30,13 @@ use crate::{
     random, wire,
 };
 
-/// Identities known at a time, as many as members can be. At the limit new ones are refused.
+/// Identities known at a time, as many as members can be. At the limit new ones are refused, but
+/// those of our own organization take the place of another's.
 pub const IDENTITIES_MAX: usize = 8192;
+
+/// Identities of one other organization, as few as members: one certificate authority gone wild
+/// leaves room for others.
+const FOREIGN_MAX: usize = IDENTITIES_MAX / 4;
 
 /// An identity that nobody used for so long is forgotten.
 const USAGE_THRESHOLD: Duration = Duration::from_secs(60 * 60);
@@ -134,6 +139,8 @@ pub fn shown_by(message: &Message) -> Vec<Arc<PeerIdentity>> {
 pub struct Identities {
     own: PkiId,
     entries: BTreeMap<PkiId, Entry>,
+    /// Identities of each organization.
+    counts: BTreeMap<OrgId, usize>,
     /// End of validity of each, soonest first.
     ends: BTreeSet<(Moment, PkiId)>,
     /// Recently revoked, with the time until which that is remembered.
@@ -165,6 +172,7 @@ impl Identities {
         };
         Self {
             own,
+            counts: BTreeMap::from([(me.identity.org.clone(), 1)]),
             ends: BTreeSet::new(),
             revoked: BTreeMap::new(),
             next_purge: Moment::ZERO + PURGE_INTERVAL,
@@ -186,7 +194,7 @@ impl Identities {
         match input {
             Input::Learned(identity) => {
                 let peer = identity.pki_id;
-                if let Err(why) = self.learn(now, me, identity) {
+                if let Err(why) = self.learn(now, me, identity, out) {
                     refuse(peer, peer, why, out);
                     out.push(Effect::Close(peer));
                 }
@@ -266,6 +274,7 @@ impl Identities {
         now: Moment,
         me: &Me,
         identity: Arc<PeerIdentity>,
+        out: &mut Vec<Effect>,
     ) -> Result<(), Unwelcome> {
         let peer = identity.pki_id;
         if let Some(entry) = self.entries.get_mut(&peer) {
@@ -279,9 +288,13 @@ impl Identities {
         if self.revoked.get(&peer).is_some_and(|until| now < *until) {
             return unwelcome("I-S3", format!("the identity of {peer} was revoked"));
         }
-        if self.entries.len() >= IDENTITIES_MAX {
-            return unwelcome("M-S3", "too many identities".to_owned());
+        if !self.makes_room(&me.identity.org, &identity.org, out) {
+            return unwelcome(
+                "M-S3",
+                format!("too many identities for one of {}", identity.org),
+            );
         }
+        *self.counts.entry(identity.org.clone()).or_default() += 1;
         self.ends.insert((ends, peer));
         let entry = Entry {
             identity,
@@ -290,6 +303,29 @@ impl Identities {
         };
         self.entries.insert(peer, entry);
         Ok(())
+    }
+
+    /// Whether there is room for one more of this organization. One of our own takes the place
+    /// of the least used of others, if need be.
+    fn makes_room(&mut self, own: &OrgId, org: &OrgId, out: &mut Vec<Effect>) -> bool {
+        let is_full = self.entries.len() >= IDENTITIES_MAX;
+        if org != own {
+            return !is_full
+                && self
+                    .counts
+                    .get(org)
+                    .is_none_or(|count| *count < FOREIGN_MAX);
+        }
+        if is_full {
+            let foreign = self.entries.iter();
+            let foreign = foreign.filter(|(_, entry)| entry.identity.org != *own);
+            let least = foreign.min_by_key(|(_, entry)| entry.last_used);
+            let Some(peer) = least.map(|(peer, _)| *peer) else {
+                return false;
+            };
+            self.drop_identity(peer, out);
+        }
+        true
     }
 
     /// The own identity is never dropped: without it nothing could be told apart any more.
@@ -301,6 +337,12 @@ impl Identities {
             return;
         };
         self.ends.remove(&(entry.ends, peer));
+        if let Some(count) = self.counts.get_mut(&entry.identity.org) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&entry.identity.org);
+            }
+        }
         self.puller.remove(peer.as_bytes());
         out.extend([Effect::Forget(peer), Effect::Close(peer)]);
     }
@@ -375,7 +417,7 @@ impl Identities {
         let id = |item: &IdentityMessage| pki_bytes(&item.identity.pki_id);
         for item in self.puller.update(now, from, nonce, items, id) {
             let (peer, name) = (item.identity.pki_id, id(&item));
-            match self.learn(now, me, item.identity) {
+            match self.learn(now, me, item.identity, out) {
                 Ok(()) => self.puller.add(name, item.envelope),
                 Err(why) => refuse(from, peer, why, out),
             }

@@ -347,6 +347,38 @@ fn no_more_identities_are_known_than_the_limit() {
 }
 
 #[test]
+fn m_s3_another_organization_has_a_share_and_ours_takes_its_place() {
+    let mut stage = Stage::new("");
+    let peer = |org: &str, n: usize| toy::identity(org, &n.to_string());
+    for org in ["B", "C", "D"] {
+        (0..FOREIGN_MAX).for_each(|n| stage.learn(&peer(org, n)));
+        turned_away(
+            &stage.handle(at(0), Input::Learned(peer(org, FOREIGN_MAX))),
+            "M-S3",
+        );
+    }
+    (1..FOREIGN_MAX).for_each(|n| stage.learn(&peer("E", n)));
+    turned_away(&stage.handle(at(0), Input::Learned(peer("F", 0))), "M-S3");
+    // All but one of the strangers are used.
+    for org in ["B", "C", "D", "E"] {
+        for n in 1..FOREIGN_MAX {
+            stage.handle(at(1), Input::Learned(peer(org, n)));
+        }
+    }
+    for org in ["B", "C"] {
+        stage.handle(at(1), Input::Learned(peer(org, 0)));
+    }
+    let least = peer("D", 0).pki_id;
+    let out = stage.handle(at(2), Input::Learned(peer("A", 0)));
+    assert_eq!(out, [Effect::Forget(least), Effect::Close(least)]);
+    assert_eq!(stage.identities.iter().count(), IDENTITIES_MAX);
+    // Who leaves makes room for another of the same organization.
+    stage.handle(at(2), Input::Revoked(peer("B", 5).pki_id));
+    let out = stage.handle(at(2), Input::Learned(peer("B", FOREIGN_MAX)));
+    assert_eq!(out, []);
+}
+
+#[test]
 fn an_identity_that_is_pulled_is_known_and_handed_on() {
     let mut stage = Stage::new("");
     let (friend, far) = (toy::identity("A", "friend"), toy::identity("B", "far"));
