@@ -53,6 +53,10 @@ pub const BLOCKS_MAX: usize = 64;
 /// thousands.
 pub const KEPT_LEN_MAX: usize = 128 * 1024;
 
+/// Length of an alive message beside the identity in it: two endpoints, two signatures and what
+/// little metadata peers carry. Thousands of them go into one membership response.
+pub const ALIVE_LEN_MAX: usize = 16 * 1024;
+
 /// Fabric allows no longer channel names.
 const CHANNEL_LEN_MAX: usize = 249;
 

@@ -8,7 +8,7 @@ use tidings_proto::gossip::{
     StateInfo as WireStateInfo, gossip_message::Content,
 };
 
-use super::{Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
+use super::{ALIVE_LEN_MAX, Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
 use crate::{
     id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
     message::{Alive, IdentityMessage, Leadership, PeerIdentity, StateInfo},
@@ -27,7 +27,10 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             .ok_or_else(|| Refused::new("W-S6", "an alive message without membership"))?;
         let time = time(alive.timestamp)?;
         let peer = pki_id(&member.pki_id, rule)?;
-        check_shape(&envelope)?;
+        check_shape(
+            &envelope,
+            ALIVE_LEN_MAX.saturating_add(alive.identity.len()),
+        )?;
         let identity = if alive.identity.is_empty() {
             self.known(&peer, rule)?
         } else {
@@ -61,7 +64,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             .ok_or_else(|| Refused::new("S-C14", "a state info without properties"))?;
         let channel_mac = mac(&info.channel_mac)?;
         let peer = pki_id(&info.pki_id, RULE)?;
-        check_shape(&envelope)?;
+        check_shape(&envelope, KEPT_LEN_MAX)?;
         let identity = self.known(&peer, RULE)?;
         self.check_signatures(&identity, &envelope, RULE)?;
         Ok(StateInfo {
@@ -89,7 +92,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         const RULE: &str = "S-N3";
         let time = time(leadership.timestamp)?;
         let peer = pki_id(&leadership.pki_id, RULE)?;
-        check_shape(&envelope)?;
+        check_shape(&envelope, KEPT_LEN_MAX)?;
         let identity = self.known(&peer, RULE)?;
         self.check_signatures(&identity, &envelope, RULE)?;
         Ok(Leadership {
@@ -109,7 +112,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             return Err(Refused::new(RULE, "not an identity"));
         };
         let peer = pki_id(&identity.pki_id, RULE)?;
-        check_shape(&envelope)?;
+        check_shape(&envelope, KEPT_LEN_MAX)?;
         let identity = self.embedded(peer, &identity.cert, RULE)?;
         self.check_signatures(&identity, &envelope, RULE)?;
         Ok(IdentityMessage {
@@ -202,7 +205,7 @@ fn time(time: Option<WireTime>) -> Result<PeerTime, Refused> {
 }
 
 /// What must hold before a signature is worth checking.
-fn check_shape(envelope: &Envelope) -> Result<(), Refused> {
+fn check_shape(envelope: &Envelope, len_max: usize) -> Result<(), Refused> {
     if envelope.payload.is_empty() || envelope.signature.is_empty() {
         return Err(Refused::new("W-S2", "not signed"));
     }
@@ -213,7 +216,7 @@ fn check_shape(envelope: &Envelope) -> Result<(), Refused> {
         Some(secret) => secret.payload.len() + secret.signature.len(),
         None => 0,
     };
-    if envelope.payload.len() + envelope.signature.len() + secret_len > KEPT_LEN_MAX {
+    if envelope.payload.len() + envelope.signature.len() + secret_len > len_max.min(KEPT_LEN_MAX) {
         return Err(Refused::new("M-S3", "too long to be kept"));
     }
     Ok(())

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use tidings_proto::gossip::{
-    Acknowledgement, AliveMessage, ConnEstablish, DataDigest, DataRequest, Empty, GossipHello,
-    LeadershipMessage, PeerIdentity as WireIdentity, PrivateDataMessage, Properties,
+    Acknowledgement, AliveMessage, Chaincode, ConnEstablish, DataDigest, DataRequest, Empty,
+    GossipHello, LeadershipMessage, PeerIdentity as WireIdentity, PrivateDataMessage, Properties,
     RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest, SecretEnvelope, StateInfo,
     StateInfoPullRequest, gossip_message::Tag,
 };
@@ -802,11 +802,28 @@ fn m_s3_what_is_too_long_to_be_kept_is_refused() {
     };
     let len = |envelope: &Envelope| envelope.payload.len() + envelope.signature.len();
     // Lengths of lengths make the overhead depend on the size; probe near the limit.
-    let overhead = len(&with_metadata(KEPT_LEN_MAX - 1000)) - (KEPT_LEN_MAX - 1000);
-    let fits = with_metadata(KEPT_LEN_MAX - overhead);
-    assert_eq!(len(&fits), KEPT_LEN_MAX);
+    let overhead = len(&with_metadata(ALIVE_LEN_MAX - 1000)) - (ALIVE_LEN_MAX - 1000);
+    let fits = with_metadata(ALIVE_LEN_MAX - overhead);
+    assert_eq!(len(&fits), ALIVE_LEN_MAX);
     stage.accepted(fits);
-    stage.refused(with_metadata(KEPT_LEN_MAX - overhead + 1), "M-S3");
+    stage.refused(with_metadata(ALIVE_LEN_MAX - overhead + 1), "M-S3");
+    // An identity comes on top.
+    let mut speech = speech(&stage.peer);
+    speech.message.membership.as_mut().unwrap().metadata =
+        Bytes::from(vec![0; ALIVE_LEN_MAX - 300]);
+    speech.message.identity = stage.peer.serialized.clone();
+    stage.accepted(speech.envelope());
+    let with_chaincodes = |len| {
+        let mut info = state_info(&stage.peer);
+        info.properties.as_mut().unwrap().chaincodes = vec![Chaincode {
+            metadata: Bytes::from(vec![0; len]),
+            ..Chaincode::default()
+        }];
+        info_envelope(&stage.peer, info)
+    };
+    let overhead = len(&with_chaincodes(KEPT_LEN_MAX - 1000)) - (KEPT_LEN_MAX - 1000);
+    stage.accepted(with_chaincodes(KEPT_LEN_MAX - overhead));
+    stage.refused(with_chaincodes(KEPT_LEN_MAX - overhead + 1), "M-S3");
 }
 
 #[test]
