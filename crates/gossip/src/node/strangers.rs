@@ -17,6 +17,10 @@ const PERIODS_KEPT: u32 = 100;
 /// and channels are not passed on until old ones have expired.
 pub(super) const STRANGERS_MAX: usize = 10_000;
 
+/// State infos remembered of one speaker: it is in as many channels that we are not in. At the
+/// limit its oldest is forgotten, which costs nobody else anything.
+pub(super) const PER_SPEAKER_MAX: usize = 64;
+
 /// Remembers which state infos were passed on.
 #[derive(Debug)]
 pub(super) struct Strangers {
@@ -36,7 +40,19 @@ impl Strangers {
     /// channel.
     pub(super) fn add(&mut self, now: Moment, info: &StateInfo) -> bool {
         let key = (info.peer, info.channel_mac);
-        let has_room = self.latest.len() < STRANGERS_MAX || self.latest.get(&key).is_some();
+        if !self.latest.is_news(&key, info.time) {
+            return false;
+        }
+        let of_speaker = (info.peer, [0; DIGEST_LEN])..=(info.peer, [u8::MAX; DIGEST_LEN]);
+        let said = self.latest.by_age(of_speaker);
+        let is_new = !said.contains(&&key);
+        if is_new
+            && said.len() >= PER_SPEAKER_MAX
+            && let Some(oldest) = said.first().copied().copied()
+        {
+            self.latest.remove(&oldest);
+        }
+        let has_room = self.latest.len() < STRANGERS_MAX || !is_new;
         has_room && self.latest.add(now, key, info.time, ())
     }
 

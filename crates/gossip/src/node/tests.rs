@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{strangers::STRANGERS_MAX, *};
+use super::{
+    strangers::{PER_SPEAKER_MAX, STRANGERS_MAX},
+    *,
+};
 use crate::{
     JoinChannel, Notice, Source, channel,
     delivery::{self, StreamId},
@@ -166,20 +169,46 @@ fn a_state_info_of_an_unknown_channel_goes_round_the_own_organization_once() {
     assert_eq!(t.node.sizes().strangers, 2);
 }
 
+fn number_mac(info: &mut StateInfo, number: u64) {
+    info.channel_mac[..8].copy_from_slice(&number.to_be_bytes());
+}
+
 #[test]
 fn m_s3_state_infos_of_unknown_channels_are_bounded() {
     let mut strangers = Strangers::new(&follower());
-    let mut speaker = state_info(&identity("A", "a"), "elsewhere", 1, 1);
     for number in 0..STRANGERS_MAX {
-        speaker.channel_mac[..8].copy_from_slice(&(number as u64).to_be_bytes());
-        assert!(strangers.add(at(0), &speaker));
+        let speaker = identity("A", &(number / PER_SPEAKER_MAX).to_string());
+        let mut info = state_info(&speaker, "elsewhere", 1, 1);
+        number_mac(&mut info, number as u64);
+        assert!(strangers.add(at(0), &info));
     }
-    let mut newer = speaker.clone();
-    newer.time = toy::time(1, 2);
-    assert!(strangers.add(at(0), &newer), "who is in stays heard");
-    speaker.channel_mac[..8].copy_from_slice(&u64::MAX.to_be_bytes());
-    assert!(!strangers.add(at(0), &speaker));
+    let mut known = state_info(&identity("A", "0"), "elsewhere", 2, 1);
+    number_mac(&mut known, 0);
+    assert!(strangers.add(at(0), &known), "who is in stays heard");
+    let late = state_info(&identity("A", "late"), "elsewhere", 1, 1);
+    assert!(!strangers.add(at(0), &late));
     assert_eq!(strangers.len(), STRANGERS_MAX);
+}
+
+#[test]
+fn m_s3_one_speaker_has_a_share_of_the_unknown_channels() {
+    let mut strangers = Strangers::new(&follower());
+    let mut info = state_info(&identity("A", "a"), "elsewhere", 1, 1);
+    for number in 0..PER_SPEAKER_MAX as u64 {
+        number_mac(&mut info, number);
+        assert!(strangers.add(at(number), &info));
+    }
+    number_mac(&mut info, 0);
+    info.time = toy::time(1, 2);
+    assert!(strangers.add(at(100), &info), "what is known costs nothing");
+    info.time = toy::time(1, 1);
+    number_mac(&mut info, 1000);
+    assert!(strangers.add(at(101), &info));
+    assert_eq!(strangers.len(), PER_SPEAKER_MAX);
+    number_mac(&mut info, 2);
+    assert!(!strangers.add(at(102), &info), "2 is remembered");
+    number_mac(&mut info, 1);
+    assert!(strangers.add(at(102), &info), "1 was the oldest");
 }
 
 #[test]
