@@ -322,6 +322,11 @@ impl Channel {
         self.blocks.len()
     }
 
+    /// Whether [`Input::Configure`] would be heeded, or why it would not.
+    pub fn may_configure(&self, join: &JoinChannel) -> Result<(), String> {
+        self.roster.may_configure(join)
+    }
+
     fn configure(
         &mut self,
         now: Moment,

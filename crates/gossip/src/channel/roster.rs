@@ -63,13 +63,8 @@ impl Roster {
         self.infos.insert(self.me, info);
     }
 
-    /// Takes the organizations of a configuration that is not older, and looks at everybody
-    /// again in its light.
-    pub(super) fn configure(
-        &mut self,
-        join: &JoinChannel,
-        ports: &impl Ports,
-    ) -> Result<(), String> {
+    /// Whether this configuration says something and is not older than the one we have.
+    pub(super) fn may_configure(&self, join: &JoinChannel) -> Result<(), String> {
         if join.members.is_empty() {
             return Err("it has no members".to_owned());
         }
@@ -77,6 +72,17 @@ impl Roster {
             let (got, have) = (join.sequence, self.sequence);
             return Err(format!("its sequence {got} is below {have}"));
         }
+        Ok(())
+    }
+
+    /// Takes the organizations of a configuration that is not older, and looks at everybody
+    /// again in its light.
+    pub(super) fn configure(
+        &mut self,
+        join: &JoinChannel,
+        ports: &impl Ports,
+    ) -> Result<(), String> {
+        self.may_configure(join)?;
         self.sequence = join.sequence;
         self.orgs = join.members.keys().cloned().collect();
         let mut infos = std::mem::take(&mut self.infos);

@@ -248,8 +248,10 @@ impl<P: Ports> Node<P> {
             let keys = "peer.gossip.orgLeader and peer.gossip.useLeaderElection";
             return Err(format!("{keys} exclude each other (S-V2): switch one off"));
         }
-        if self.channels.contains_key(id) {
-            return Ok(());
+        if let Some(channel) = self.channels.get(id) {
+            let heeded = channel.may_configure(join);
+            return heeded
+                .map_err(|reason| format!("its configuration is ignored (S-C12): {reason}"));
         }
         if join.members.is_empty() {
             return Err("its configuration names no organization (S-C12)".to_owned());

@@ -325,6 +325,35 @@ fn s_v1_a_configuration_without_our_organization_changes_nothing() {
 }
 
 #[test]
+fn s_c12_a_configuration_that_is_ignored_does_nothing_at_all() {
+    let mut t = Table::in_channel(leader());
+    let anchor = |sequence| {
+        let mut join = join(sequence, &["A", "B"]);
+        join.members.insert("A".into(), vec!["anchor:1".to_owned()]);
+        join
+    };
+    t.join("ch", anchor(5));
+    let identifies = |out: Vec<Effect>| {
+        let endpoint = "anchor:1";
+        let is = |e: &Effect| matches!(e, Effect::Identify { endpoint: e, .. } if e == endpoint);
+        out.iter().filter(|effect| is(effect)).count()
+    };
+    for ignored in [join(6, &[]), join(4, &["A", "B"])] {
+        warned("S-C12", &t.join("ch", ignored));
+    }
+    assert_eq!(identifies(t.tick(at(10))), 1, "the anchors stay");
+    t.feed(Input::Leave("ch".into()));
+    for ignored in [join(6, &[]), anchor(4)] {
+        warned("S-C12", &t.join("ch", ignored));
+        assert!(!t.node.is_leading(&"ch".into()));
+    }
+    assert_eq!(identifies(t.tick(at(20))), 0, "nor do they come back");
+    t.join("ch", anchor(5));
+    assert!(t.node.is_leading(&"ch".into()));
+    assert_eq!(identifies(t.tick(at(30))), 1);
+}
+
+#[test]
 fn s_v2_two_ways_to_lead_exclude_each_other() {
     let mut t = Table::new(Config {
         org_leader: true,
