@@ -140,7 +140,8 @@ pub fn mac(peer: &PkiId, channel: &ChannelId) -> [u8; DIGEST_LEN] {
 }
 
 impl Channel {
-    /// Joins with this configuration. Nothing is published before the first [`Input::Height`].
+    /// Joins with this configuration. Nothing is published before the first [`Input::Height`],
+    /// [`Input::Chaincodes`] or [`Input::Leave`]: until then there is nothing to say.
     /// `seed` is that of the node.
     pub fn new(
         id: ChannelId,

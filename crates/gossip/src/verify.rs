@@ -66,7 +66,7 @@ const ERROR_LEN_MAX: usize = 1024;
 /// The rule about payloads that are no gossip messages.
 const UNDECODABLE: &str = "W-S1";
 
-/// Why a message was dropped. The connection stays up unless [`Refused::ends_stream`] says so.
+/// Why a message was dropped. The connection stays up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {reason}")]
 pub struct Refused {
@@ -82,11 +82,6 @@ impl Refused {
             rule,
             reason: reason.to_string(),
         }
-    }
-
-    /// The payload is not a gossip message at all: the stream it came on is to be ended.
-    pub fn ends_stream(&self) -> bool {
-        self.rule == UNDECODABLE
     }
 }
 
