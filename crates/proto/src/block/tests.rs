@@ -1,3 +1,5 @@
+//! The block walker against blocks that the codec wrote, and against what Go makes of odd ones.
+
 use prost::Message;
 
 use super::*;

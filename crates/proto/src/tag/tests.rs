@@ -1,3 +1,5 @@
+//! Tags and the contents that may carry them.
+
 use super::*;
 use crate::gossip::{DataDigest, DataRequest, DataUpdate, GossipHello};
 
