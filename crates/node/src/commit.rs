@@ -378,3 +378,6 @@ pub(crate) fn members<'a>(
     }
     members
 }
+
+#[cfg(test)]
+mod tests;

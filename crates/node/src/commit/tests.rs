@@ -1,0 +1,167 @@
+//! The writer with a ledger in memory: what is committed, what is refused, and what is told.
+
+use prost::Message as _;
+use tidings_msp::{block::header_hash, identity::SigningIdentity, services::CryptoServices};
+use tidings_proto::common::{Config, ConfigEnvelope, HeaderType};
+
+use super::*;
+use material::{CHANNEL, Draft, Material, Member, tree};
+
+#[path = "../../../msp/tests/material/mod.rs"]
+mod material;
+
+/// Hashes of what was committed.
+struct InMemory(Vec<[u8; 32]>);
+
+impl Committer for InMemory {
+    fn height(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn last_hash(&self) -> Option<[u8; 32]> {
+        self.0.last().copied()
+    }
+
+    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
+        self.0.extend(blocks.iter().map(|block| block.hash));
+        Ok(())
+    }
+}
+
+fn hash(draft: &mut Draft) -> [u8; 32] {
+    let header = draft.header();
+    header_hash(header.number, &header.previous_hash, &header.data_hash)
+}
+
+fn ordinary(number: u64, previous: &[u8], material: &Material, signer: &Member) -> Draft {
+    let kind = HeaderType::EndorserTransaction;
+    let transaction = material::transaction(kind, CHANNEL, &material.peer1, vec![1]);
+    let mut draft = material::block(number, previous, [transaction]);
+    draft.sign(&[signer]);
+    draft
+}
+
+/// The block that puts the second ordering organization out of the channel.
+fn without_b(number: u64, previous: &[u8], material: &Material) -> Draft {
+    let current = material.group();
+    let mut next = current.clone();
+    let orderer = tree::at(&mut next, &["Orderer"]);
+    orderer.groups.remove("OrdererB-group");
+    orderer.version += 1;
+    let admin_b = material.orderer_b.member("admin.b", "admin");
+    let update = material::update(&current, &next);
+    let signers = [&material.orderer_admin, &admin_b];
+    let envelope = ConfigEnvelope {
+        config: Some(Config {
+            sequence: 1,
+            channel_group: Some(next),
+        }),
+        last_update: Some(material::signed_update(&update, &signers)),
+    };
+    let (kind, data) = (HeaderType::Config, envelope.encode_to_vec());
+    let transaction = material::transaction(kind, CHANNEL, &material.orderers[0], data);
+    let mut draft = material::block(number, previous, [transaction]);
+    draft.sign(&[&material.orderers[0]]);
+    draft
+}
+
+fn crypto(material: &Material) -> Arc<Crypto> {
+    let msp = tidings_msp::msp::Msp::from_config(
+        &material.org1.msp(),
+        tidings_msp::msp::MspVersion::V3_0,
+    );
+    let msp = Arc::new(msp.unwrap());
+    let member = &material.peer1;
+    let key = tidings_msp::crypto::PrivateKey::from_pem(member.key_pem.as_bytes()).unwrap();
+    let signer: SigningIdentity = msp
+        .signing_identity(member.certificate_pem.as_bytes(), key, 0)
+        .unwrap();
+    let config = ChannelConfig::from_config_block(&material.genesis(material.group())).unwrap();
+    let services = CryptoServices::new(msp, Arc::new(signer)).with_channel(Arc::new(config));
+    Arc::new(Crypto::new(services))
+}
+
+fn told(input: &Input) -> String {
+    match input {
+        Input::Committed { height, .. } => format!("height {height}"),
+        Input::CommitRefused { number, .. } => format!("refused {number}"),
+        Input::Join { join, .. } => format!("sequence {}", join.sequence),
+        Input::Delivery { .. } => "orderers".to_owned(),
+        Input::Revoked(peer) => format!("revoked {peer}"),
+        other => panic!("the writer does not tell {other:?}"),
+    }
+}
+
+#[test]
+fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
+    let material = Material::new();
+    let crypto = crypto(&material);
+    let channel = ChannelId::from(CHANNEL);
+    let orderer_b = crypto.validate(&material.other_orderer.identity).unwrap();
+    let genesis = [3; 32];
+    let mut first = ordinary(1, &genesis, &material, &material.other_orderer);
+    let mut config = without_b(2, &hash(&mut first), &material);
+    let bad = ordinary(3, &hash(&mut config), &material, &material.other_orderer);
+    let mut good = ordinary(3, &hash(&mut config), &material, &material.orderers[0]);
+    let astray = ordinary(4, &[7; 32], &material, &material.orderers[0]);
+    let last = ordinary(4, &hash(&mut good), &material, &material.orderers[0]);
+
+    let (inputs, mut heard) = mpsc::channel(64);
+    let (committed, _) = broadcast::channel(64);
+    let (height, heights) = watch::channel(1);
+    let (roots, roots_seen) = watch::channel(());
+    let _roots = roots.clone();
+    let (failed, _failures) = mpsc::channel(1);
+    let outlets = Outlets {
+        inputs,
+        committed,
+        height,
+        roots,
+        failed,
+        crypto: Arc::clone(&crypto),
+        tls: None,
+        metrics: Metrics::new(),
+    };
+    let committer = Box::new(InMemory(vec![genesis]));
+    let writer = Writer::start(channel.clone(), committer, outlets).unwrap();
+    // All pass the gate while the second ordering organization still belongs.
+    let jobs = [first, config, bad, good, astray, last].map(|draft| {
+        let number = draft.0.header.as_ref().unwrap().number;
+        let block = crypto
+            .verify_block(&channel, number, &draft.encode())
+            .unwrap();
+        let source = Source::Push;
+        Job { block, source }
+    });
+    for job in jobs {
+        assert!(writer.submit(job));
+    }
+    writer.finish();
+    let mut all = Vec::new();
+    while let Ok(input) = heard.try_recv() {
+        all.push(told(&input));
+    }
+    // How many are written together is up to the moment.
+    let outcome: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|told| *told != "height 2" && *told != "height 4")
+        .collect();
+    let revoked = format!("revoked {}", orderer_b.pki_id);
+    let expected = [
+        "height 3",
+        "sequence 1",
+        "orderers",
+        &revoked,
+        "refused 3",
+        "refused 4",
+        "height 5",
+    ];
+    assert_eq!(outcome, expected);
+    assert_eq!(*heights.borrow(), 5);
+    assert!(
+        !roots_seen.has_changed().unwrap(),
+        "addresses changed, so the core was told"
+    );
+    assert!(crypto.known(&orderer_b.pki_id).is_none());
+}
