@@ -13,8 +13,25 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tidings-msp", &["tidings-proto"]),
     ("tidings-gossip", &["tidings-proto"]),
     ("tidings-ledger", &["tidings-proto"]),
-    ("tidings-node", &["tidings-gossip", "tidings-ledger", "tidings-msp", "tidings-proto"]),
-    ("tidings", &["tidings-gossip", "tidings-ledger", "tidings-msp", "tidings-node", "tidings-proto"]),
+    (
+        "tidings-node",
+        &[
+            "tidings-gossip",
+            "tidings-ledger",
+            "tidings-msp",
+            "tidings-proto",
+        ],
+    ),
+    (
+        "tidings",
+        &[
+            "tidings-gossip",
+            "tidings-ledger",
+            "tidings-msp",
+            "tidings-node",
+            "tidings-proto",
+        ],
+    ),
     ("tidings-sim", &["tidings-gossip", "tidings-proto"]),
 ];
 
@@ -26,20 +43,39 @@ const IO: &[&str] = &["tokio", "tonic", "rustls", "hyper", "h2", "mio", "rustix"
 const LINES_MAX: usize = 650;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn tree(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .args(["--package", package])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut names: Vec<String> =
-        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    let mut names: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -63,14 +99,20 @@ fn crates_know_only_whom_they_may_know() {
 fn the_protocol_crates_do_no_io() {
     for package in PURE {
         for name in tree(package) {
-            assert!(!IO.contains(&name.as_str()), "{package} must not depend on {name}");
+            assert!(
+                !IO.contains(&name.as_str()),
+                "{package} must not depend on {name}"
+            );
         }
     }
 }
 
 #[test]
 fn there_is_one_crypto_provider() {
-    assert!(!tree("tidings").contains(&"ring".to_owned()), "ring came back beside aws-lc-rs");
+    assert!(
+        !tree("tidings").contains(&"ring".to_owned()),
+        "ring came back beside aws-lc-rs"
+    );
 }
 
 fn sources() -> Vec<(PathBuf, String)> {

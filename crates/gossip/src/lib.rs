@@ -27,9 +27,9 @@ pub mod ports;
 pub mod pull;
 pub mod random;
 pub mod router;
-pub mod store;
 #[cfg(test)]
 mod scene;
+pub mod store;
 #[cfg(test)]
 mod toy;
 pub mod transfer;

@@ -177,7 +177,7 @@ impl Comm {
             accepted: accepted_in,
             registrations: registrations_in,
             stopped: table_stopped,
-            inputs: surroundings.inputs.clone(),
+            inputs: surroundings.inputs,
         };
         let mut table = JoinSet::new();
         table.spawn(Table::new(context.clone()).run(inlets));

@@ -191,7 +191,7 @@ impl Run {
                 }
             };
             if job.block.is_config {
-                self.write(&mut group)?;
+                self.write(&mut group, None)?;
                 // What was admitted under the old rules was written under them, too.
                 match self
                     .outlets
@@ -200,9 +200,10 @@ impl Run {
                 {
                     Ok(config) => {
                         group.push(job);
-                        self.write(&mut group)?;
-                        if let Some(config) = config {
-                            self.configure(config);
+                        let changed = config.is_some();
+                        self.write(&mut group, config)?;
+                        if changed {
+                            self.announce();
                         }
                     }
                     Err(reason) => self.refuse(job.block.number, &reason),
@@ -211,7 +212,7 @@ impl Run {
                 group.push(job);
             }
         }
-        self.write(&mut group)
+        self.write(&mut group, None)
     }
 
     /// Checks that the block follows `before` (else the last committed one) under the
@@ -257,7 +258,13 @@ impl Run {
         });
     }
 
-    fn write(&mut self, group: &mut Vec<Job>) -> Result<(), String> {
+    /// Makes a group durable, puts the configuration in force that it ends with, and says so: who
+    /// has heard of the height judges by what belongs to it.
+    fn write(
+        &mut self,
+        group: &mut Vec<Job>,
+        config: Option<Arc<ChannelConfig>>,
+    ) -> Result<(), String> {
         if group.is_empty() {
             return Ok(());
         }
@@ -271,6 +278,9 @@ impl Run {
             .start_timer();
         self.committer.commit(&blocks)?;
         timer.observe_duration();
+        if let Some(config) = config {
+            self.configure(config);
+        }
         let (at, height) = (Instant::now(), self.committer.height());
         tracing::info!(
             target: "ledger", channel = %self.channel, blocks = group.len(), height, "committed"
@@ -305,8 +315,7 @@ impl Run {
         Ok(())
     }
 
-    /// Puts a configuration in force and tells gossip what it means: who belongs, where the
-    /// orderers are, and whose identity is no longer good.
+    /// Puts a configuration in force.
     fn configure(&self, config: Arc<ChannelConfig>) {
         let crypto = &self.outlets.crypto;
         let before = crypto.orderers(&self.channel);
@@ -320,6 +329,12 @@ impl Run {
         {
             tracing::error!(target: "comm.tls", "TLS roots stay as they were: {error}");
         }
+    }
+
+    /// Tells gossip what a new configuration means: who belongs, where the orderers are, and
+    /// whose identity is no longer good.
+    fn announce(&self) {
+        let crypto = &self.outlets.crypto;
         let Some(view) = crypto.channel_view(&self.channel) else {
             return;
         };

@@ -144,6 +144,8 @@ impl Deliver {
                     after,
                 } => {
                     let ended = tokio::select! {
+                        // What was changed comes before what the orderer has to say next.
+                        biased;
                         changed = commands.changed() => match changed {
                             Ok(()) => continue,
                             Err(_dropped) => return,

@@ -1,6 +1,11 @@
 //! Everything that real Go peers sent, judged by our gate with real keys: what Go took we take,
 //! and a flipped bit in any signature or signed payload is refused.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its scene has failed"
+)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,5 +1,10 @@
 //! Whole nodes over real sockets, with keys and a chain of our own and an orderer that serves it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its scene has failed"
+)]
+
 mod chain;
 #[path = "../../../msp/tests/material/mod.rs"]
 mod material;

@@ -17,18 +17,19 @@ use tidings_proto::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Ends when it is dropped.
 pub(crate) struct Orderer {
     blocks: watch::Sender<Vec<Bytes>>,
     /// The first block of each request.
-    pub(crate) starts: mpsc::UnboundedReceiver<u64>,
+    pub(crate) starts: mpsc::Receiver<u64>,
     _closer: Closer,
-    _server: JoinHandle<()>,
+    _server: JoinSet<()>,
 }
 
 impl Orderer {
@@ -41,11 +42,16 @@ impl Orderer {
 
     pub(crate) fn start(door: TcpListener, blocks: Vec<Bytes>) -> Self {
         let (blocks, served) = watch::channel(blocks);
-        let (asked, starts) = mpsc::unbounded_channel();
+        let (asked, starts) = mpsc::channel(64);
         let (incoming, closer) = Incoming::new(door, None);
-        let service = AtomicBroadcastServer::new(Service { served, asked });
+        let service = AtomicBroadcastServer::new(Service {
+            served,
+            asked,
+            streams: TaskTracker::new(),
+        });
         let serving = tonic::transport::Server::builder().add_service(service);
-        let server = tokio::spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
             serving.serve_with_incoming(incoming).await.unwrap();
         });
         Self {
@@ -63,7 +69,8 @@ impl Orderer {
 
 struct Service {
     served: watch::Receiver<Vec<Bytes>>,
-    asked: mpsc::UnboundedSender<u64>,
+    asked: mpsc::Sender<u64>,
+    streams: TaskTracker,
 }
 
 #[tonic::async_trait]
@@ -90,10 +97,10 @@ impl AtomicBroadcast for Service {
             panic!("an odd start: {start:?}");
         };
         let mut next = usize::try_from(start.number).unwrap();
-        self.asked.send(start.number).unwrap();
+        self.asked.try_send(start.number).unwrap();
         let (responses, stream) = mpsc::channel(1);
         let mut served = self.served.clone();
-        tokio::spawn(async move {
+        self.streams.spawn(async move {
             // As long as the client lets its side open.
             let _requests = requests;
             loop {
