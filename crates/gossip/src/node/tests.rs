@@ -129,11 +129,13 @@ fn first_block() -> delivery::Event {
 }
 
 fn sent_to(out: &[Effect]) -> Vec<&Destination> {
-    let to = |effect| match effect {
-        &Effect::Send { ref to, .. } => Some(to),
-        _ => None,
-    };
-    out.iter().filter_map(to).collect()
+    let mut all = Vec::new();
+    for effect in out {
+        if let Effect::Send { to, .. } = effect {
+            all.push(to);
+        }
+    }
+    all
 }
 
 fn follower() -> Config {

@@ -32,7 +32,7 @@ fn input(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64)
 }
 
 fn channel_of(n: u64) -> ChannelId {
-    ChannelId::from(if n % 5 == 0 { "elsewhere" } else { "ch" })
+    ["ch", "elsewhere"][usize::from(n.is_multiple_of(5))].into()
 }
 
 fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64) -> Input {
@@ -53,7 +53,7 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
         },
         4 => Input::Probed {
             ticket: Ticket(n),
-            answered: n % 2 == 0,
+            answered: n.is_multiple_of(2),
         },
         5 => Input::Identified {
             ticket: Ticket(n),
@@ -62,7 +62,10 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
         6 => Input::Revoked(other.pki_id),
         7 => Input::Join {
             channel,
-            join: join(n, if n % 3 == 0 { &["A"] } else { &["A", "B"] }),
+            join: join(
+                n,
+                [&["A", "B"], &["A"][..]][usize::from(n.is_multiple_of(3))],
+            ),
             height: n,
         },
         8 => Input::Leave(channel),
@@ -82,7 +85,7 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
         14 => delivery(delivery::Event::Failed {
             stream: StreamId(n % 3),
             reason: "gone".to_owned(),
-            forbidden: n % 2 == 0,
+            forbidden: n.is_multiple_of(2),
         }),
         15 => Input::Chaincodes {
             channel,
@@ -94,7 +97,7 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
             timeout: Duration::from_millis(100 * n),
             min_ack: 1,
             max_peers: 3,
-            channel: (n % 2 == 0).then_some(channel),
+            channel: n.is_multiple_of(2).then_some(channel),
             eligible: None,
         }),
     }
@@ -148,7 +151,7 @@ fn message(what: usize, from: &Connection, other: &Arc<PeerIdentity>, n: u64) ->
             channel,
             peer: other.pki_id,
             time: toy::time(1, n),
-            is_declaration: n % 2 == 0,
+            is_declaration: n.is_multiple_of(2),
             envelope: Default::default(),
         }),
         27 => Message::Ack {
