@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_cause_that_was_quoted_is_not_repeated() {
-        let error = anyhow::Error::from(Quoting(std::fmt::Error)).context("no way in");
+        let error = Error::from(Quoting(std::fmt::Error)).context("no way in");
         let inner = std::fmt::Error.to_string();
         assert_eq!(
             in_one_line(&error),

@@ -96,7 +96,7 @@ mod tests {
     fn every_command_has_help_worth_reading() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
-            let about = command.get_long_about().or(command.get_about());
+            let about = command.get_long_about().or_else(|| command.get_about());
             assert!(
                 about.is_some_and(|about| about.to_string().len() > 20),
                 "{path}: no about"

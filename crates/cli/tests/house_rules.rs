@@ -1,5 +1,7 @@
 //! The rules of ARCHITECTURE.md that a machine can check, so that no reviewer has to.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     collections::BTreeMap,
     fs,
