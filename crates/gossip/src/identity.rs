@@ -415,13 +415,18 @@ impl Identities {
         out: &mut Vec<Effect>,
     ) {
         let id = |item: &IdentityMessage| pki_bytes(&item.identity.pki_id);
+        let mut unasked: BTreeSet<PkiId> = items.iter().map(|i| i.identity.pki_id).collect();
         for item in self.puller.update(now, from, nonce, items, id) {
             let (peer, name) = (item.identity.pki_id, id(&item));
+            unasked.remove(&peer);
             match self.learn(now, me, item.identity, out) {
                 Ok(()) => self.puller.add(name, item.envelope),
                 Err(why) => refuse(from, peer, why, out),
             }
         }
+        // The gate, which cannot tell, remembers them.
+        unasked.retain(|peer| !self.entries.contains_key(peer));
+        out.extend(unasked.into_iter().map(Effect::Forget));
     }
 }
 

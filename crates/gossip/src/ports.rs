@@ -15,15 +15,20 @@ use crate::{
 
 /// What the checks in front of the core need. Called from many threads at once.
 pub trait Verifier: Send + Sync {
-    /// The identity known under this PKI-ID: learned at a handshake, embedded in an alive
-    /// message or pulled, and not forgotten since. Must remember what [`Self::validate`] let
-    /// through.
+    /// The identity known under this PKI-ID: learned at a handshake or by [`Self::remember`], and
+    /// not forgotten since.
     fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>>;
 
     /// Validates an identity that came with a message: well formed, vouched for by the local MSP
     /// or one of a joined channel, not revoked. Its end is not looked at: that takes a clock, so
     /// [`crate::identity`] refuses it, and one expired identity does not spoil a whole answer.
+    /// Remembers nothing: anybody can show the certificate of another.
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String>;
+
+    /// Makes an identity known whose owner signed what it came with. Gives back the one that is
+    /// known from now on, or why this one is no longer valid. Whatever the core does not learn of
+    /// it says to forget.
+    fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String>;
 
     /// Checks a signature of this identity over exactly these bytes, and that the identity may
     /// speak to us (of another organization: Readers of a joined channel).

@@ -1,6 +1,9 @@
 //! A world for tests: identities that are their names, signatures that anybody could compute.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -78,18 +81,22 @@ impl Ports for ToyPorts {
 /// Knows whom it was told of. Identities of `evil` are not valid, nor are blocks that do not
 /// read as their channel and number.
 #[derive(Default)]
-pub(crate) struct ToyVerifier(pub(crate) BTreeMap<PkiId, Arc<PeerIdentity>>);
+pub(crate) struct ToyVerifier(Mutex<BTreeMap<PkiId, Arc<PeerIdentity>>>);
 
 impl ToyVerifier {
     pub(crate) fn knowing(identities: &[&Arc<PeerIdentity>]) -> Self {
         let known = |identity: &&Arc<PeerIdentity>| (identity.pki_id, Arc::clone(identity));
-        Self(identities.iter().map(known).collect())
+        Self(Mutex::new(identities.iter().map(known).collect()))
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.0.lock().unwrap().clear();
     }
 }
 
 impl Verifier for ToyVerifier {
     fn known(&self, peer: &PkiId) -> Option<Arc<PeerIdentity>> {
-        self.0.get(peer).cloned()
+        self.0.lock().unwrap().get(peer).cloned()
     }
 
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
@@ -101,6 +108,12 @@ impl Verifier for ToyVerifier {
             })),
             _ => Err("nobody vouches for it".to_owned()),
         }
+    }
+
+    fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
+        let mut known = self.0.lock().unwrap();
+        let known = known.entry(identity.pki_id).or_insert(identity.clone());
+        Ok(Arc::clone(known))
     }
 
     fn verify(&self, signer: &PeerIdentity, message: &[u8], given: &[u8]) -> Result<(), String> {

@@ -299,9 +299,13 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             .into_iter()
             .map(|element| self.identity(element))
             .collect();
+        let mut items = items?;
+        for item in &mut items {
+            item.identity = self.remembered(&item.identity, "P-S1")?;
+        }
         Ok(Message::IdentityPull(Pull::Update {
             nonce: update.nonce,
-            items: items?,
+            items,
         }))
     }
 

@@ -81,6 +81,10 @@ impl Verifier for Recorded {
         parse(serialized).map(Arc::new)
     }
 
+    fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
+        Ok(Arc::clone(identity))
+    }
+
     fn verify(&self, _: &PeerIdentity, message: &[u8], signature: &[u8]) -> Result<(), String> {
         assert!(!message.is_empty() && !signature.is_empty());
         Ok(())

@@ -219,7 +219,7 @@ impl Crypto {
     /// Lets an identity that is good under these services verify things without being shown
     /// again. Nothing if others are in force by now: those that are known were looked at under
     /// them already, and this one would slip in behind.
-    fn remember(
+    fn keep(
         &self,
         services: &Arc<CryptoServices>,
         identity: Arc<PeerIdentity>,
@@ -282,7 +282,7 @@ impl Authenticator for Crypto {
             self.verify(&identity, &secret.payload, &secret.signature)
                 .map_err(Refused::Signature)?;
         }
-        self.validate(&claim.identity).map_err(Refused::Identity)
+        self.remember(&identity).map_err(Refused::Identity)
     }
 
     fn org(&self, peer: &PkiId) -> Option<OrgId> {
@@ -296,10 +296,14 @@ impl Verifier for Crypto {
     }
 
     fn validate(&self, serialized: &Bytes) -> Result<Arc<PeerIdentity>, String> {
+        self.judge(&self.services(), serialized)
+    }
+
+    fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
         loop {
             let services = self.services();
-            let identity = self.judge(&services, serialized)?;
-            if let Some(known) = self.remember(&services, identity) {
+            let identity = self.judge(&services, &identity.serialized)?;
+            if let Some(known) = self.keep(&services, identity) {
                 return Ok(known);
             }
         }

@@ -49,6 +49,7 @@ impl Recorded {
             let identity = crypto
                 .validate(&binary(&each["serialized_identity"]))
                 .unwrap();
+            let identity = crypto.remember(&identity).unwrap();
             assert_eq!(
                 hex::encode(identity.pki_id.as_bytes()),
                 each["pki_id"],

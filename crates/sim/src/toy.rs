@@ -220,9 +220,12 @@ impl Verifier for ToyVerifier {
         if !self.admits(&identity.pki_id) {
             return Err(format!("{} was revoked", identity.pki_id));
         }
-        let identity = Arc::new(identity);
-        self.learn(&identity);
-        Ok(identity)
+        Ok(Arc::new(identity))
+    }
+
+    fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
+        self.learn(identity);
+        Ok(Arc::clone(identity))
     }
 
     fn verify(&self, signer: &PeerIdentity, message: &[u8], given: &[u8]) -> Result<(), String> {
@@ -265,6 +268,8 @@ mod tests {
         let ours = identity(&OrgId::from("Org1MSP"), "ann", 100);
         let stranger = identity(&OrgId::from("Org9MSP"), "eve", 100);
         assert_eq!(verifier.validate(&ours.serialized), Ok(Arc::clone(&ours)));
+        assert_eq!(verifier.known(&ours.pki_id), None, "it proved nothing yet");
+        assert_eq!(verifier.remember(&ours), Ok(Arc::clone(&ours)));
         assert_eq!(verifier.known(&ours.pki_id), Some(Arc::clone(&ours)));
         assert!(verifier.validate(&stranger.serialized).is_err());
         verifier.forget(&ours.pki_id);

@@ -425,10 +425,11 @@ fn p_s5_identities_that_were_not_asked_for_are_dropped() {
     let mut stage = Stage::new("");
     let (friend, far) = (toy::identity("A", "friend"), toy::identity("B", "far"));
     stage.meet(&friend, "");
-    let items = vec![message_of(&far)];
+    let items = vec![message_of(&far), message_of(&friend), message_of(&far)];
     assert_eq!(
         stage.pull(at(1), &friend, Pull::Update { nonce: 1, items }),
-        []
+        [Effect::Forget(far.pki_id)],
+        "the gate has remembered it"
     );
     assert_eq!(stage.identities.identity(&far.pki_id), None);
 }

@@ -31,12 +31,15 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             &envelope,
             ALIVE_LEN_MAX.saturating_add(alive.identity.len()),
         )?;
-        let identity = if alive.identity.is_empty() {
+        let mut identity = if alive.identity.is_empty() {
             self.known(&peer, rule)?
         } else {
             self.embedded(peer, &alive.identity, rule)?
         };
         self.check_signatures(&identity, &envelope, rule)?;
+        if !alive.identity.is_empty() {
+            identity = self.remembered(&identity, rule)?;
+        }
         let secret = envelope.secret_envelope.as_ref();
         let internal_endpoint = secret
             .and_then(|secret| secret.internal_endpoint())
@@ -147,6 +150,21 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             Ok(identity)
         } else {
             Err(Refused::new(rule, "the PKI-ID is not of this identity"))
+        }
+    }
+
+    /// To be called when everything that the identity came with was checked, not before.
+    pub(super) fn remembered(
+        &self,
+        identity: &Arc<PeerIdentity>,
+        rule: &'static str,
+    ) -> Result<Arc<PeerIdentity>, Refused> {
+        match self.verifier.known(&identity.pki_id) {
+            Some(known) if known == *identity => Ok(known),
+            _ => self
+                .verifier
+                .remember(identity)
+                .map_err(|reason| Refused::new(rule, reason)),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod kept;
+mod remembered;
 
 const CH: &str = "ch";
 
@@ -488,18 +489,18 @@ fn d_s2_self_information_that_is_worthless() {
 
 #[test]
 fn d_s3_an_alive_message_of_nobody_we_know_or_by_another() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     let mut forged = speech(&stage.peer);
     forged.speaker = Arc::clone(&stage.other);
     stage.refused(forged.envelope(), "D-S3");
-    stage.verifier.0.clear();
+    stage.verifier.forget_all();
     stage.refused(speech(&stage.peer).envelope(), "D-S3");
 }
 
 #[test]
 fn s_n15_an_embedded_identity_must_match_and_be_valid() {
-    let mut stage = Stage::new();
-    stage.verifier.0.clear();
+    let stage = Stage::new();
+    stage.verifier.forget_all();
     let embedding = |of: &Arc<PeerIdentity>, identity: &PeerIdentity| {
         let mut speech = speech(of);
         speech.message.identity = identity.serialized.clone();
@@ -609,7 +610,7 @@ fn p_s6_pull_messages_without_a_type_or_with_another_tag() {
 
 #[test]
 fn s_n2_a_state_info_of_nobody_we_know_or_by_another() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     let (peer, other) = (Arc::clone(&stage.peer), Arc::clone(&stage.other));
     stage.refused(info_envelope(&other, state_info(&peer)), "S-N2");
     let mut short = state_info(&peer);
@@ -618,19 +619,19 @@ fn s_n2_a_state_info_of_nobody_we_know_or_by_another() {
     let mut whispered = info_envelope(&peer, state_info(&peer));
     whispered.secret_envelope = Some(SecretEnvelope::default());
     stage.refused(whispered, "W-S3");
-    stage.verifier.0.clear();
+    stage.verifier.forget_all();
     stage.refused(info_envelope(&peer, state_info(&peer)), "S-N2");
 }
 
 #[test]
 fn s_n3_leadership_of_nobody_we_know_or_by_another() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     let (peer, other) = (Arc::clone(&stage.peer), Arc::clone(&stage.other));
     stage.refused(leader_envelope(&other, leadership(&peer)), "S-N3");
     let mut nameless = leadership(&peer);
     nameless.pki_id = Bytes::new();
     stage.refused(leader_envelope(&peer, nameless), "S-N3");
-    stage.verifier.0.clear();
+    stage.verifier.forget_all();
     stage.refused(leader_envelope(&peer, leadership(&peer)), "S-N3");
 }
 
