@@ -5,8 +5,8 @@
 //! waits in a queue with a limit and is dropped beyond it; a connection whose messages are not
 //! taken waits alone. Nothing here looks into a message further than its kind.
 //!
-//! One task, the table, owns which peer has which streams ([`table`]). Every stream has a task of
-//! its own ([`stream`]). The table never waits for anybody, so everybody may wait for it.
+//! One task, the table, owns which peer has which streams (`table`). Every stream has a task of
+//! its own (`stream`). The table never waits for anybody, so everybody may wait for it.
 //!
 //! Rules: docs/protocol/connections.md.
 
