@@ -86,7 +86,14 @@ impl Buffer {
 
     pub(super) fn push(&mut self, waiting: Waiting) -> Pushed {
         let (number, len) = (waiting.block.number, waiting.len());
-        if number < self.next || self.blocks.contains_key(&number) {
+        if let Some(known) = self.blocks.get_mut(&number) {
+            if waiting.source == Source::Deliver {
+                // The orderer will not send it again unless it is asked to.
+                known.source = Source::Deliver;
+            }
+            return Pushed::Known;
+        }
+        if number < self.next {
             return Pushed::Known;
         }
         let mut evicted = Vec::new();
@@ -308,6 +315,20 @@ mod tests {
         assert_eq!(handed_over(&mut b), [0]);
         b.grow(1);
         assert_eq!(b.bytes, 0);
+    }
+
+    #[test]
+    fn a_block_that_an_orderer_delivered_too_counts_as_delivered_when_it_is_dropped() {
+        let mut b = Buffer::with_room(0, 100);
+        let delivered = Waiting {
+            source: Source::Deliver,
+            ..waiting(2, 50)
+        };
+        assert_eq!(b.push(waiting(2, 50)), taken());
+        assert_eq!(b.push(delivered.clone()), Pushed::Known);
+        assert_eq!(b.push(waiting(2, 50)), Pushed::Known);
+        let evicted = vec![delivered];
+        assert_eq!(b.push(waiting(1, 60)), Pushed::Taken { evicted });
     }
 
     #[test]
