@@ -119,6 +119,9 @@ pub enum Effect {
     },
     /// A block that an orderer delivered was not kept: it has to be delivered again.
     NoRoom(u64),
+    /// The committer refused this block for what it is, not for want of its predecessor: another
+    /// copy is welcome.
+    Refused(u64),
     /// To be known.
     Notify(Notice),
 }
@@ -309,6 +312,7 @@ impl Transfer {
                 "channel {}: block {number} was refused by the committer, another copy is wanted",
                 self.channel
             ))));
+            out.push(Effect::Refused(number));
         }
     }
 

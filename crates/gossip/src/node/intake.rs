@@ -279,7 +279,6 @@ impl<P: Ports> Node<P> {
 
     fn commit_refused(&mut self, id: ChannelId, number: u64) {
         self.push_delivery(id.clone(), delivery::Input::CommitRefused(number));
-        self.push_channel(id.clone(), channel::Input::CommitRefused(number));
         self.push_transfer(id, transfer::Input::CommitRefused(number));
     }
 

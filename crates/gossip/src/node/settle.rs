@@ -37,6 +37,8 @@ impl Work {
             // The answer of a full buffer to a delivered block; all it can lead to is a command.
             Self::Delivery(_, delivery::Input::NoRoom(_)) => 6,
             Self::Delivery(..) => 3,
+            // Word of what became of a block; it leads to nothing.
+            Self::Channel(_, channel::Input::CommitRefused(_)) => 6,
             Self::Channel(..) => 4,
             Self::Transfer(..) => 5,
             Self::Emitter(_) => 7,
@@ -317,6 +319,10 @@ impl<P: Ports> Node<P> {
                 transfer::Effect::NoRoom(number) => {
                     let input = delivery::Input::NoRoom(number);
                     self.push(Work::Delivery(id.clone(), input));
+                }
+                transfer::Effect::Refused(number) => {
+                    let input = channel::Input::CommitRefused(number);
+                    self.push(Work::Channel(id.clone(), input));
                 }
                 transfer::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }

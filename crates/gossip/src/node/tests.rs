@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod anything;
+mod blocks;
 
 const SEED: [u8; 32] = [4; 32];
 

@@ -256,7 +256,11 @@ fn a_refused_block_is_wanted_again() {
     t.push(100);
     t.push(101);
     let out = t.feed(Input::CommitRefused(100));
-    assert!(matches!(out.as_slice(), [warning] if is_warning(warning)));
+    let [warning, refused] = out.as_slice() else {
+        panic!("a warning and a refusal expected: {out:?}");
+    };
+    assert!(is_warning(warning));
+    assert_eq!(*refused, Effect::Refused(100));
     assert_eq!(t.feed(Input::CommitRefused(101)), []);
     assert_eq!(
         t.deliver(100),
