@@ -151,7 +151,7 @@ impl Channel {
         now: Moment,
         seed: &[u8; 32],
     ) -> Self {
-        let leaders_ttl = config.leader_alive_threshold.saturating_mul(10);
+        let leaders_ttl = config.election.leader_alive_threshold.saturating_mul(10);
         let blocks_rng = random::generator(seed, &format!("blocks of {id}"));
         Self {
             own: Own::new(me, now, config.publish_state_info_interval),
@@ -295,6 +295,22 @@ impl Channel {
                 (!info.left_channel).then_some(ChannelPeer { member, info })
             })
             .collect()
+    }
+
+    /// Whether this is one of [`Self::peers`], and of our organization.
+    pub fn is_own_peer(&self, peer: &PkiId, view: &View<'_>) -> bool {
+        !self.own.has_left()
+            && view.discovery.is_alive(peer)
+            && view.identities.org_of(peer) == Some(&view.me.identity.org)
+            && self.is_eligible(peer)
+    }
+
+    /// How many of [`Self::peers`] are of our organization.
+    pub fn own_peers_len(&self, view: &View<'_>) -> usize {
+        let alive = view.discovery.alive();
+        alive
+            .filter(|member| self.is_own_peer(&member.peer, view))
+            .count()
     }
 
     /// The greatest height that a peer of the channel claims; zero if there is none.

@@ -94,13 +94,16 @@ pub struct Config {
     pub org_leader: bool,
     /// The organization elects who pulls blocks. Excludes `org_leader`.
     pub use_leader_election: bool,
-    /// Silence after which a leader counts as gone, under `election`.
-    pub leader_alive_threshold: Duration,
+    /// Leader election, under `election`.
+    pub election: ElectionConfig,
     /// State transfer, under `state`.
     pub state: StateConfig,
     /// Whether the leader pushes blocks that it got from an orderer
     /// (`peer.deliveryclient.blockGossipEnabled`).
     pub block_gossip_enabled: bool,
+    /// An elected leader that only waited for orderers for so long makes way for another
+    /// (`peer.deliveryclient.reconnectTotalTimeThreshold`).
+    pub reconnect_total_time_threshold: Duration,
 }
 
 impl Default for Config {
@@ -128,9 +131,34 @@ impl Default for Config {
             msg_expiration_factor: 20,
             org_leader: false,
             use_leader_election: false,
-            leader_alive_threshold: secs(10),
+            election: ElectionConfig::default(),
             state: StateConfig::default(),
             block_gossip_enabled: true,
+            reconnect_total_time_threshold: secs(3600),
+        }
+    }
+}
+
+/// Keys under `peer.gossip.election`. None of them may be zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ElectionConfig {
+    /// The longest that a starting peer waits for a steady membership.
+    pub startup_grace_period: Duration,
+    /// Period of counting the members until then.
+    pub membership_sample_interval: Duration,
+    /// Silence after which a leader counts as gone. Leaders speak twice as often.
+    pub leader_alive_threshold: Duration,
+    /// How long whoever proposed itself waits for better proposals.
+    pub leader_election_duration: Duration,
+}
+
+impl Default for ElectionConfig {
+    fn default() -> Self {
+        Self {
+            startup_grace_period: secs(15),
+            membership_sample_interval: secs(1),
+            leader_alive_threshold: secs(10),
+            leader_election_duration: secs(5),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Promises: while this node leads, one orderer is asked at a time for the blocks that nobody
 //! verified yet; every block that leaves here follows the one before by number and, where that
 //! one came through here, by hash; an orderer that fails, errs or lags behind our peers is left
-//! for the next. Never gives up. Knows nothing of connections, signatures or why we lead.
+//! for the next. Who was appointed never gives up; who was elected does, so that another may try.
+//! Knows nothing of connections, signatures or how elections go.
 //!
 //! Rules: docs/protocol/delivery.md.
 
@@ -111,6 +112,8 @@ pub enum Effect {
     Deliver(VerifiedBlock),
     /// The same block, for the peers of the organization. Comes after [`Self::Deliver`].
     Gossip(VerifiedBlock),
+    /// No orderer gave a block for too long: this node does not lead any more.
+    GaveUp,
     /// To be known.
     Notify(Notice),
 }
@@ -135,6 +138,10 @@ pub struct Delivery {
     links: BTreeMap<u64, [u8; DIGEST_LEN]>,
     failures: u32,
     patience: Duration,
+    /// Sum of the back-offs since the last good block.
+    waited: Duration,
+    /// How much of it is too much; none if we were appointed.
+    gives_up_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -162,6 +169,10 @@ impl Delivery {
             links: BTreeMap::new(),
             failures: 0,
             patience: PROGRESS_TIMEOUT,
+            waited: Duration::ZERO,
+            gives_up_after: config
+                .use_leader_election
+                .then_some(config.reconnect_total_time_threshold),
             channel,
         }
     }
@@ -240,6 +251,7 @@ impl Delivery {
         self.leading = leading;
         if leading {
             self.failures = 0;
+            self.waited = Duration::ZERO;
             // Before the channel configuration named any there is nobody to ask, and nothing wrong.
             if !self.endpoints.is_empty() {
                 self.connect(now, Duration::ZERO, out);
@@ -296,6 +308,7 @@ impl Delivery {
         stream.behind_since = None;
         self.verified = self.verified.max(stream.expected);
         self.failures = 0;
+        self.waited = Duration::ZERO;
         self.patience = PROGRESS_TIMEOUT;
         self.links.insert(block.number, block.hash);
         if self.links.len() > LINKS_MAX {
@@ -327,7 +340,7 @@ impl Delivery {
             );
             self.failures = self.failures.saturating_add(1);
             self.rotate();
-            return self.connect(now, BACKOFF_MAX, out);
+            return self.connect_again(now, BACKOFF_MAX, out);
         }
         self.leave_orderer(now, reason, out);
     }
@@ -337,7 +350,7 @@ impl Delivery {
         self.failures = self.failures.saturating_add(1);
         self.rotate();
         let after = self.backoff();
-        self.connect(now, after, out);
+        self.connect_again(now, after, out);
     }
 
     /// Asks again from the ledger's height on. A number at or beyond what the stream has come to
@@ -354,7 +367,23 @@ impl Delivery {
             self.rotate();
         }
         let after = self.backoff();
-        self.connect(now, after, out);
+        self.connect_again(now, after, out);
+    }
+
+    /// Connects after a failure, unless that has been tried for too long.
+    fn connect_again(&mut self, now: Moment, after: Duration, out: &mut Vec<Effect>) {
+        self.waited = self.waited.saturating_add(after);
+        match self.gives_up_after {
+            Some(most) if self.waited > most => {
+                self.warn(
+                    format!("and the others gave no block for {most:?}: giving up leading"),
+                    out,
+                );
+                self.lead(now, false, out);
+                out.push(Effect::GaveUp);
+            }
+            _ => self.connect(now, after, out),
+        }
     }
 
     fn connect(&mut self, now: Moment, after: Duration, out: &mut Vec<Effect>) {

@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod disclosure;
 pub mod discovery;
 pub mod effect;
+pub mod election;
 pub mod emitter;
 pub mod id;
 pub mod identity;
@@ -37,7 +38,7 @@ pub mod verify;
 pub mod view;
 pub mod wire;
 
-pub use config::{Config, Me, StateConfig};
+pub use config::{Config, ElectionConfig, Me, StateConfig};
 pub use effect::{Effect, Notice, Source};
 pub use input::{Input, JoinChannel};
 pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};

@@ -24,6 +24,7 @@ use crate::{
     config::{Config, Me},
     delivery::Delivery,
     discovery::{Discovery, Member},
+    election::Election,
     emitter::Emitter,
     id::{ChannelId, Moment, PkiId, Ticket},
     identity::Identities,
@@ -80,6 +81,8 @@ pub struct Node<P> {
     channels: BTreeMap<ChannelId, Channel>,
     transfers: BTreeMap<ChannelId, Transfer>,
     deliveries: BTreeMap<ChannelId, Delivery>,
+    /// The same again, where leaders are elected; else none.
+    elections: BTreeMap<ChannelId, Election>,
     strangers: Strangers,
     /// Whose request is being answered; each channel answers one at a time.
     serving: BTreeMap<Ticket, ChannelId>,
@@ -100,6 +103,7 @@ impl<P: Ports> Node<P> {
             channels: BTreeMap::new(),
             transfers: BTreeMap::new(),
             deliveries: BTreeMap::new(),
+            elections: BTreeMap::new(),
             strangers: Strangers::new(&config),
             serving: BTreeMap::new(),
             next_ticket: FIRST_TICKET,
@@ -129,6 +133,7 @@ impl<P: Ports> Node<P> {
         let channels = self.channels.values().filter_map(Channel::deadline);
         let transfers = self.transfers.values().filter_map(Transfer::deadline);
         let deliveries = self.deliveries.values().filter_map(Delivery::deadline);
+        let elections = self.elections.values().filter_map(Election::deadline);
         [
             self.identities.deadline(),
             self.discovery.deadline(),
@@ -141,6 +146,7 @@ impl<P: Ports> Node<P> {
         .chain(channels)
         .chain(transfers)
         .chain(deliveries)
+        .chain(elections)
         .min()
     }
 
@@ -196,7 +202,8 @@ impl<P: Ports> Node<P> {
         self.transfers.get(channel).map(Transfer::waiting)
     }
 
-    /// Whether this node pulls blocks of a channel from the ordering service.
+    /// Whether this node pulls blocks of a channel from the ordering service, having been
+    /// appointed or elected.
     pub fn is_leading(&self, channel: &ChannelId) -> bool {
         let delivery = self.deliveries.get(channel);
         delivery.is_some_and(Delivery::is_leading)

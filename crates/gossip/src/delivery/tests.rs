@@ -425,3 +425,47 @@ fn remembered_links_are_bounded() {
     assert_eq!(t.machine.links.len(), 1);
     assert_eq!(t.block(end), taken(end));
 }
+
+#[test]
+fn who_was_elected_gives_up_after_too_much_waiting_and_who_was_appointed_never() {
+    let elected = || {
+        let config = Config {
+            use_leader_election: true,
+            reconnect_total_time_threshold: Duration::from_secs(60),
+            ..Config::default()
+        };
+        let machine = Delivery::new("ch".into(), &config, 5, &SEED);
+        let mut t = Table {
+            machine,
+            now: at(0),
+        };
+        t.endpoints(&["a:1", "b:1"]);
+        t.feed(Input::Lead(true));
+        t
+    };
+    let mut t = elected();
+    for _ in 0..6 {
+        assert_eq!(connects(&t.fail(true)).len(), 1);
+    }
+    let out = t.fail(true);
+    assert!(is_warning(&out[0]) && is_warning(&out[1]), "{out:?}");
+    let disconnect = Effect::Command(Command::Disconnect);
+    assert_eq!(out[2..], [disconnect, Effect::GaveUp]);
+    assert!(!t.machine.is_leading());
+    assert_eq!(t.fail(true), []);
+    t.feed(Input::Lead(true));
+    assert_eq!(connects(&t.fail(true)).len(), 1, "a new term, a new budget");
+
+    let mut t = elected();
+    for number in 5..50 {
+        for _ in 0..6 {
+            t.fail(true);
+        }
+        assert_eq!(t.block(number), taken(number), "and a good block ends it");
+    }
+
+    let mut t = Table::leading(5, &["a:1"]);
+    for _ in 0..1000 {
+        assert_eq!(connects(&t.fail(true)).len(), 1);
+    }
+}

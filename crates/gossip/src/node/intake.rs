@@ -10,6 +10,7 @@ use crate::{
     delivery::{self, Delivery},
     discovery,
     effect::Destination,
+    election::{self, Election},
     emitter,
     id::{ChannelId, DIGEST_LEN, Moment, PkiId, Ticket},
     identity,
@@ -221,6 +222,10 @@ impl<P: Ports> Node<P> {
             let channel = Channel::new(id.clone(), &join, &self.me, config, now, seed);
             let transfer = Transfer::new(id.clone(), config, height, now, seed);
             let delivery = Delivery::new(id.clone(), config, height, seed);
+            if config.use_leader_election {
+                let election = Election::new(id.clone(), &self.me, &config.election);
+                self.elections.insert(id.clone(), election);
+            }
             self.channels.insert(id.clone(), channel);
             self.transfers.insert(id.clone(), transfer);
             self.deliveries.insert(id.clone(), delivery);
@@ -232,10 +237,8 @@ impl<P: Ports> Node<P> {
         });
         if self.config.org_leader {
             self.push_delivery(id, delivery::Input::Lead(true));
-        } else if self.config.use_leader_election {
-            let text = "peer.gossip.useLeaderElection has no effect yet: without \
-                        peer.gossip.orgLeader on some peer nobody asks the ordering service";
-            warn(out, format!("channel {id}: {text}"));
+        } else {
+            self.push_election(id, election::Input::Join);
         }
     }
 
@@ -263,6 +266,7 @@ impl<P: Ports> Node<P> {
     }
 
     fn leave(&mut self, id: ChannelId) {
+        self.push_election(id.clone(), election::Input::Leave);
         self.push_delivery(id.clone(), delivery::Input::Lead(false));
         self.push_channel(id.clone(), channel::Input::Leave);
         self.push(discovery::Input::Anchors {
@@ -338,6 +342,10 @@ impl<P: Ports> Node<P> {
 
     fn push_delivery(&mut self, id: ChannelId, input: delivery::Input) {
         self.push(Work::Delivery(id, input));
+    }
+
+    fn push_election(&mut self, id: ChannelId, input: election::Input) {
+        self.push(Work::Election(id, input));
     }
 
     fn push_transfer(&mut self, id: ChannelId, input: transfer::Input) {

@@ -5,9 +5,10 @@
 //! of ours, which an assertion catches.
 
 use crate::{
-    Effect, Notice, Source, ack, channel, delivery, discovery, emitter,
+    Effect, Notice, Source, ack, channel, delivery, discovery, election, emitter,
     id::{ChannelId, Moment, Ticket},
     identity,
+    message::Leadership,
     node::{Node, intake::refuse},
     ports::Ports,
     router::{self, Outgoing, Subject},
@@ -24,6 +25,7 @@ pub(super) enum Work {
     Delivery(ChannelId, delivery::Input),
     Channel(ChannelId, channel::Input),
     Transfer(ChannelId, transfer::Input),
+    Election(ChannelId, election::Input),
     Emitter(emitter::Input),
     Router(Vec<Outgoing>),
 }
@@ -34,15 +36,19 @@ impl Work {
             Self::Identity(_) => 0,
             Self::Discovery(_) => 1,
             Self::Acks(_) => 2,
-            // The answer of a full buffer to a delivered block; all it can lead to is a command.
+            // The answer of a full buffer to a delivered block; all it can lead to is a command,
+            // or to giving up.
             Self::Delivery(_, delivery::Input::NoRoom(_)) => 6,
+            // What an election decided; all it can lead to is a command or a warning.
+            Self::Delivery(_, delivery::Input::Lead(_)) => 8,
             Self::Delivery(..) => 3,
             // Word of what became of a block; it leads to nothing.
             Self::Channel(_, channel::Input::CommitRefused(_)) => 6,
             Self::Channel(..) => 4,
             Self::Transfer(..) => 5,
-            Self::Emitter(_) => 7,
-            Self::Router(_) => 8,
+            Self::Election(..) => 7,
+            Self::Emitter(_) => 9,
+            Self::Router(_) => 10,
         }
     }
 }
@@ -114,6 +120,13 @@ impl<P: Ports> Node<P> {
                 }
                 self.after_transfer(&id, done, out);
             }
+            Work::Election(id, input) => {
+                let mut done = Vec::new();
+                if let Some(election) = self.elections.get_mut(&id) {
+                    election.handle(now, input, &self.ports, &mut done);
+                }
+                self.after_election(&id, done);
+            }
             Work::Emitter(input) => {
                 let mut done = Vec::new();
                 self.emitter.handle(now, input, &mut done);
@@ -152,7 +165,7 @@ impl<P: Ports> Node<P> {
         for id in ids {
             let view = view!(self);
             let (mut from_delivery, mut from_channel) = (Vec::new(), Vec::new());
-            let mut from_transfer = Vec::new();
+            let (mut from_transfer, mut from_election) = (Vec::new(), Vec::new());
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.tick(now, &view, &self.ports, &mut from_channel);
                 if let Some(delivery) = self.deliveries.get_mut(&id) {
@@ -162,10 +175,15 @@ impl<P: Ports> Node<P> {
                 if let Some(transfer) = self.transfers.get_mut(&id) {
                     transfer.tick(now, channel, &view, &mut from_transfer);
                 }
+                if let Some(election) = self.elections.get_mut(&id) {
+                    let members = || channel.own_peers_len(&view);
+                    election.tick(now, members, &self.ports, &mut from_election);
+                }
             }
             self.after_delivery(&id, from_delivery, out);
             self.after_channel(&id, from_channel, out);
             self.after_transfer(&id, from_transfer, out);
+            self.after_election(&id, from_election);
             self.settle(now, out);
         }
     }
@@ -249,6 +267,9 @@ impl<P: Ports> Node<P> {
                 delivery::Effect::Gossip(block) => {
                     self.push(Work::Channel(id.clone(), channel::Input::Gossip(block)));
                 }
+                delivery::Effect::GaveUp => {
+                    self.push(Work::Election(id.clone(), election::Input::Yield));
+                }
                 delivery::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }
         }
@@ -270,9 +291,42 @@ impl<P: Ports> Node<P> {
                     let input = transfer::Input::Block { block, source };
                     self.push(Work::Transfer(id.clone(), input));
                 }
-                // No election runs yet (docs/protocol/channel.md), so nobody is told.
-                channel::Effect::Leadership(_) => {}
+                channel::Effect::Leadership(message) => self.hear_leadership(id, message, out),
                 channel::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
+            }
+        }
+    }
+
+    /// Only those count whom we would send ours to, as far as we know.
+    fn hear_leadership(&mut self, id: &ChannelId, message: Leadership, out: &mut Vec<Effect>) {
+        if !self.elections.contains_key(id) {
+            return;
+        }
+        let channel = self.channels.get(id);
+        if channel.is_some_and(|channel| channel.is_own_peer(&message.peer, &view!(self))) {
+            let input = election::Input::Heard(message);
+            self.push(Work::Election(id.clone(), input));
+        } else {
+            let reason = format!("it is no living member of our organization on {id}");
+            refuse(out, message.peer, "S-E1", reason);
+        }
+    }
+
+    fn after_election(&mut self, id: &ChannelId, done: Vec<election::Effect>) {
+        for effect in done {
+            match effect {
+                election::Effect::Say(envelope) => {
+                    let message = Outgoing {
+                        subject: Subject::Leadership(id.clone()),
+                        envelope,
+                        source: None,
+                    };
+                    self.push(emitter::Input::Add(message));
+                }
+                election::Effect::Lead(leads) => {
+                    let input = delivery::Input::Lead(leads);
+                    self.push(Work::Delivery(id.clone(), input));
+                }
             }
         }
     }

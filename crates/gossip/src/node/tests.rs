@@ -19,6 +19,7 @@ use crate::{
 
 mod anything;
 mod blocks;
+mod election;
 
 const SEED: [u8; 32] = [4; 32];
 
