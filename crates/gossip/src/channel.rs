@@ -12,7 +12,7 @@ mod intake;
 mod own;
 mod roster;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
 use rand::rngs::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -70,6 +70,14 @@ pub enum Input {
     Gossip(VerifiedBlock),
     /// The committer refused this block: another copy is welcome.
     CommitRefused(u64),
+    /// There was no room for this block so far ahead of the ledger. It is handed on once again
+    /// when the ledger has come near, if it still goes round then.
+    NotKept {
+        /// The block.
+        block: VerifiedBlock,
+        /// How it reached us.
+        source: Source,
+    },
 }
 
 /// What a channel wants done.
@@ -179,7 +187,15 @@ impl Channel {
     ) {
         match input {
             Input::Configure(join) => self.configure(now, &join, view, ports, out),
-            Input::Height(height) => self.own.set_height(height, view.me.wall_ns(now)),
+            Input::Height(height) => {
+                self.own.set_height(height, view.me.wall_ns(now));
+                let again = self.blocks.resume(&self.wanted());
+                out.extend(
+                    again
+                        .into_iter()
+                        .map(|(block, source)| Effect::Block { block, source }),
+                );
+            }
             Input::Chaincodes(chaincodes) => {
                 if self.own.set_chaincodes(chaincodes, view.me.wall_ns(now)) {
                     self.publish(now, view, ports, out);
@@ -199,6 +215,7 @@ impl Channel {
                 }
             }
             Input::CommitRefused(number) => self.blocks.forget(number),
+            Input::NotKept { block, source } => self.blocks.put_off(block, source),
         }
     }
 
@@ -424,6 +441,12 @@ impl Channel {
         let mut effects = Vec::new();
         self.blocks.tick(now, &candidates, &mut effects);
         out.extend(effects.into_iter().map(Effect::from));
+    }
+
+    /// Numbers of the blocks for which there is room on the way to the ledger.
+    fn wanted(&self) -> Range<u64> {
+        let height = self.own.height();
+        height..height.saturating_add(self.config.state.block_buffer_size)
     }
 
     fn emit_block(&self, envelope: Envelope, source: Option<PkiId>) -> Effect {

@@ -119,6 +119,13 @@ pub enum Effect {
     },
     /// A block that an orderer delivered was not kept: it has to be delivered again.
     NoRoom(u64),
+    /// A block that gossip brought was not kept. It is welcome when the ledger has grown.
+    NotKept {
+        /// The block.
+        block: VerifiedBlock,
+        /// Where from.
+        source: Source,
+    },
     /// The committer refused this block for what it is, not for want of its predecessor: another
     /// copy is welcome.
     Refused(u64),
@@ -259,11 +266,10 @@ impl Transfer {
             return;
         };
         if ahead >= limit {
-            if source == Source::Deliver {
-                out.push(Effect::NoRoom(number));
-            } else {
+            if source != Source::Deliver {
                 self.warn_straggler(number, out);
             }
+            give_back(block, source, out);
             self.notify_size(out);
             return;
         }
@@ -278,14 +284,17 @@ impl Transfer {
     }
 
     fn push(&mut self, waiting: Waiting, out: &mut Vec<Effect>) {
-        let (number, source) = (waiting.block.number, waiting.source);
+        let (block, source) = (waiting.block.clone(), waiting.source);
         match self.buffer.push(waiting) {
             Pushed::Known => return,
-            Pushed::Full if source == Source::Deliver => out.push(Effect::NoRoom(number)),
-            Pushed::Full => self.is_full |= source == Source::Transfer,
+            Pushed::Full => {
+                self.is_full |= source == Source::Transfer;
+                give_back(block, source, out);
+            }
             Pushed::Taken { evicted } => {
-                let delivered = evicted.iter().filter(|e| e.source == Source::Deliver);
-                out.extend(delivered.map(|e| Effect::NoRoom(e.block.number)));
+                for dropped in evicted {
+                    give_back(dropped.block, dropped.source, out);
+                }
             }
         }
         self.notify_size(out);
@@ -528,6 +537,15 @@ impl Transfer {
             channel: self.channel.clone(),
             size: self.buffer.waiting(),
         }));
+    }
+}
+
+/// Tells whoever brought a block that was not kept; what was asked of peers is asked anew without.
+fn give_back(block: VerifiedBlock, source: Source, out: &mut Vec<Effect>) {
+    match source {
+        Source::Deliver => out.push(Effect::NoRoom(block.number)),
+        Source::Push | Source::Pull => out.push(Effect::NotKept { block, source }),
+        Source::Transfer => {}
     }
 }
 

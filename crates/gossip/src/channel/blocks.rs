@@ -2,13 +2,15 @@
 //!
 //! Knows nothing of the ledger but its height: what was committed from elsewhere is not offered.
 
+use std::{collections::BTreeMap, ops::Range};
+
 use bytes::Bytes;
 use rand::rngs::ChaCha8Rng;
 use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::Config,
-    effect::Destination,
+    effect::{Destination, Source},
     id::{ChannelId, Moment},
     message::{BlockMessage, Connection, Pull, VerifiedBlock},
     pull::{self, Puller, Topic},
@@ -20,6 +22,8 @@ use crate::{
 pub(super) struct Blocks {
     seen: Window<()>,
     puller: Puller,
+    /// Those seen for which there was no room on the way to the ledger. Nobody sends them again.
+    put_off: BTreeMap<u64, (VerifiedBlock, Source)>,
 }
 
 /// The name of a block in digests: its number in decimal.
@@ -42,6 +46,7 @@ impl Blocks {
         Self {
             seen: Window::new(config.max_block_count_to_store, Some(ttl)),
             puller: Puller::new(Topic::Blocks(id.clone()), config, now, rng),
+            put_off: BTreeMap::new(),
         }
     }
 
@@ -71,25 +76,42 @@ impl Blocks {
     }
 
     pub(super) fn forget(&mut self, number: u64) {
-        self.puller.remove(&name(number));
         self.seen.remove(number);
+        self.let_go(number);
     }
 
-    /// Plays our part in a pull. Returns the blocks that are news.
+    /// Keeps a block for later, for as long as it is offered to others.
+    pub(super) fn put_off(&mut self, block: VerifiedBlock, source: Source) {
+        if self.seen.get(block.number).is_some() {
+            self.put_off.insert(block.number, (block, source));
+        }
+    }
+
+    /// What was put off and is wanted now. Nothing of it is put off any more, nor what is old.
+    pub(super) fn resume(&mut self, wanted: &Range<u64>) -> Vec<(VerifiedBlock, Source)> {
+        let far = self.put_off.split_off(&wanted.end);
+        let near = std::mem::replace(&mut self.put_off, far).into_values();
+        near.filter(|(block, _)| wanted.contains(&block.number))
+            .collect()
+    }
+
+    /// Plays our part in a pull, asking for blocks of these numbers only. Returns those that are
+    /// news.
     pub(super) fn pull(
         &mut self,
         now: Moment,
         from: &Connection,
         message: Pull<BlockMessage>,
-        height: u64,
+        wanted: &Range<u64>,
         out: &mut Vec<pull::Effect>,
     ) -> Vec<VerifiedBlock> {
         match message {
             Pull::Hello { nonce } => self.puller.hello(now, from, nonce, |_| true, out),
             Pull::Digest { nonce, digests } => {
                 let seen = &self.seen;
-                let is_wanted =
-                    |name: &[u8]| number(name).is_some_and(|n| n >= height && seen.is_news(n));
+                let is_wanted = |name: &[u8]| {
+                    number(name).is_some_and(|n| wanted.contains(&n) && seen.is_news(n))
+                };
                 let peer = from.peer();
                 self.puller
                     .digest(now, peer, nonce, digests, is_wanted, out);
@@ -100,7 +122,9 @@ impl Blocks {
             }
             Pull::Update { nonce, items } => {
                 let id = |item: &BlockMessage| name(item.block.number);
-                let asked = self.puller.update(now, from.peer(), nonce, items, id);
+                let mut asked = self.puller.update(now, from.peer(), nonce, items, id);
+                // A late block makes those far below it old.
+                asked.sort_by_key(|item| item.block.number);
                 return asked
                     .into_iter()
                     .filter(|item| self.store(now, item))
@@ -122,7 +146,7 @@ impl Blocks {
         out: &mut Vec<pull::Effect>,
     ) {
         for number in self.seen.expire(now) {
-            self.puller.remove(&name(number));
+            self.let_go(number);
         }
         self.puller.tick(now, candidates, out);
     }
@@ -137,11 +161,16 @@ impl Blocks {
             Added::Refused => false,
             Added::Taken { evicted } => {
                 for (old, ()) in evicted {
-                    self.puller.remove(&name(old));
+                    self.let_go(old);
                 }
                 self.puller.add(name(number), envelope());
                 true
             }
         }
+    }
+
+    fn let_go(&mut self, number: u64) {
+        self.puller.remove(&name(number));
+        self.put_off.remove(&number);
     }
 }

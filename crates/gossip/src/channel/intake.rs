@@ -169,9 +169,9 @@ impl Channel {
             out.push(refused(from, "S-C7", reason));
             return;
         }
-        let height = self.own.height();
+        let wanted = self.wanted();
         let mut effects = Vec::new();
-        for block in self.blocks.pull(now, from, pull, height, &mut effects) {
+        for block in self.blocks.pull(now, from, pull, &wanted, &mut effects) {
             out.push(Effect::Block {
                 block,
                 source: Source::Pull,

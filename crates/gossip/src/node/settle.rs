@@ -43,7 +43,10 @@ impl Work {
             Self::Delivery(_, delivery::Input::Lead(_)) => 8,
             Self::Delivery(..) => 3,
             // Word of what became of a block; it leads to nothing.
-            Self::Channel(_, channel::Input::CommitRefused(_)) => 6,
+            Self::Channel(
+                _,
+                channel::Input::CommitRefused(_) | channel::Input::NotKept { .. },
+            ) => 6,
             Self::Channel(..) => 4,
             Self::Transfer(..) => 5,
             Self::Election(..) => 7,
@@ -373,6 +376,10 @@ impl<P: Ports> Node<P> {
                 transfer::Effect::NoRoom(number) => {
                     let input = delivery::Input::NoRoom(number);
                     self.push(Work::Delivery(id.clone(), input));
+                }
+                transfer::Effect::NotKept { block, source } => {
+                    let input = channel::Input::NotKept { block, source };
+                    self.push(Work::Channel(id.clone(), input));
                 }
                 transfer::Effect::Refused(number) => {
                     let input = channel::Input::CommitRefused(number);

@@ -96,7 +96,16 @@ fn blocks_are_pulled_from_our_height_on() {
         panic!("a hello expected");
     };
     let nonce = hello.nonce;
-    let names = ["9", "10", "11", "+12", "0x0d", "", "99999999999999999999"];
+    let names = [
+        "9",
+        "10",
+        "29",
+        "30",
+        "+12",
+        "0x0d",
+        "",
+        "99999999999999999999",
+    ];
     let digests = names
         .iter()
         .map(|n| Bytes::from_static(n.as_bytes()))
@@ -114,15 +123,16 @@ fn blocks_are_pulled_from_our_height_on() {
     asked.sort();
     assert_eq!(
         asked,
-        [Bytes::from_static(b"10"), Bytes::from_static(b"11")]
+        [Bytes::from_static(b"10"), Bytes::from_static(b"29")],
+        "20 blocks fit into the buffer"
     );
-    let items = vec![block_message(10), block_message(11)];
+    let items = vec![block_message(29), block_message(10)];
     let pulled = |number| Effect::Block {
         block: block(number),
         source: Source::Pull,
     };
     let out = t.receive(&a(), pull(Pull::Update { nonce, items }));
-    assert_eq!(out, [pulled(10), pulled(11)], "not pushed on");
+    assert_eq!(out, [pulled(10), pulled(29)], "not pushed on");
 }
 
 #[test]
@@ -133,4 +143,34 @@ fn s_c8_items_that_nobody_asked_for_are_not_taken() {
     let items = vec![block_message(5)];
     assert_eq!(t.receive(&a(), pull(Pull::Update { nonce: 1, items })), []);
     assert_eq!(t.receive(&a(), pushed(5)).len(), 2, "it was not even noted");
+}
+
+#[test]
+fn what_found_no_room_is_handed_on_again_when_the_ledger_is_near() {
+    let mut t = Table::new();
+    let not_kept = |number| Input::NotKept {
+        block: block(number),
+        source: Source::Push,
+    };
+    let again = |number| Effect::Block {
+        block: block(number),
+        source: Source::Push,
+    };
+    for number in [25, 26, 27, 28] {
+        t.receive(&a(), pushed(number));
+        assert_eq!(t.feed(not_kept(number)), []);
+    }
+    assert_eq!(t.receive(&b(), pushed(25)), [], "not spread once more");
+    t.feed(Input::CommitRefused(26));
+    assert_eq!(t.feed(Input::Height(5)), []);
+    assert_eq!(t.feed(Input::Height(6)), [again(25)]);
+    assert_eq!(t.feed(Input::Height(7)), [], "once");
+    assert_eq!(t.feed(Input::Height(28)), [again(28)], "27 is old by now");
+
+    // What does not go round any more is not kept for later.
+    t.receive(&a(), pushed(60));
+    t.feed(not_kept(60));
+    t.receive(&a(), pushed(71));
+    t.feed(not_kept(60));
+    assert_eq!(t.feed(Input::Height(50)), []);
 }

@@ -36,3 +36,22 @@ fn only_the_block_that_was_refused_is_wanted_again_not_those_behind_it() {
     assert_eq!(commits(&push(&mut t, 2)), [0; 0]);
     assert_eq!(commits(&push(&mut t, 1)), [1, 2]);
 }
+
+#[test]
+fn blocks_that_were_pushed_too_far_ahead_reach_the_ledger_without_being_sent_again() {
+    let mut t = Table::in_channel(follower());
+    t.meet("A", "a");
+    let mut committed = Vec::new();
+    for number in 1..=25 {
+        committed.extend(commits(&push(&mut t, number)));
+    }
+    assert_eq!(committed, Vec::from_iter(1..=16), "the window of the committer");
+    for height in 2..=26 {
+        let out = t.feed(Input::Committed {
+            channel: "ch".into(),
+            height,
+        });
+        committed.extend(commits(&out));
+    }
+    assert_eq!(committed, Vec::from_iter(1..=25));
+}
