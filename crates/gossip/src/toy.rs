@@ -112,7 +112,9 @@ impl Verifier for ToyVerifier {
 
     fn remember(&self, identity: &Arc<PeerIdentity>) -> Result<Arc<PeerIdentity>, String> {
         let mut known = self.0.lock().unwrap();
-        let known = known.entry(identity.pki_id).or_insert_with(|| identity.clone());
+        let known = known
+            .entry(identity.pki_id)
+            .or_insert_with(|| identity.clone());
         Ok(Arc::clone(known))
     }
 

@@ -43,10 +43,9 @@ impl Work {
             Self::Delivery(_, delivery::Input::Lead(_)) => 8,
             Self::Delivery(..) => 3,
             // Word of what became of a block; it leads to nothing.
-            Self::Channel(
-                _,
-                channel::Input::CommitRefused(_) | channel::Input::NotKept { .. },
-            ) => 6,
+            Self::Channel(_, channel::Input::CommitRefused(_) | channel::Input::NotKept { .. }) => {
+                6
+            }
             Self::Channel(..) => 4,
             Self::Transfer(..) => 5,
             Self::Election(..) => 7,

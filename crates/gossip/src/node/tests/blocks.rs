@@ -45,7 +45,11 @@ fn blocks_that_were_pushed_too_far_ahead_reach_the_ledger_without_being_sent_aga
     for number in 1..=25 {
         committed.extend(commits(&push(&mut t, number)));
     }
-    assert_eq!(committed, Vec::from_iter(1..=16), "the window of the committer");
+    assert_eq!(
+        committed,
+        Vec::from_iter(1..=16),
+        "the window of the committer"
+    );
     for height in 2..=26 {
         let out = t.feed(Input::Committed {
             channel: "ch".into(),
