@@ -194,8 +194,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_that_is_fed_breaks_a_node(steps in prop::collection::vec(step(), 1..150)) {
-        let mut t = Table::in_channel(leader());
+    fn nothing_that_is_fed_breaks_a_node(
+        steps in prop::collection::vec(step(), 1..150),
+        elects in any::<bool>(),
+    ) {
+        let config = || Config {
+            org_leader: !elects,
+            use_leader_election: elects,
+            reconnect_total_time_threshold: Duration::from_secs(1),
+            ..Config::default()
+        };
+        let mut t = Table::in_channel(config());
         let people = [("A", "me"), ("A", "a"), ("B", "b"), ("C", "c")];
         let people = people.map(|(org, name)| identity(org, name));
         let mut runs = [Vec::new(), Vec::new()];
@@ -218,7 +227,7 @@ proptest! {
                 }
                 prop_assert!(t.node.deadline().is_none_or(|deadline| deadline > t.now));
             }
-            t = Table::in_channel(leader());
+            t = Table::in_channel(config());
         }
         let [first, second] = runs;
         prop_assert_eq!(first, second);
