@@ -10,6 +10,7 @@ mod network;
 mod orderer;
 mod peer;
 mod plan;
+mod reign;
 
 use std::{
     cmp::Ordering,
@@ -38,6 +39,7 @@ use network::{Arrival, Dial, Link, LinkId, Question};
 use orderer::Orderer;
 use peer::{Body, Host};
 use plan::Settings;
+use reign::Reign;
 
 /// Virtual wall clock at the start of a world with no skew, in seconds since the Unix epoch.
 pub const EPOCH_SECS: u64 = 1_700_000_000;
@@ -69,6 +71,7 @@ pub struct World {
     partitions: BTreeMap<usize, Vec<Range<usize>>>,
     partitions_planned: usize,
     orderer: Orderer,
+    reign: Reign,
     register: Register,
     revoked: BTreeSet<PkiId>,
     violations: Vec<Violation>,
@@ -121,6 +124,21 @@ struct Scheduled {
     event: Box<Event>,
 }
 
+impl Event {
+    /// Whether it takes peers from each other or has them begin anew.
+    fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Boot(_)
+                | Self::Crash(_)
+                | Self::Cut(..)
+                | Self::Heal(_)
+                | Self::Revoke(_)
+                | Self::Renew(_)
+        )
+    }
+}
+
 impl World {
     /// An empty world. Equal seeds and equal descriptions give equal runs.
     pub fn new(seed: u64) -> Self {
@@ -141,6 +159,7 @@ impl World {
             partitions: BTreeMap::new(),
             partitions_planned: 0,
             orderer: Orderer::default(),
+            reign: Reign::default(),
             register: Register::default(),
             revoked: BTreeSet::new(),
             violations: Vec::new(),
@@ -233,7 +252,11 @@ impl World {
             return;
         };
         self.now = self.now.max(at);
+        if event.is_fault() {
+            self.note_fault();
+        }
         self.happen(*event);
+        self.watch_leaders();
         if let Some(violation) = self.violations.first() {
             panic!("{violation}\n{}", self.report());
         }
@@ -316,6 +339,7 @@ impl World {
             self.trace_effect(life, &effect);
             self.perform(life, effect);
         }
+        self.note_leader(life);
         let now = self.now;
         let Some(body) = self.body_mut(life) else {
             return;

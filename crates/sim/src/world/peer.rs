@@ -107,6 +107,7 @@ impl World {
 
     fn make_org(&mut self, org: &Org) {
         let first = self.hosts.len();
+        let elects = self.settings.config.use_leader_election;
         let endpoint = |peer: usize| format!("peer{peer}.{}:7051", org.id);
         let bootstrap: Vec<_> = (first..first + self.settings.bootstrap.min(org.peers))
             .map(endpoint)
@@ -115,7 +116,7 @@ impl World {
             let visible = !self.settings.hidden.contains(&peer);
             let config = Config {
                 bootstrap: bootstrap.clone(),
-                org_leader: peer < first + self.settings.leaders,
+                org_leader: !elects && peer < first + self.settings.leaders,
                 ..self.settings.config.clone()
             };
             let validity = match self.settings.expiring.get(&peer) {
@@ -268,6 +269,7 @@ impl World {
         host.ledger.lose_what_waits();
         self.orderer.lose_stream(life);
         self.drop_links_of(life);
+        self.note_leader(life);
     }
 }
 

@@ -102,6 +102,14 @@ impl World {
         self
     }
 
+    /// Each organization elects who pulls blocks; nobody is appointed. That two lead for long is
+    /// watched.
+    #[must_use]
+    pub fn elect(mut self) -> Self {
+        self.settings.config.use_leader_election = true;
+        self
+    }
+
     /// The first peers of each organization are its anchor peers; one unless said.
     #[must_use]
     pub fn anchors(mut self, per_org: usize) -> Self {

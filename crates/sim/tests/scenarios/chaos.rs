@@ -29,6 +29,21 @@ fn when_all_faults_are_over_everybody_has_the_same_chain() {
     figures.print("chaos");
 }
 
+#[test]
+fn elected_leaders_bring_everybody_the_same_chain_when_all_faults_are_over() {
+    for seed in seeds(0..64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (world, peers) = network(seed, &mut rng);
+        let mut world = world.elect();
+        let height = rng.random_range(20..80);
+        world.blocks_from(secs(5), millis(rng.random_range(50..900)), height);
+        faults(&mut world, peers, &mut rng);
+        all_reach(&mut world, height, PEACE + PATIENCE);
+        // Two leaders for long would end the run.
+        world.run_for(secs(100));
+    }
+}
+
 fn network(seed: u64, rng: &mut ChaCha8Rng) -> (World, usize) {
     let mut world = World::new(seed);
     let mut peers = 0;

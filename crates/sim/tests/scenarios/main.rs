@@ -6,6 +6,7 @@
 mod blocks;
 mod calm;
 mod chaos;
+mod election;
 mod orgs;
 
 use std::time::Duration;
