@@ -1,6 +1,7 @@
 //! The `tidings` program: reads the command line, runs one command, turns the outcome into one
 //! clear line and an exit status. Knows nothing of Fabric itself.
 
+mod admin;
 mod commands;
 mod complaint;
 mod demo;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand};
     after_help = "\
 Start here:
   tidings demo                      a network of six nodes on this machine, with a web page
+  tidings node start                a node beside Go peers, from their core.yaml
   tidings block show genesis.block  what a block says
   tidings help COMMAND              more about a command
 
@@ -38,6 +40,10 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    /// Run a node of an organization.
+    #[command(subcommand)]
+    Node(commands::node::Command),
+    Channel(commands::channel::Arguments),
     /// Look at blocks and judge them.
     #[command(subcommand)]
     Block(commands::block::Command),
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(arguments) => return demo::run(&arguments),
+        Command::Node(command) => return command.run(),
+        Command::Channel(arguments) => arguments.run()?,
         Command::Block(command) => return command.run(),
         Command::Envelope(command) => command.run()?,
         Command::Ledger(command) => command.run()?,

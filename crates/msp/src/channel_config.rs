@@ -31,7 +31,7 @@ use tidings_proto::{
 
 pub use self::{
     capabilities::Capabilities,
-    go_duration::NotADuration,
+    go_duration::{NotADuration, parse as parse_go_duration},
     refused::ConfigRefused,
     tree::{CONFIG_DEPTH_MAX, CONFIG_ELEMENTS_MAX, CONFIG_KEY_LEN_MAX, CONFIG_LEN_MAX},
     update::{EnvelopeRefused, UpdateRefused},

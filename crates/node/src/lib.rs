@@ -6,6 +6,7 @@
 
 pub mod comm;
 pub mod commit;
+pub mod core_config;
 pub mod crypto;
 mod deliver;
 mod driver;

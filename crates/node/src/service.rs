@@ -67,8 +67,31 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// `peer.gossip.*`.
     pub gossip: Config,
+    /// Keys under `peer.gossip` that concern connections.
+    pub transport: Transport,
     /// `peer.deliveryclient.connTimeout`.
     pub deliver_connect_timeout: Duration,
+}
+
+/// How peers are connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// `peer.gossip.dialTimeout`: TCP and TLS.
+    pub dial_timeout: Duration,
+    /// `peer.gossip.connTimeout`: the ping, then the handshake.
+    pub conn_timeout: Duration,
+    /// `peer.gossip.sendBuffSize`: messages that may wait for one peer.
+    pub send_queue_len_max: usize,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Duration::from_secs(3),
+            conn_timeout: Duration::from_secs(2),
+            send_queue_len_max: 200,
+        }
+    }
 }
 
 /// A node at work. Dropping it without [`RunningNode::stop`] ends it without waiting.
@@ -154,7 +177,12 @@ impl RunningNode {
         let (committed, _) = broadcast::channel(COMMITTED_LEN_MAX);
         let tasks = TaskTracker::new();
         let comm = Comm::start(
-            CommConfig::new(me.identity.pki_id, tls.clone()),
+            CommConfig {
+                dial_timeout: config.transport.dial_timeout,
+                conn_timeout: config.transport.conn_timeout,
+                send_queue_len_max: config.transport.send_queue_len_max,
+                ..CommConfig::new(me.identity.pki_id, tls.clone())
+            },
             config.listener,
             Routes::default(),
             Surroundings {
@@ -301,6 +329,11 @@ impl RunningNode {
     /// Counters and gauges.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The channels that were joined into ledgers of ours, with their blocks.
+    pub fn readers(&self) -> &BTreeMap<ChannelId, Reader> {
+        &self.readers
     }
 
     /// The blocks of a channel that was joined into a ledger of ours.

@@ -1,9 +1,11 @@
 //! The commands that look at one thing and end, and what they share in reading and printing.
 
 pub(crate) mod block;
+pub(crate) mod channel;
 pub(crate) mod describe;
 pub(crate) mod envelope;
 pub(crate) mod ledger;
+pub(crate) mod node;
 pub(crate) mod outline;
 
 use std::fs::File;
@@ -36,7 +38,15 @@ pub(crate) fn read_input(path: &Path) -> Result<Bytes> {
 
 /// Prints to standard output. A reader that goes away early (`| head`) is not a failure.
 pub(crate) fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to standard output what is no text.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
+    match io::stdout()
+        .write_all(bytes)
+        .and_then(|()| io::stdout().flush())
+    {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, Source, StateConfig};
 use tidings_ledger::Reader;
-use tidings_node::service::{NodeConfig, RunningNode};
+use tidings_node::service::{NodeConfig, RunningNode, Transport};
 use tidings_node::tls::TlsSettings;
 use tidings_proto::tag::Kind;
 use tokio::net::TcpListener;
@@ -350,6 +350,7 @@ impl Slot {
                 },
                 ..Config::default()
             },
+            transport: Transport::default(),
             deliver_connect_timeout: CONNECT_TIMEOUT,
         })
     }

@@ -26,8 +26,8 @@ const NANOSECONDS_MAX: u128 = i64::MAX.unsigned_abs() as u128;
 /// fewer than 10^13 of them.
 const FRACTION_DIGITS_MAX: usize = 15;
 
-/// Reads one.
-pub(super) fn parse(text: &str) -> Result<Duration, NotADuration> {
+/// Reads a duration as Go writes it.
+pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tidings_gossip::{Config, StateConfig, id::ChannelId};
-use tidings_node::service::{NodeConfig, RunningNode};
+use tidings_node::service::{NodeConfig, RunningNode, Transport};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::material::{CHANNEL, Member, Organization};
@@ -78,6 +78,7 @@ impl Seat {
                 },
                 ..Config::default()
             },
+            transport: Transport::default(),
             deliver_connect_timeout: Duration::from_secs(3),
         }
     }

@@ -1,0 +1,141 @@
+//! How other commands talk to the node that runs: a socket in its data folder.
+//!
+//! One JSON object a line, one line for each question and its answer, of bounded length.
+//! Promises: only the user that runs the node may ask, since the socket is that user's alone;
+//! a socket that somebody answers at is never taken away. Knows nothing of configuration.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the socket in the data folder.
+pub(crate) const SOCKET: &str = "admin.sock";
+
+/// Bytes of one question. The longest holds a genesis block, of which even those with hundreds of
+/// organizations have a few megabytes.
+const QUESTION_LEN_MAX: u64 = 64 << 20;
+
+/// Bytes of one answer. The longest holds a block in base64, and no message of Fabric is longer
+/// than 100 MiB.
+const ANSWER_LEN_MAX: u64 = 192 << 20;
+
+/// What can be asked of a node.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Question {
+    /// Join a channel by its genesis block.
+    Join {
+        /// The block in base64.
+        genesis: String,
+    },
+    /// Which channels were joined.
+    List {},
+    /// How long the chain of a channel is.
+    Info {
+        /// The channel.
+        channel: String,
+    },
+    /// A block.
+    Fetch {
+        /// The channel.
+        channel: String,
+        /// Which one.
+        which: Which,
+    },
+}
+
+/// A block of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Which {
+    /// The last one.
+    Newest,
+    /// The first one.
+    Oldest,
+    /// The last one that changed the configuration.
+    Config,
+    /// The one with this number.
+    Number(u64),
+}
+
+/// What a node says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// The channel was joined.
+    Joined(String),
+    /// The channels that were joined, in the order of their names.
+    Channels(Vec<String>),
+    /// How long the chain is.
+    Info(Info),
+    /// A block in base64.
+    Block(String),
+    /// It was not done, for this reason.
+    Refused(String),
+}
+
+/// The end of a chain, named as Fabric prints it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    /// Blocks in it.
+    pub(crate) height: u64,
+    /// Header hash of the last one in base64.
+    pub(crate) current_block_hash: String,
+    /// Header hash of the one before in base64; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) previous_block_hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_answers_are_plain_json() {
+        for (question, line) in [
+            (Question::List {}, r#"{"do":"list"}"#),
+            (
+                Question::Fetch {
+                    channel: "ch".into(),
+                    which: Which::Number(7),
+                },
+                r#"{"do":"fetch","channel":"ch","which":{"number":7}}"#,
+            ),
+            (
+                Question::Fetch {
+                    channel: "ch".into(),
+                    which: Which::Newest,
+                },
+                r#"{"do":"fetch","channel":"ch","which":"newest"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&question).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Question>(line).unwrap(), question);
+        }
+        for nonsense in [r#"{"do":"leave"}"#, r#"{"do":"list","all":true}"#, "[]"] {
+            assert!(
+                serde_json::from_str::<Question>(nonsense).is_err(),
+                "{nonsense}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_block_has_no_previous_hash_to_print() {
+        let info = |previous: &str| Info {
+            height: 1,
+            current_block_hash: "aa".into(),
+            previous_block_hash: previous.into(),
+        };
+        assert_eq!(
+            serde_json::to_string(&info("")).unwrap(),
+            r#"{"height":1,"currentBlockHash":"aa"}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&info("bb")).unwrap(),
+            r#"{"height":1,"currentBlockHash":"aa","previousBlockHash":"bb"}"#
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! `tidings channel`: the channels of the node that runs, asked through its socket.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use clap::{Args, Subcommand};
+use tidings_node::core_config::CoreConfig;
+
+use super::{print, read_input};
+use crate::admin::client::ask;
+use crate::admin::{Answer, Question, SOCKET, Which};
+
+/// See to the channels of the node that runs on this machine.
+///
+/// The node is found by its configuration, as `tidings node start` finds that, or by --socket.
+/// Only the user that runs the node may ask.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tidings channel join -b genesis.block
+  tidings channel list
+  tidings channel getinfo -c mychannel
+  tidings channel fetch config - -c mychannel | tidings block show -")]
+pub(crate) struct Arguments {
+    /// The core.yaml of the node, or its folder [default: as for `tidings node start`].
+    #[arg(long, value_name = "FILE_OR_DIR", global = true)]
+    config: Option<PathBuf>,
+    /// The node's socket [default: admin.sock in peer.fileSystemPath].
+    #[arg(long, value_name = "FILE", global = true)]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a channel by its genesis block, which is trusted as it is.
+    Join {
+        /// A file with block 0 of the channel, or `-` for standard input.
+        #[arg(short, long = "blockpath", value_name = "FILE")]
+        blockpath: PathBuf,
+    },
+    /// Print the channels that the node has joined.
+    List,
+    /// Print height and last hashes of a channel, as `peer channel getinfo` does.
+    Getinfo {
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+    },
+    /// Write a block of a channel to a file.
+    Fetch {
+        /// `newest`, `oldest`, `config` (the last that changed the configuration), or a number.
+        #[arg(value_name = "WHICH", value_parser = which)]
+        which: Which,
+        /// The file to write, or `-` for standard output [default: NAME_WHICH.block].
+        #[arg(value_name = "OUT")]
+        out: Option<PathBuf>,
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+    },
+}
+
+fn which(text: &str) -> Result<Which, &'static str> {
+    match text {
+        "newest" => Ok(Which::Newest),
+        "oldest" => Ok(Which::Oldest),
+        "config" => Ok(Which::Config),
+        number => number
+            .parse()
+            .map(Which::Number)
+            .or(Err("give newest, oldest, config or a number")),
+    }
+}
+
+impl Arguments {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<()> {
+        let question = match &self.command {
+            Command::Join { blockpath } => Question::Join {
+                genesis: BASE64_STANDARD.encode(read_input(blockpath)?),
+            },
+            Command::List => Question::List {},
+            Command::Getinfo { channel } => Question::Info {
+                channel: channel.clone(),
+            },
+            Command::Fetch { channel, which, .. } => Question::Fetch {
+                channel: channel.clone(),
+                which: *which,
+            },
+        };
+        let answer = ask(&self.socket()?, &question)?;
+        self.command.show(answer)
+    }
+
+    fn socket(&self) -> Result<PathBuf> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let config = CoreConfig::load(self.config.as_deref())?;
+        Ok(config.data_dir()?.join(SOCKET))
+    }
+}
+
+impl Command {
+    fn show(&self, answer: Answer) -> Result<()> {
+        match (self, answer) {
+            (Self::Join { .. }, Answer::Joined(channel)) => {
+                print(&format!("the node is in channel {channel}\n"))
+            }
+            (Self::List, Answer::Channels(names)) => {
+                let names: String = names.iter().map(|name| format!("{name}\n")).collect();
+                print(&format!("Channels peers has joined: \n{names}"))
+            }
+            (Self::Getinfo { .. }, Answer::Info(info)) => print(&format!(
+                "Blockchain info: {}\n",
+                serde_json::to_string(&info)?
+            )),
+            (
+                Self::Fetch {
+                    channel,
+                    which,
+                    out,
+                },
+                Answer::Block(block),
+            ) => {
+                let block = BASE64_STANDARD
+                    .decode(block)
+                    .context("the node's block is not base64")?;
+                let path = out
+                    .clone()
+                    .unwrap_or_else(|| PathBuf::from(format!("{channel}_{}.block", name(*which))));
+                if path.as_os_str() == "-" {
+                    return super::print_bytes(&block);
+                }
+                fs::write(&path, block).with_context(|| format!("cannot write {}", path.display()))
+            }
+            (_, answer) => bail!("the node answered something else: {answer:?}"),
+        }
+    }
+}
+
+fn name(which: Which) -> String {
+    match which {
+        Which::Newest => "newest".into(),
+        Which::Oldest => "oldest".into(),
+        Which::Config => "config".into(),
+        Which::Number(number) => number.to_string(),
+    }
+}

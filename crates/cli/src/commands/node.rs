@@ -1,0 +1,212 @@
+//! `tidings node`: one node of an organization, from its start to its end.
+//!
+//! Owns the running node: whatever changes it comes here, from the command line or through the
+//! admin socket, one thing after the other.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use tidings_node::core_config::{CoreConfig, Settings};
+use tidings_node::logging;
+use tidings_node::service::{RunningNode, StartRefused};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::read_input;
+use crate::admin::SOCKET;
+use crate::admin::server::{Door, Errand};
+
+/// Stopping takes as long as a write to disk does. Whoever sent the signal will not wait for much
+/// longer than five seconds, and a node that is cut off here loses nothing that was committed.
+const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
+
+/// Errands that wait; each belongs to a connection, which waits with it.
+const ERRANDS_MAX: usize = 8;
+
+/// Run a node of an organization.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a node and run it until SIGTERM or SIGINT.
+    ///
+    /// The node is a peer of its organization to Go peers and orderers. It is configured as a Go
+    /// peer is: by core.yaml, in the folder that FABRIC_CFG_PATH names, else here, else in
+    /// /etc/hyperledger/fabric; and by CORE_ variables, which win. Channels that it has joined are
+    /// kept below peer.fileSystemPath and found there by the next start. Logs go to standard
+    /// error; FABRIC_LOGGING_SPEC chooses what is written, and FABRIC_LOGGING_FORMAT=json makes
+    /// every line an object.
+    #[command(after_help = "Examples:
+  FABRIC_CFG_PATH=/etc/hyperledger/peercfg tidings node start
+  tidings node start --config core.yaml --join mychannel.block
+  CORE_PEER_GOSSIP_BOOTSTRAP='peer0.org1.example.com:7051' tidings node start")]
+    Start(Start),
+}
+
+/// Arguments of `node start`.
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// A core.yaml, or the folder of one, in place of the usual places.
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    config: Option<PathBuf>,
+    /// The genesis block of a channel to join, unless that was done before; may be given again.
+    #[arg(long, value_name = "GENESIS")]
+    join: Vec<PathBuf>,
+    /// Where other commands reach this node [default: admin.sock in peer.fileSystemPath].
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self::Start(start) = self;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let outcome = runtime.block_on(start.run());
+        // Reads for others must not keep the program from ending.
+        runtime.shutdown_background();
+        outcome.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// What ends a node in good order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl Start {
+    async fn run(self) -> Result<()> {
+        let mut signals = Signals::listen()?;
+        start_logging()?;
+        let config = CoreConfig::load(self.config.as_deref())?;
+        let settings = Settings::read(&config)?;
+        tracing::info!(
+            target: "peer",
+            config = %config.path().display(), data = %settings.data_dir.display(),
+            "tidings {} starts", env!("CARGO_PKG_VERSION")
+        );
+        let unknown = config.unknown();
+        if !unknown.is_empty() {
+            tracing::info!(target: "peer", "settings that are not known and do nothing: {}", unknown.join(", "));
+        }
+        let genesis = self
+            .join
+            .iter()
+            .map(|path| Ok((path.as_path(), read_input(path)?)))
+            .collect::<Result<Vec<_>>>()?;
+        fs::create_dir_all(&settings.data_dir)
+            .with_context(|| format!("cannot make {}", settings.data_dir.display()))?;
+        let socket = self.socket.clone();
+        let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
+        let door = Door::open(&socket)?;
+        let started = tokio::select! {
+            started = start(settings, genesis) => started,
+            name = signals.next() => {
+                tracing::info!(target: "peer", "{name} before the node was up");
+                return Ok(());
+            }
+        };
+        let node = started?;
+        tracing::info!(target: "peer", "the node answers at {}", socket.display());
+        run(node, &door, &mut signals).await
+    }
+}
+
+fn start_logging() -> Result<()> {
+    let variable = |name| env::var(name).unwrap_or_default();
+    let json = variable("FABRIC_LOGGING_FORMAT").eq_ignore_ascii_case("json");
+    logging::start(&variable("FABRIC_LOGGING_SPEC"), json).context("FABRIC_LOGGING_SPEC")
+}
+
+/// Starts a node and joins what it is to join.
+async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<RunningNode> {
+    let (host, port) = settings.listen.clone();
+    let listener = TcpListener::bind((host.as_str(), port))
+        .await
+        .with_context(|| {
+            format!(
+                "cannot listen on {host}:{port}: name another peer.listenAddress, or stop what uses it"
+            )
+        })?;
+    let config = settings
+        .node(listener)
+        .context("the port that was opened")?;
+    let mut node = RunningNode::start(config).await?;
+    for (path, block) in genesis {
+        match node.join(block).await {
+            Ok(_) => {}
+            Err(StartRefused::Joined(channel)) => {
+                tracing::info!(target: "peer.channel", "channel {channel} was joined before");
+            }
+            Err(refused) => {
+                node.stop().await;
+                return Err(anyhow!(refused).context(format!("cannot join by {}", path.display())));
+            }
+        }
+    }
+    Ok(node)
+}
+
+/// Runs a node until a signal comes or it cannot go on.
+async fn run(mut node: RunningNode, door: &Door, signals: &mut Signals) -> Result<()> {
+    let (errands_in, mut errands) = mpsc::channel(ERRANDS_MAX);
+    let serving = door.serve(&errands_in);
+    tokio::pin!(serving);
+    let failure = loop {
+        let errand = tokio::select! {
+            () = &mut serving => break Some("the admin socket is closed".to_owned()),
+            reason = node.failed() => break Some(reason),
+            name = signals.next() => {
+                tracing::info!(target: "peer", "{name}: the node stops");
+                break None;
+            }
+            // The sender is ours, so there is always another.
+            Some(errand) = errands.recv() => errand,
+        };
+        match errand {
+            Errand::Join(genesis, done) => {
+                let joined = node.join(genesis).await;
+                let joined = joined.map(|channel| channel.as_str().to_owned());
+                // Whoever asked may have gone.
+                let _ = done.send(joined.map_err(Into::into));
+            }
+            Errand::Readers(done) => {
+                let _ = done.send(node.readers().clone());
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_TIME_MAX, node.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!(target: "peer", "the node did not stop in time; what was committed is safe");
+    }
+    failure.map_or(Ok(()), |reason| Err(anyhow!(reason)))
+}

@@ -1,0 +1,298 @@
+//! `tidings node start` and `tidings channel` as an operator meets them: the program is started on
+//! made identities, asked through its socket, ended by signals and started again.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A made network of one peer with a chain of two blocks, and a configuration for that peer.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    /// The demo is what makes keys and blocks, in a second or two.
+    fn make() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("demo");
+        let output = Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .args([
+                "demo", "--orgs", "1", "--peers", "1", "--blocks", "1", "--exit",
+            ])
+            .args(["--no-page", "--rate", "0", "--dir", kept.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let place = Self { dir };
+        place.configure("127.0.0.1:0", "msp");
+        place
+    }
+
+    fn configure(&self, listen: &str, msp: &str) {
+        let peer = "demo/crypto/peerOrganizations/org1.demo/peers/peer0.org1.demo";
+        let text = format!(
+            "peer:
+  listenAddress: {listen}
+  address: 127.0.0.1:0
+  localMspId: Org1MSP
+  mspConfigPath: {peer}/{msp}
+  fileSystemPath: data
+  tls:
+    enabled: true
+    cert: {{file: {peer}/tls/server.crt}}
+    key: {{file: {peer}/tls/server.key}}
+    rootcert: {{file: {peer}/tls/ca.crt}}
+"
+        );
+        fs::write(self.dir.path().join("core.yaml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("FABRIC_CFG_PATH", self.dir.path())
+            .env_remove("FABRIC_LOGGING_SPEC")
+            .env_remove("FABRIC_LOGGING_FORMAT");
+        command
+    }
+
+    /// The standard output of a command that succeeded.
+    fn tidings(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        output.stdout
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.tidings(arguments)).unwrap()
+    }
+
+    /// The last line on standard error of a command that failed.
+    fn complaint(&self, arguments: &[&str]) -> String {
+        complaint(&self.command(arguments).output().unwrap())
+    }
+
+    /// Starts a node and waits until it answers.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(&["node", "start"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Running {
+            child,
+            log,
+            said: String::new(),
+        };
+        running.wait_for("the node answers at");
+        running
+    }
+}
+
+fn complaint(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("tidings: "), "{text}");
+    last
+}
+
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Running {
+    fn wait_for(&mut self, text: &str) {
+        loop {
+            let before = self.said.len();
+            let read = self.log.read_line(&mut self.said).unwrap();
+            assert_ne!(read, 0, "the node ended: {}", self.said);
+            if self.said[before..].contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// Sends a signal and gives everything that the node has said.
+    fn end(mut self, signal: &str) -> String {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        let status = self.child.wait().unwrap();
+        self.log.read_to_string(&mut self.said).unwrap();
+        if signal != "-KILL" {
+            assert_eq!(status.code(), Some(0), "{}", self.said);
+        }
+        std::mem::take(&mut self.said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing is left behind by a test that failed; one that passed has ended it already.
+        let _ = self.child.kill();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_node_joins_answers_stops_and_finds_its_channels_again() {
+    let place = Place::make();
+    let genesis = place.path("demo/genesis.block");
+    let block = fs::read(&genesis).unwrap();
+    let socket = place.path("data/admin.sock");
+
+    let node = place.start(&[]);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        place.says(&["channel", "list"]),
+        "Channels peers has joined: \n"
+    );
+    let unknown = place.complaint(&["channel", "getinfo", "-c", "tidings"]);
+    assert!(
+        unknown.contains("channel tidings has not been joined"),
+        "{unknown}"
+    );
+    let joined = place.says(&["channel", "join", "-b", text(&genesis)]);
+    assert_eq!(joined, "the node is in channel tidings\n");
+    let again = place.complaint(&["channel", "join", "-b", text(&genesis)]);
+    assert!(again.contains("already joined"), "{again}");
+    assert_eq!(
+        place.says(&["channel", "list"]),
+        "Channels peers has joined: \ntidings\n"
+    );
+    for which in ["newest", "oldest", "config", "0"] {
+        place.tidings(&["channel", "fetch", which, "-c", "tidings"]);
+        let file = place.path(&format!("tidings_{which}.block"));
+        assert_eq!(fs::read(file).unwrap(), block, "{which}");
+        let printed = place.tidings(&["channel", "fetch", which, "-", "-c", "tidings"]);
+        assert_eq!(printed, block, "{which}");
+    }
+    let none = place.complaint(&["channel", "fetch", "1", "-c", "tidings"]);
+    assert!(none.contains("there is no block 1"), "{none}");
+    let info = place.says(&["channel", "getinfo", "-c", "tidings"]);
+    assert!(
+        info.starts_with("Blockchain info: {\"height\":1,\"currentBlockHash\":\"")
+            && !info.contains("previous"),
+        "{info}"
+    );
+    let second = place.complaint(&["node", "start"]);
+    assert!(second.contains("a node answers at"), "{second}");
+    let log = node.end("-TERM");
+    for said in [
+        "the node is up",
+        "the node is in the channel",
+        "SIGTERM",
+        "the node is down",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    assert!(!socket.exists());
+    let gone = place.complaint(&["channel", "list"]);
+    assert!(gone.contains("no node answers at"), "{gone}");
+
+    // A node that was killed leaves its socket behind, which is in nobody's way.
+    place.start(&[]).end("-KILL");
+    assert!(socket.exists());
+    let node = place.start(&["--join", text(&genesis)]);
+    assert_eq!(place.says(&["channel", "getinfo", "-c", "tidings"]), info);
+    let log = node.end("-INT");
+    assert!(log.contains("was joined before"), "{log}");
+}
+
+#[test]
+fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
+    let place = Place::make();
+    let data = place.path("demo/nodes/peer0.org1.demo");
+    let socket = place.path("s.sock");
+    let mut command = place.command(&["node", "start", "--socket", text(&socket)]);
+    command
+        .env("CORE_PEER_FILESYSTEMPATH", &data)
+        .env("CORE_PEER_IDX", "x");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut node = Running {
+        child,
+        log,
+        said: String::new(),
+    };
+    node.wait_for("the node answers at");
+    let at = ["--socket", text(&socket), "-c", "tidings"];
+    let ask = |command: &[&'static str]| [&["channel"], command, &at[..]].concat();
+    let info = place.says(&ask(&["getinfo"]));
+    let info: serde_json::Value =
+        serde_json::from_str(info.strip_prefix("Blockchain info: ").unwrap()).unwrap();
+    assert_eq!(info["height"], 2);
+    assert_ne!(info["currentBlockHash"], info["previousBlockHash"]);
+    let newest = place.tidings(&ask(&["fetch", "newest", "-"]));
+    assert_eq!(newest, place.tidings(&ask(&["fetch", "1", "-"])));
+    let genesis = fs::read(place.path("demo/genesis.block")).unwrap();
+    assert_eq!(place.tidings(&ask(&["fetch", "config", "-"])), genesis);
+    assert_ne!(newest, genesis);
+    let log = node.end("-TERM");
+    assert!(log.contains("do nothing: CORE_PEER_IDX"), "{log}");
+}
+
+#[test]
+fn a_node_that_cannot_start_says_what_to_change() {
+    let place = Place::make();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    place.configure(&address, "msp");
+    let port = place.complaint(&["node", "start"]);
+    assert!(
+        port.contains(&address) && port.contains("peer.listenAddress"),
+        "{port}"
+    );
+    assert!(!place.path("data/admin.sock").exists());
+
+    place.configure("127.0.0.1:0", "absent");
+    let msp = place.complaint(&["node", "start"]);
+    assert!(
+        msp.contains("absent") && msp.contains("peer.mspConfigPath"),
+        "{msp}"
+    );
+
+    place.configure("127.0.0.1:0", "msp");
+    let not = place.path("core.yaml");
+    let join = place.complaint(&["node", "start", "--join", text(&not)]);
+    assert!(
+        join.contains("cannot join by") && join.contains("genesis"),
+        "{join}"
+    );
+    let both = place
+        .command(&["node", "start"])
+        .env("CORE_PEER_GOSSIP_ORGLEADER", "true")
+        .env("CORE_PEER_GOSSIP_USELEADERELECTION", "true")
+        .output()
+        .unwrap();
+    assert!(complaint(&both).contains("exclude each other"), "{both:?}");
+    fs::remove_file(&not).unwrap();
+    let none = place.complaint(&["node", "start"]);
+    assert!(none.contains("no core.yaml in"), "{none}");
+}
