@@ -98,6 +98,7 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
     let crypto = crypto(&material);
     let channel = ChannelId::from(CHANNEL);
     let orderer_b = crypto.validate(&material.other_orderer.identity).unwrap();
+    let orderer_b = crypto.remember(&orderer_b).unwrap();
     let genesis = [3; 32];
     let mut first = ordinary(1, &genesis, &material, &material.other_orderer);
     let mut config = without_b(2, &hash(&mut first), &material);
