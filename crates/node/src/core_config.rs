@@ -332,7 +332,10 @@ impl CoreConfig {
     }
 
     fn beside(&self, name: &str) -> PathBuf {
-        self.path.parent().unwrap_or_else(|| Path::new("")).join(name)
+        self.path
+            .parent()
+            .unwrap_or_else(|| Path::new(""))
+            .join(name)
     }
 
     fn find(&self, key: &str) -> Option<Value> {

@@ -197,6 +197,27 @@ fn times_that_follow_others_follow_them() {
 }
 
 #[test]
+fn election_and_delivery_have_their_own_keys() {
+    let text = with(
+        "  gossip: {election: {startupGracePeriod: 1s, membershipSampleInterval: 2s,
+    leaderAliveThreshold: 3s, leaderElectionDuration: 0}}
+  deliveryclient: {reconnectTotalTimeThreshold: 4m, connTimeout: 5s, blockGossipEnabled: false}",
+    );
+    let settings = settings(&text, &[]).unwrap();
+    let secs = Duration::from_secs;
+    let election = tidings_gossip::ElectionConfig {
+        startup_grace_period: secs(1),
+        membership_sample_interval: secs(2),
+        leader_alive_threshold: secs(3),
+        leader_election_duration: secs(5),
+    };
+    assert_eq!(settings.gossip.election, election);
+    assert_eq!(settings.gossip.reconnect_total_time_threshold, secs(240));
+    assert!(!settings.gossip.block_gossip_enabled);
+    assert_eq!(settings.deliver_connect_timeout, secs(5));
+}
+
+#[test]
 fn a_node_appoints_its_leader_or_elects_it() {
     let modes = |more: &str| {
         settings(&with(more), &[]).map(|s| (s.gossip.org_leader, s.gossip.use_leader_election))
