@@ -6,6 +6,7 @@ mod commands;
 mod complaint;
 mod demo;
 mod orderer;
+mod signals;
 mod signer;
 
 use std::io::Write as _;

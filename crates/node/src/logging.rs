@@ -5,6 +5,7 @@
 //! targets here; a logger covers everything below it.
 
 use std::{
+    io::IsTerminal,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -41,7 +42,9 @@ pub enum SpecRefused {
 /// A second call in one process changes nothing.
 pub fn start(spec: &str, json: bool) -> Result<(), SpecRefused> {
     let filter = filter(spec)?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let layer = if json {
         layer.json().boxed()
     } else {

@@ -16,12 +16,12 @@ use tidings_node::core_config::{CoreConfig, Settings};
 use tidings_node::logging;
 use tidings_node::service::{RunningNode, StartRefused};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::read_input;
 use crate::admin::SOCKET;
 use crate::admin::server::{Door, Errand};
+use crate::signals::Signals;
 
 /// Stopping takes as long as a write to disk does. Whoever sent the signal will not wait for much
 /// longer than five seconds, and a node that is cut off here loses nothing that was committed.
@@ -74,30 +74,6 @@ impl Command {
         // Reads for others must not keep the program from ending.
         runtime.shutdown_background();
         outcome.map(|()| ExitCode::SUCCESS)
-    }
-}
-
-/// What ends a node in good order.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }
 

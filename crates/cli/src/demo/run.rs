@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tidings_msp::crypto::sha256;
 use tidings_node::tls::{Tls, TlsSettings};
 use tidings_proto::block::BlockView;
@@ -29,6 +29,7 @@ use super::terminal::{Live, MemorySummary, resident_memory};
 use crate::commands;
 use crate::complaint::in_one_line;
 use crate::orderer::{Chain, Door, Orderer};
+use crate::signals::Signals;
 use crate::signer;
 
 /// Between two pictures.
@@ -51,6 +52,8 @@ const MEMORY_HEIGHT: u64 = 100;
 
 /// Runs the demo to its end.
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    // Before there is anything that would be left behind.
+    let mut signals = Signals::listen()?;
     let folder = Folder::open(arguments.dir.as_deref())?;
     let page = match arguments.page() {
         Some((port, exactly)) => Some(open_page(port, exactly).await?),
@@ -69,8 +72,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         live.say(&format!("page     {address}"));
         tokio::spawn(page::serve(listener, snapshots));
     }
-    let mut course = Course::begin(arguments, folder.path(), setup, live, sender).await?;
-    let problems = course.play().await;
+    let mut course = tokio::select! {
+        course = Course::begin(arguments, folder.path(), setup, live, sender) => course?,
+        signal = signals.next() => bail!("ended by {signal} before the network was up"),
+    };
+    let problems = course.play(&mut signals).await;
     course.end(arguments, problems).await
 }
 
@@ -246,21 +252,19 @@ impl Course {
     }
 
     /// Until the run is over; gives what went wrong.
-    async fn play(&mut self) -> Vec<String> {
+    async fn play(&mut self, signals: &mut Signals) -> Vec<String> {
         let mut pictures = tokio::time::interval(PICTURE_INTERVAL);
         pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut arrived = Vec::new();
         let mut last_commit = Instant::now();
         let mut farewell: Option<Instant> = None;
-        let interrupt = tokio::signal::ctrl_c();
-        tokio::pin!(interrupt);
         loop {
             tokio::select! {
                 _ = self.events.recv_many(&mut arrived, EVENTS_AT_ONCE) => {
                     last_commit = Instant::now();
                     self.shared.committed(&mut arrived);
                 }
-                _ = &mut interrupt, if farewell.is_none() => {
+                _ = signals.next(), if farewell.is_none() => {
                     self.source.abort();
                     self.live.say("stopping");
                     farewell = Some(Instant::now());

@@ -39,14 +39,14 @@ pub(crate) async fn submit(
 
 /// Blocks of a recording after the genesis block, in order.
 pub(crate) fn recorded_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for number in 1_u64.. {
-        let path = dir.join("blocks").join(format!("ordered_{number:02}.pb"));
-        if !path.is_file() {
-            break;
-        }
-        files.push(path);
-    }
+    let file = |number: u64| dir.join("blocks").join(format!("ordered_{number:02}.pb"));
+    let files: Vec<PathBuf> = (1..).map(file).take_while(|path| path.is_file()).collect();
+    let missing = 1 + files.len() as u64;
+    ensure!(
+        !file(missing + 1).is_file(),
+        "{} is missing although the block after it is there",
+        file(missing).display()
+    );
     ensure!(
         !files.is_empty(),
         "{} holds no blocks/ordered_01.pb: name a folder with a recording",
