@@ -37,7 +37,10 @@ fn fixtures() -> Option<PathBuf> {
     if folder.exists() {
         return Some(folder.to_owned());
     }
-    eprintln!("SKIPPED: ../shared is not here: commands on recorded material");
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("SKIPPED: ../shared is not here: commands on recorded material\n"),
+    );
     None
 }
 

@@ -37,7 +37,12 @@ impl Recorded {
     fn open(file: &str) -> Option<Self> {
         let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
         if !shared.is_dir() {
-            eprintln!("SKIPPED: ../shared is not here: {file} was not put through the gate");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!(
+                    "SKIPPED: ../shared is not here: {file} was not put through the gate\n"
+                ),
+            );
             return None;
         }
         let fixtures = shared.join("fixtures");

@@ -52,7 +52,12 @@ impl Recorded {
     fn open() -> Option<Self> {
         let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
         if !shared.is_dir() {
-            eprintln!("SKIPPED: ../shared is not here: nothing was compared with what Go sent");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!(
+                    "SKIPPED: ../shared is not here: nothing was compared with what Go sent\n"
+                ),
+            );
             return None;
         }
         let fixtures = shared.join("fixtures");

@@ -38,7 +38,10 @@ fn recorded() -> Option<(PathBuf, Value)> {
     );
     let folder = PathBuf::from(folder);
     if !folder.is_dir() {
-        eprintln!("SKIPPED: ../shared is not here: the ledger with recorded blocks");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: ../shared is not here: the ledger with recorded blocks\n"),
+        );
         return None;
     }
     let text = fs::read_to_string(folder.join("expected.json")).unwrap();

@@ -141,7 +141,10 @@ fn a_full_disk_refuses_a_block_loses_none_and_takes_it_when_there_is_room() {
         .output()
         .is_ok_and(|output| output.status.success());
     if !able {
-        eprintln!("SKIPPED: no small disk can be mounted here: appending to a full disk");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: no small disk can be mounted here: appending to a full disk\n"),
+        );
         return;
     }
     let dir: PathBuf = mount.path().join("ledger");

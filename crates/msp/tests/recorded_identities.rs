@@ -28,7 +28,10 @@ fn fixtures(untested: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("SKIPPED: ../shared is not here: {untested}");
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("SKIPPED: ../shared is not here: {untested}\n"),
+    );
     None
 }
 

@@ -21,7 +21,12 @@ fn fixtures() -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("SKIPPED: ../shared is not here: envelopes recorded from Go peers were not judged");
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!(
+            "SKIPPED: ../shared is not here: envelopes recorded from Go peers were not judged\n"
+        ),
+    );
     None
 }
 

@@ -30,7 +30,10 @@ fn shared(what: &str) -> Option<PathBuf> {
     if shared.is_dir() {
         return Some(shared);
     }
-    eprintln!("SKIPPED: ../shared is not here: {what}");
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("SKIPPED: ../shared is not here: {what}\n"),
+    );
     None
 }
 

@@ -148,7 +148,12 @@ mod tests {
         match fs::read(format!("{folder}{name}")) {
             Ok(bytes) => Some(BlockView::parse(bytes.into()).unwrap()),
             Err(_) => {
-                eprintln!("SKIPPED: ../shared is not here: recorded chain verified on disk");
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!(
+                        "SKIPPED: ../shared is not here: recorded chain verified on disk\n"
+                    ),
+                );
                 None
             }
         }

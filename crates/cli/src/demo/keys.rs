@@ -431,7 +431,12 @@ mod tests {
             "/../../../shared/fixtures/crypto"
         ));
         if !shared.exists() {
-            eprintln!("SKIPPED: ../shared is not here: layout compared with real cryptogen output");
+            let _ = Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!(
+                    "SKIPPED: ../shared is not here: layout compared with real cryptogen output\n"
+                ),
+            );
             return;
         }
         let real: BTreeSet<String> = files(shared)

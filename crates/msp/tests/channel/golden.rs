@@ -32,7 +32,10 @@ fn fixtures(what: &str) -> Option<PathBuf> {
     if folder.exists() {
         return Some(folder.to_owned());
     }
-    eprintln!("SKIPPED: ../shared is not here: {what}");
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("SKIPPED: ../shared is not here: {what}\n"),
+    );
     None
 }
 

@@ -248,7 +248,10 @@ mod tests {
             "/../../../shared/fixtures"
         ));
         if !folder.exists() {
-            eprintln!("SKIPPED: ../shared is not here: recorded blocks shown to a person");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED: ../shared is not here: recorded blocks shown to a person\n"),
+            );
             return;
         }
         let show = |name: &str| {

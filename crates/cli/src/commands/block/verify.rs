@@ -184,7 +184,12 @@ mod tests {
         if folder.exists() {
             return Some(folder.to_owned());
         }
-        eprintln!("SKIPPED: ../shared is not here: Go's verdicts on recorded and altered blocks");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!(
+                "SKIPPED: ../shared is not here: Go's verdicts on recorded and altered blocks\n"
+            ),
+        );
         None
     }
 

@@ -127,7 +127,10 @@ fn every_recorded_envelope_can_be_shown() {
         "/../../../shared/fixtures/wire/vectors.jsonl"
     );
     let Ok(lines) = fs::read_to_string(path) else {
-        eprintln!("SKIPPED: ../shared is not here: recorded envelopes shown to a person");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: ../shared is not here: recorded envelopes shown to a person\n"),
+        );
         return;
     };
     let (mut shown, mut named) = (0, 0);
