@@ -148,4 +148,16 @@ mod tests {
         assert_eq!(names, ["a.pem", "b.pem"]);
         assert!(folder.signcerts.is_empty() && folder.config_yaml.is_none());
     }
+
+    #[test]
+    fn a_file_may_be_so_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(FILE_BYTES_MAX).unwrap();
+        assert_eq!(read_file(&path).unwrap().len() as u64, FILE_BYTES_MAX);
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let error = read_file(&path).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
 }

@@ -81,6 +81,21 @@ fn crypto(material: &Material) -> Arc<Crypto> {
     Arc::new(Crypto::new(services))
 }
 
+fn outlets(crypto: &Arc<Crypto>) -> (Outlets, mpsc::Receiver<Input>) {
+    let (inputs, heard) = mpsc::channel(2 * JOBS_MAX);
+    let outlets = Outlets {
+        inputs,
+        committed: broadcast::channel(64).0,
+        height: watch::channel(1).0,
+        roots: watch::channel(()).0,
+        failed: mpsc::channel(1).0,
+        crypto: Arc::clone(crypto),
+        tls: None,
+        metrics: Metrics::new(),
+    };
+    (outlets, heard)
+}
+
 fn told(input: &Input) -> String {
     match input {
         Input::Committed { height, .. } => format!("height {height}"),
@@ -107,22 +122,9 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
     let astray = ordinary(4, &[7; 32], &material, &material.orderers[0]);
     let last = ordinary(4, &hash(&mut good), &material, &material.orderers[0]);
 
-    let (inputs, mut heard) = mpsc::channel(64);
-    let (committed, _) = broadcast::channel(64);
-    let (height, heights) = watch::channel(1);
-    let (roots, roots_seen) = watch::channel(());
-    let _roots = roots.clone();
-    let (failed, _failures) = mpsc::channel(1);
-    let outlets = Outlets {
-        inputs,
-        committed,
-        height,
-        roots,
-        failed,
-        crypto: Arc::clone(&crypto),
-        tls: None,
-        metrics: Metrics::new(),
-    };
+    let (outlets, mut heard) = outlets(&crypto);
+    let (heights, roots) = (outlets.height.subscribe(), outlets.roots.clone());
+    let roots_seen = roots.subscribe();
     let committer = Box::new(InMemory(vec![genesis]));
     let writer = Writer::start(channel.clone(), committer, outlets).unwrap();
     // All pass the gate while the second ordering organization still belongs.
@@ -165,4 +167,65 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
         "addresses changed, so the core was told"
     );
     assert!(crypto.known(&orderer_b.pki_id).is_none());
+}
+
+/// Says when it begins, and waits until it may go on.
+struct Stuck {
+    begins: SyncSender<()>,
+    go: Receiver<()>,
+    held: InMemory,
+}
+
+impl Committer for Stuck {
+    fn height(&self) -> u64 {
+        self.held.height()
+    }
+
+    fn last_hash(&self) -> Option<[u8; 32]> {
+        self.held.last_hash()
+    }
+
+    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
+        self.begins.send(()).map_err(|gone| gone.to_string())?;
+        self.go.recv().map_err(|gone| gone.to_string())?;
+        self.held.commit(blocks)
+    }
+}
+
+#[test]
+fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
+    let material = Material::new();
+    let crypto = crypto(&material);
+    let channel = ChannelId::from(CHANNEL);
+    let genesis = [3; 32];
+    let draft = ordinary(1, &genesis, &material, &material.orderers[0]);
+    let block = crypto.verify_block(&channel, 1, &draft.encode()).unwrap();
+    let job = || Job {
+        block: block.clone(),
+        source: Source::Push,
+    };
+    let (outlets, mut heard) = outlets(&crypto);
+    let ((begins, began), (go, may_go)) = (sync_channel(1), sync_channel(1));
+    let committer = Stuck {
+        begins,
+        go: may_go,
+        held: InMemory(vec![genesis]),
+    };
+    let writer = Writer::start(channel, Box::new(committer), outlets).unwrap();
+    assert!(writer.submit(job()));
+    began.recv().unwrap();
+    for _ in 0..JOBS_MAX {
+        assert!(writer.submit(job()));
+    }
+    assert!(!writer.submit(job()));
+    go.send(()).unwrap();
+    writer.finish();
+    let mut all = Vec::new();
+    while let Ok(input) = heard.try_recv() {
+        all.push(told(&input));
+    }
+    // Each that was taken is answered.
+    let mut expected = vec!["height 2".to_owned()];
+    expected.extend(vec!["refused 1".to_owned(); JOBS_MAX]);
+    assert_eq!(all, expected);
 }

@@ -42,7 +42,7 @@ pub(super) const HANDSHAKES_MAX: usize = 128;
 
 /// Open connections: far below the usual limit of file descriptors, far above the peers that
 /// talk to one node. More are refused.
-const CONNECTIONS_MAX: usize = 1024;
+pub(super) const CONNECTIONS_MAX: usize = 1024;
 
 /// Pause after the system could not give us a connection, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -11,7 +11,8 @@ use tonic::Code;
 
 use super::toy::{World, claim, endpoint, hello, identity, signed, to, told};
 use crate::comm::{
-    COMMANDS_MAX, HANDSHAKES_MAX, MESSAGE_LEN_MAX, table::PEERS_MAX, threshold::STRANGER_BYTES_MAX,
+    COMMANDS_MAX, DIALS_MAX, HANDSHAKES_MAX, MESSAGE_LEN_MAX, STREAMS_PER_CONNECTION_MAX,
+    table::PEERS_MAX, threshold::STRANGER_BYTES_MAX,
 };
 
 #[tokio::test(start_paused = true)]
@@ -254,4 +255,56 @@ async fn of_a_stranger_no_more_is_read_than_a_handshake_needs() {
     for expect in [large.clone(), large, hello(1)] {
         assert!(a.message().await.1 == expect);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_endpoints_are_dialled_at_a_time() {
+    let world = World::plaintext();
+    let mut a = world.node("one/a");
+    let _b = world.node("one/b");
+    // Endpoints that take a connection and never answer.
+    let silent: Vec<_> = (0..DIALS_MAX)
+        .map(|n| world.net.listen(&format!("silent{n}:1")))
+        .collect();
+    for n in 0..DIALS_MAX {
+        let answer = (a.comm.handle()).probe(Ticket(n as u64), format!("silent{n}:1"));
+        assert!(answer.is_none());
+    }
+    assert!(
+        (a.comm.handle())
+            .probe(Ticket(999), endpoint("one/b"))
+            .is_none()
+    );
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.net.open().len(), DIALS_MAX);
+    assert!(a.inputs.is_empty(), "the last one waits for its turn");
+    // The silent ones are given up after a while, in whatever order.
+    let mut heard = Vec::new();
+    for _ in 0..=DIALS_MAX {
+        heard.push(a.news().await);
+    }
+    assert!(heard.contains(&"probe 999: true".to_owned()), "{heard:?}");
+    drop(silent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_carries_so_many_streams_and_others_wait() {
+    let world = World::plaintext();
+    let mut a = world.node("one/a");
+    let mut client = world.client(None, "one/a").await;
+    let mut talks = Vec::new();
+    for number in 0..STREAMS_PER_CONNECTION_MAX {
+        let greeting = signed(claim(&format!("two/{number}"), None));
+        talks.push(client.talk([greeting]).await.unwrap());
+        assert!(a.news().await.contains("connected as"));
+    }
+    let mut late = std::pin::pin!(client.talk([signed(claim("one/b", None))]));
+    let waits = tokio::time::timeout(Duration::from_secs(1), &mut late).await;
+    assert!(waits.is_err());
+    assert!(a.inputs.is_empty());
+    let first = talks.remove(0);
+    assert_eq!(first.finish().await, Ok(()));
+    assert!(a.news().await.contains("disconnected as 1"));
+    assert!(late.await.unwrap().hear().await.is_ok());
+    assert!(a.news().await.starts_with("one/b connected as"));
 }

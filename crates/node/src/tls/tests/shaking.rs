@@ -20,7 +20,7 @@ use tonic::transport::server::Connected as _;
 use super::certificates::{Authority, Pair, self_signed};
 use crate::tls::{
     Closer, Incoming, Io, Tls, TlsSettings,
-    incoming::HANDSHAKES_MAX,
+    incoming::{CONNECTIONS_MAX, HANDSHAKES_MAX},
     memory::{Memory, MemoryListener},
 };
 
@@ -393,4 +393,22 @@ async fn dropping_the_closer_ends_accepting_and_all_connections() {
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionAborted);
     assert!(accepted.read_u8().await.is_err(), "it stays ended");
     assert!(incoming.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_connections_are_open_and_more_are_refused() {
+    let net = Memory::default();
+    let (mut incoming, _closer) = Incoming::new(net.listen("a:1"), None);
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let client = net.connect("a:1").unwrap();
+        open.push((client, incoming.next().await.unwrap().unwrap()));
+    }
+    let mut late = net.connect("a:1").unwrap();
+    let nobody = tokio::time::timeout(std::time::Duration::from_secs(1), incoming.next()).await;
+    assert!(nobody.is_err());
+    assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "it is told at once");
+    open.pop();
+    let _client = net.connect("a:1").unwrap();
+    assert!(incoming.next().await.unwrap().is_ok());
 }
