@@ -6,6 +6,7 @@
 //! not what they are for: that is [`Settings`].
 
 mod address;
+mod delivery;
 mod known;
 mod settings;
 #[cfg(test)]

@@ -4,7 +4,10 @@
 //! before the core sees it, and no block is taken far beyond what the ledger has reached, so a
 //! fast orderer waits for a slow disk in its own socket.
 
+mod settings;
+
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -35,6 +38,8 @@ use crate::{
     tls,
 };
 
+pub use self::settings::{AddressOverride, DeliverySettings};
+
 const DELIVER: &str = "/orderer.AtomicBroadcast/Deliver";
 
 /// Largest response of an orderer, as between Go nodes.
@@ -43,8 +48,8 @@ const MESSAGE_BYTES_MAX: usize = 100 << 20;
 /// What a stream from the orderers needs to know of its node.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliverConfig {
-    /// Time to connect.
-    pub(crate) connect_timeout: Duration,
+    /// What the operator says.
+    pub(crate) settings: DeliverySettings,
     /// Blocks taken beyond the height of the ledger.
     pub(crate) ahead_max: u64,
     /// Our TLS side; none: plaintext.
@@ -288,26 +293,33 @@ impl Deliver {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<tonic::transport::Channel, Ended> {
-        let roots = roots(self.crypto.orderers(&self.channel), endpoint);
-        if self.config.tls.is_some() && roots.is_empty() {
+        let overrides = &self.config.settings.address_overrides;
+        let place = place(
+            overrides,
+            self.crypto.orderers(&self.channel),
+            endpoint.to_owned(),
+        );
+        if self.config.tls.is_some() && place.roots.is_empty() {
             // There is no falling back on what the system trusts.
-            let reason = "has no TLS root in the channel configuration, or is no longer in it";
-            return Err(reason.to_owned().into());
+            return Err(place.why_without_roots().to_owned().into());
+        }
+        if place.overridden {
+            tracing::info!(
+                target: "peer.blocksprovider",
+                channel = %self.channel, from = endpoint, to = place.address,
+                "the address of the orderer is overridden"
+            );
         }
         let connect = tls::channel(
-            endpoint,
+            &place.address,
             self.config.tls.as_ref(),
-            &roots,
+            &place.roots,
             self.config.client_auth,
         );
-        tokio::time::timeout(self.config.connect_timeout, connect)
+        let limit = self.config.settings.connect_timeout;
+        tokio::time::timeout(limit, connect)
             .await
-            .map_err(|_elapsed| {
-                format!(
-                    "gives no connection within {:?}",
-                    self.config.connect_timeout
-                )
-            })?
+            .map_err(|_elapsed| format!("gives no connection within {limit:?}"))?
             .map_err(|error| Ended::from(format!("is not reached: {error}")))
     }
 
@@ -370,14 +382,53 @@ impl Deliver {
     }
 }
 
-/// The TLS roots of everybody who names this address as an orderer.
-fn roots(groups: Vec<OrdererEndpoints>, endpoint: &str) -> Vec<Bytes> {
-    let names = |group: &OrdererEndpoints| group.addresses.iter().any(|each| each == endpoint);
-    groups
-        .into_iter()
-        .filter(names)
-        .flat_map(|group| group.tls_roots)
-        .collect()
+/// Where an orderer is dialled.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// `host:port`.
+    address: String,
+    /// What it may chain to.
+    roots: Vec<Bytes>,
+    overridden: bool,
+}
+
+impl Place {
+    fn why_without_roots(&self) -> &'static str {
+        if self.overridden {
+            "has an entry without caCertsFile in peer.deliveryclient.addressOverrides: name one"
+        } else {
+            "has no TLS root in the channel configuration, or is no longer in it"
+        }
+    }
+}
+
+/// Where the orderer is that the channel configuration names so. It is trusted by the TLS roots of
+/// everybody who names it; an override replaces the address and the roots.
+fn place(
+    overrides: &BTreeMap<String, AddressOverride>,
+    groups: Vec<OrdererEndpoints>,
+    endpoint: String,
+) -> Place {
+    if let Some(AddressOverride { to, tls_roots }) = overrides.get(&endpoint) {
+        return Place {
+            address: to.clone(),
+            roots: tls_roots
+                .iter()
+                .map(|root| Bytes::copy_from_slice(root))
+                .collect(),
+            overridden: true,
+        };
+    }
+    let names = |group: &OrdererEndpoints| group.addresses.contains(&endpoint);
+    Place {
+        roots: groups
+            .into_iter()
+            .filter(names)
+            .flat_map(|group| group.tls_roots)
+            .collect(),
+        address: endpoint,
+        overridden: false,
+    }
 }
 
 /// A status in one line.
@@ -389,8 +440,7 @@ fn said(status: &tonic::Status) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_orderer_is_trusted_by_the_roots_of_those_who_name_it() {
+    fn groups() -> Vec<OrdererEndpoints> {
         let group = |addresses: &[&str], root: &'static str| OrdererEndpoints {
             organization: None,
             addresses: addresses.iter().map(|each| (*each).to_owned()).collect(),
@@ -399,15 +449,51 @@ mod tests {
                 .into_iter()
                 .collect(),
         };
-        let groups = vec![
+        vec![
             group(&["a:1", "b:1"], "x"),
             group(&["b:1"], "y"),
             group(&["c:1"], ""),
-        ];
-        assert_eq!(roots(groups.clone(), "a:1"), ["x"]);
-        assert_eq!(roots(groups.clone(), "b:1"), ["x", "y"]);
-        assert!(roots(groups.clone(), "c:1").is_empty());
-        assert!(roots(groups, "d:1").is_empty());
+        ]
+    }
+
+    #[test]
+    fn an_orderer_is_trusted_by_the_roots_of_those_who_name_it() {
+        let found = |endpoint: &str| place(&BTreeMap::new(), groups(), endpoint.to_owned());
+        for (endpoint, roots) in [
+            ("a:1", &["x"][..]),
+            ("b:1", &["x", "y"]),
+            ("c:1", &[]),
+            ("d:1", &[]),
+        ] {
+            let expected = Place {
+                address: endpoint.to_owned(),
+                roots: roots.iter().map(|root| Bytes::from(*root)).collect(),
+                overridden: false,
+            };
+            assert_eq!(found(endpoint), expected);
+        }
+    }
+
+    #[test]
+    fn an_overridden_address_is_reached_elsewhere_and_trusted_by_other_roots_only() {
+        let instead = |to: &str, roots: &[&str]| AddressOverride {
+            to: to.to_owned(),
+            tls_roots: roots.iter().map(|root| root.as_bytes().to_vec()).collect(),
+        };
+        let overrides = BTreeMap::from([
+            ("a:1".to_owned(), instead("b:1", &["z"])),
+            ("b:1".to_owned(), instead("a:1", &[])),
+            ("e:1".to_owned(), instead("f:1", &["z"])),
+        ]);
+        let found = |endpoint: &str| {
+            let place = place(&overrides, groups(), endpoint.to_owned());
+            (place.address, place.roots, place.overridden)
+        };
+        let z = vec![Bytes::from("z")];
+        assert_eq!(found("a:1"), ("b:1".to_owned(), z, true));
+        // Neither the roots of its old address nor those of the new one.
+        assert_eq!(found("b:1"), ("a:1".to_owned(), Vec::new(), true));
+        assert_eq!(found("c:1"), ("c:1".to_owned(), Vec::new(), false));
     }
 
     #[test]

@@ -43,6 +43,7 @@ use crate::{
     tls::{Tls, TlsSettings},
 };
 
+pub use crate::deliver::{AddressOverride, DeliverySettings};
 pub use refused::StartRefused;
 
 /// Commits that a slow listener may lag behind before it loses the oldest.
@@ -69,8 +70,8 @@ pub struct NodeConfig {
     pub gossip: Config,
     /// Keys under `peer.gossip` that concern connections.
     pub transport: Transport,
-    /// `peer.deliveryclient.connTimeout`.
-    pub deliver_connect_timeout: Duration,
+    /// Keys under `peer.deliveryclient` that concern connections.
+    pub delivery: DeliverySettings,
 }
 
 /// How peers are connected to.
@@ -197,7 +198,7 @@ impl RunningNode {
             },
         );
         let deliver = DeliverConfig {
-            connect_timeout: config.deliver_connect_timeout,
+            settings: config.delivery,
             ahead_max: 2 * config.gossip.state.block_buffer_size,
             tls: tls.as_ref().map(Tls::client_identity),
             client_auth: config

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, Source, StateConfig};
 use tidings_ledger::Reader;
-use tidings_node::service::{NodeConfig, RunningNode, Transport};
+use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tidings_node::tls::TlsSettings;
 use tidings_proto::tag::Kind;
 use tokio::net::TcpListener;
@@ -25,9 +25,6 @@ use super::material::Member;
 use super::progress::{Node, Vitals, Way};
 use super::setup::Seat;
 use crate::orderer;
-
-/// Fabric's usual time to connect to an orderer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Commits on their way to the display; nodes wait for nothing when it is full, since each has a
 /// task of its own that forwards.
@@ -351,7 +348,7 @@ impl Slot {
                 ..Config::default()
             },
             transport: Transport::default(),
-            deliver_connect_timeout: CONNECT_TIMEOUT,
+            delivery: DeliverySettings::default(),
         })
     }
 }

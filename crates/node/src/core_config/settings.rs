@@ -1,13 +1,13 @@
 //! What a node is started from, made of the keys.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use tidings_gossip::{Config, ElectionConfig, StateConfig};
 use tokio::net::TcpListener;
 
-use super::{ConfigRefused, CoreConfig, address};
+use super::{ConfigRefused, CoreConfig, address, delivery};
 use crate::{
-    service::{NodeConfig, Transport},
+    service::{DeliverySettings, NodeConfig, Transport},
     tls::TlsSettings,
 };
 
@@ -33,8 +33,8 @@ pub struct Settings {
     pub gossip: Config,
     /// What of `peer.gossip` concerns connections.
     pub transport: Transport,
-    /// `peer.deliveryclient.connTimeout`.
-    pub deliver_connect_timeout: Duration,
+    /// What of `peer.deliveryclient` concerns connections.
+    pub delivery: DeliverySettings,
 }
 
 impl Settings {
@@ -53,8 +53,7 @@ impl Settings {
             data_dir: config.data_dir()?,
             gossip: gossip(config)?,
             transport: transport(config)?,
-            deliver_connect_timeout: config
-                .duration_or("peer.deliveryclient.connTimeout", Duration::from_secs(3))?,
+            delivery: delivery::settings(config)?,
         };
         warn_of_what_is_not_followed(config)?;
         Ok(settings)
@@ -76,7 +75,7 @@ impl Settings {
             data_dir: self.data_dir,
             gossip: self.gossip,
             transport: self.transport,
-            deliver_connect_timeout: self.deliver_connect_timeout,
+            delivery: self.delivery,
         })
     }
 }
@@ -271,18 +270,6 @@ fn state(config: &CoreConfig) -> Result<StateConfig, ConfigRefused> {
 
 /// Settings that a Go peer would obey and this node does not.
 fn warn_of_what_is_not_followed(config: &CoreConfig) -> Result<(), ConfigRefused> {
-    const OVERRIDES: &str = "peer.deliveryclient.addressOverrides";
-    let overrides = config.find(OVERRIDES).is_some_and(|value| match value {
-        serde_json::Value::Array(entries) => !entries.is_empty(),
-        serde_json::Value::String(text) => !text.is_empty(),
-        _ => false,
-    });
-    if overrides {
-        tracing::warn!(
-            target: "peer",
-            "{OVERRIDES} is not followed: orderers are reached at the addresses of the channel's configuration"
-        );
-    }
     const PROVIDER: &str = "peer.BCCSP.Default";
     let provider = config.text(PROVIDER)?;
     if let Some(provider) = provider.filter(|name| !name.eq_ignore_ascii_case("SW")) {

@@ -4,6 +4,8 @@ use std::{io, net::IpAddr};
 
 use super::*;
 
+mod delivery;
+
 /// The least that a node needs.
 const LEAST: &str = "
 peer:
@@ -43,7 +45,10 @@ fn the_least_that_must_be_set_has_the_defaults_of_the_code() {
     assert_eq!(settings.msp_id, "Org1MSP");
     assert_eq!(settings.gossip, tidings_gossip::Config::default());
     assert_eq!(settings.transport, crate::service::Transport::default());
-    assert_eq!(settings.deliver_connect_timeout, Duration::from_secs(3));
+    assert_eq!(
+        settings.delivery,
+        crate::service::DeliverySettings::default()
+    );
     assert!(settings.tls.is_none());
 }
 
@@ -214,7 +219,7 @@ fn election_and_delivery_have_their_own_keys() {
     assert_eq!(settings.gossip.election, election);
     assert_eq!(settings.gossip.reconnect_total_time_threshold, secs(240));
     assert!(!settings.gossip.block_gossip_enabled);
-    assert_eq!(settings.deliver_connect_timeout, secs(5));
+    assert_eq!(settings.delivery.connect_timeout, secs(5));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tidings_msp::block::header_hash;
 use tidings_node::{
     commit::Committer,
     serve::Blocks,
-    service::{RunningNode, StartRefused},
+    service::{AddressOverride, RunningNode, StartRefused},
 };
 use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
@@ -114,6 +114,24 @@ async fn a_configuration_moves_the_channel_and_outlives_a_restart() {
     let listener = TcpListener::bind(seat.address).await.unwrap();
     let node = seat.start(listener).await;
     reaches(&node, 8).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_orderer_is_reached_where_the_operator_says() {
+    let (door, address) = Orderer::door().await;
+    let mut chain = Chain::new("orderer.invalid:7050");
+    chain.grow_to(3);
+    let _orderer = Orderer::start(door, chain.blocks.clone());
+    let (mut seat, listener) = Seat::new(&chain.material.org1, "peer0", None).await;
+    let instead = AddressOverride {
+        to: address.to_string(),
+        tls_roots: Vec::new(),
+    };
+    seat.delivery.address_overrides = [("orderer.invalid:7050".to_owned(), instead)].into();
+    let mut node = seat.start(listener).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    reaches(&node, 3).await;
     node.stop().await;
 }
 

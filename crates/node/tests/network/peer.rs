@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tidings_gossip::{Config, StateConfig, id::ChannelId};
-use tidings_node::service::{NodeConfig, RunningNode, Transport};
+use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::material::{CHANNEL, Member, Organization};
@@ -27,6 +27,7 @@ pub(crate) struct Seat {
     pub(crate) address: SocketAddr,
     bootstrap: String,
     leader: bool,
+    pub(crate) delivery: DeliverySettings,
 }
 
 impl Seat {
@@ -46,6 +47,7 @@ impl Seat {
             address,
             bootstrap: first.unwrap_or(address).to_string(),
             leader: first.is_none(),
+            delivery: DeliverySettings::default(),
         };
         (seat, listener)
     }
@@ -79,7 +81,7 @@ impl Seat {
                 ..Config::default()
             },
             transport: Transport::default(),
-            deliver_connect_timeout: Duration::from_secs(3),
+            delivery: self.delivery.clone(),
         }
     }
 
