@@ -57,6 +57,10 @@ pub const KEPT_LEN_MAX: usize = 128 * 1024;
 /// little metadata peers carry. Thousands of them go into one membership response.
 pub const ALIVE_LEN_MAX: usize = 16 * 1024;
 
+/// Chaincodes looked at in a state info. An empty one takes two bytes on the wire and a hundred in
+/// memory; a peer has a few.
+pub const CHAINCODES_MAX: usize = 1024;
+
 /// Fabric allows no longer channel names.
 const CHANNEL_LEN_MAX: usize = 249;
 

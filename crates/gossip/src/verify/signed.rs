@@ -8,7 +8,7 @@ use tidings_proto::gossip::{
     StateInfo as WireStateInfo, gossip_message::Content,
 };
 
-use super::{ALIVE_LEN_MAX, Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
+use super::{ALIVE_LEN_MAX, CHAINCODES_MAX, Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
 use crate::{
     id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
     message::{Alive, IdentityMessage, Leadership, PeerIdentity, StateInfo},
@@ -80,6 +80,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             chaincodes: properties
                 .chaincodes
                 .into_iter()
+                .take(CHAINCODES_MAX)
                 .map(kept_chaincode)
                 .collect(),
             envelope: kept(&envelope),

@@ -551,6 +551,15 @@ fn lists_are_cut_at_their_limits() {
     };
     assert_eq!(elements.len(), STATE_INFOS_MAX);
 
+    let mut info = state_info(&stage.peer);
+    if let Some(properties) = &mut info.properties {
+        properties.chaincodes = vec![Chaincode::default(); CHAINCODES_MAX + 1];
+    }
+    let Message::StateInfo(info) = stage.accepted(info_envelope(&stage.peer, info)) else {
+        panic!("expected a state info");
+    };
+    assert_eq!(info.chaincodes.len(), CHAINCODES_MAX);
+
     let payloads = vec![data(CH, 1).payload.unwrap(); BLOCKS_MAX + 1];
     let content = Content::StateResponse(RemoteStateResponse { payloads });
     let Message::StateResponse { blocks, .. } =
