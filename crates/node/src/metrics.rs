@@ -35,6 +35,8 @@ pub struct Metrics {
     pub refused: IntCounterVec,
     /// `tidings_blocks_committed`, by channel and way (push, pull, transfer, deliver).
     pub blocks: IntCounterVec,
+    /// `tidings_delivery_suspicions`: orderers suspected of holding back blocks, by channel.
+    pub delivery_suspicions: IntGaugeVec,
     /// `tidings_input_duration`: seconds that the core took for one input.
     pub input_duration: Histogram,
 }
@@ -109,6 +111,11 @@ impl Metrics {
                 "tidings_blocks_committed",
                 "Blocks committed, by the way they came",
                 &["channel", "source"],
+            ),
+            delivery_suspicions: gauge(
+                "tidings_delivery_suspicions",
+                "Orderers suspected of holding back blocks",
+                &["channel"],
             ),
             input_duration: register(&registry, Histogram::with_opts(input)),
             registry,
