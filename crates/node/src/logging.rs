@@ -1,8 +1,10 @@
-//! Logs as operators of Fabric know them: `FABRIC_LOGGING_SPEC` chooses what is written.
+//! Logs as operators of Fabric know them: `FABRIC_LOGGING_SPEC` chooses what is written, and what
+//! was chosen can be changed while the program runs.
 //!
-//! A spec is a list, separated by `:`, of `level` or `logger[,logger…]=level`. Loggers are the
-//! dotted component names of Fabric (`gossip.comm`, `gossip.state`, …), which are the `tracing`
-//! targets here; a logger covers everything below it.
+//! Loggers are the dotted component names of Fabric (`gossip.comm`, `gossip.state`, …), which are
+//! the `tracing` targets here.
+
+mod spec;
 
 use std::{
     io::IsTerminal,
@@ -10,51 +12,97 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing_subscriber::{
+    Layer, Registry,
+    fmt::MakeWriter,
+    layer::{self, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
+
+use self::spec::Spec;
+pub use self::spec::SpecRefused;
 
 /// What is written when nothing else was asked for.
 pub const DEFAULT_SPEC: &str = "info";
 
-/// A logging spec that cannot be used.
+/// The logs of this process. Copies are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Logging(reload::Handle<Spec, Registry>);
+
+/// Why another spec did not come into force. What was written before is written still.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SpecRefused {
-    /// Not one of Fabric's levels.
-    #[error(
-        "logging spec {spec:?}: unknown level {level:?}; use debug, info, warning, error, panic or fatal"
-    )]
-    Level {
-        /// The whole spec.
-        spec: String,
-        /// What stands for a level.
-        level: String,
-    },
-    /// A part without logger before `=`.
-    #[error("logging spec {spec:?}: no logger name before '=' in {part:?}")]
-    Logger {
-        /// The whole spec.
-        spec: String,
-        /// The part.
-        part: String,
-    },
+pub enum ChangeRefused {
+    /// It cannot be used.
+    #[error(transparent)]
+    Spec(#[from] SpecRefused),
+    /// Somebody else had begun to write the logs of this process.
+    #[error("the logs of this process are not written by this program: choose where they are")]
+    NotOurs,
+}
+
+impl Logging {
+    /// What is written now, in a form that does not depend on how it was asked for: loggers by
+    /// name, then the level of all others. None if others write the logs.
+    pub fn spec(&self) -> Option<String> {
+        self.0.with_current(Spec::to_string).ok()
+    }
+
+    /// Writes something else from now on.
+    pub fn change(&self, spec: &str) -> Result<(), ChangeRefused> {
+        let spec = Spec::parse(spec)?;
+        self.0.reload(spec).map_err(|_gone| ChangeRefused::NotOurs)
+    }
 }
 
 /// Writes logs to standard error, filtered by a Fabric logging spec, as text or as JSON lines.
-/// A second call in one process changes nothing.
-pub fn start(spec: &str, json: bool) -> Result<(), SpecRefused> {
-    let filter = filter(spec)?;
-    let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let layer = if json {
-        layer.json().boxed()
-    } else {
-        layer.boxed()
-    };
+/// In a process that writes logs already nothing changes, and what is returned changes nothing.
+pub fn start(spec: &str, json: bool) -> Result<Logging, SpecRefused> {
+    let ansi = std::io::stderr().is_terminal();
+    let (logging, layer) = filtered(Spec::parse(spec)?, json, ansi, std::io::stderr);
     // The only error is that a subscriber is already there, which is what the doc promises.
-    let _ = tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .try_init();
-    Ok(())
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    Ok(logging)
+}
+
+fn filtered<W>(
+    spec: Spec,
+    json: bool,
+    ansi: bool,
+    writer: W,
+) -> (Logging, impl Layer<Registry> + Send + Sync)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(ansi)
+        .with_writer(writer);
+    let lines = if json {
+        lines.json().boxed()
+    } else {
+        lines.boxed()
+    };
+    let (filter, handle) = reload::Layer::new(spec);
+    (Logging(handle), lines.with_filter(filter))
+}
+
+impl<S: Subscriber> layer::Filter<S> for Spec {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &layer::Context<'_, S>) -> bool {
+        *metadata.level() <= self.level(metadata.target())
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if *metadata.level() <= self.level(metadata.target()) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.most())
+    }
 }
 
 /// Lines that one place may write in [`SELDOM_WINDOW`].
@@ -101,78 +149,11 @@ impl Seldom {
     }
 }
 
-fn filter(spec: &str) -> Result<EnvFilter, SpecRefused> {
-    Ok(EnvFilter::new(directives(spec)?))
-}
-
-/// The spec in the syntax of `tracing`. An empty spec means the default.
-fn directives(spec: &str) -> Result<String, SpecRefused> {
-    let mut fallback = level(spec, DEFAULT_SPEC)?;
-    let mut directives = Vec::new();
-    for part in spec
-        .split(':')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
-        match part.rsplit_once('=') {
-            None => fallback = level(spec, part)?,
-            Some((loggers, name)) => {
-                let level = level(spec, name)?;
-                for logger in loggers.split(',').map(str::trim) {
-                    // A trailing dot means "exactly this logger" in Fabric; targets have no such form.
-                    let logger = logger.trim_end_matches('.');
-                    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                    if logger.is_empty() || !logger.chars().all(legal) {
-                        return Err(SpecRefused::Logger {
-                            spec: spec.into(),
-                            part: part.into(),
-                        });
-                    }
-                    directives.push(format!("{logger}={level}"));
-                }
-            }
-        }
-    }
-    directives.insert(0, fallback.to_owned());
-    Ok(directives.join(","))
-}
-
-fn level(spec: &str, name: &str) -> Result<&'static str, SpecRefused> {
-    match name.trim().to_ascii_lowercase().as_str() {
-        "payload" => Ok("trace"),
-        "debug" => Ok("debug"),
-        "info" => Ok("info"),
-        "warning" | "warn" => Ok("warn"),
-        // What ends Go's process is an error here: we do not end it.
-        "error" | "dpanic" | "panic" | "fatal" => Ok("error"),
-        _ => Err(SpecRefused::Level {
-            spec: spec.into(),
-            level: name.into(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Arc};
+
     use super::*;
-
-    fn check(spec: &str, expected: &str) {
-        assert_eq!(directives(spec).unwrap(), expected, "{spec:?}");
-    }
-
-    #[test]
-    fn fabric_specs_become_filters() {
-        check("", "info");
-        check("debug", "debug");
-        check("WARNING", "warn");
-        check("gossip=debug:info", "info,gossip=debug");
-        check("info:gossip=debug", "info,gossip=debug");
-        check(
-            "gossip.comm,gossip.state=debug:msp=error",
-            "info,gossip.comm=debug,gossip.state=debug,msp=error",
-        );
-        check("gossip.=fatal", "info,gossip=error");
-    }
 
     #[test]
     fn what_others_cause_is_written_so_often_and_then_counted() {
@@ -186,27 +167,54 @@ mod tests {
         assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(0));
     }
 
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Says one thing at many places and gives who was heard.
+    fn heard(lines: &Lines) -> String {
+        lines.0.lock().unwrap().clear();
+        tracing::debug!(target: "gossip.comm", "comm-debug");
+        tracing::info!(target: "gossip.comm", "comm-info");
+        tracing::warn!(target: "gossip.state", "state-warn");
+        tracing::debug!(target: "gossip", "gossip-debug");
+        tracing::info!(target: "h2::codec", "h2-info");
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let words = text.lines().filter_map(|line| line.rsplit(' ').next());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn a_bad_spec_is_refused_with_the_reason() {
-        let error = directives("gossip=loud").unwrap_err();
-        assert_eq!(
-            error,
-            SpecRefused::Level {
-                spec: "gossip=loud".into(),
-                level: "loud".into()
-            }
-        );
-        assert!(matches!(
-            directives("=debug"),
-            Err(SpecRefused::Logger { .. })
-        ));
-        assert!(matches!(
-            directives("a b=debug"),
-            Err(SpecRefused::Logger { .. })
-        ));
-        assert!(matches!(
-            directives("x[y]=debug"),
-            Err(SpecRefused::Logger { .. })
-        ));
+    fn another_spec_changes_what_is_written_from_the_next_line_on() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let spec = Spec::parse("warn").unwrap();
+        let (logging, layer) = filtered(spec, false, false, move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            assert_eq!(heard(&lines), "state-warn");
+            logging.change("gossip.=debug:info").unwrap();
+            assert_eq!(logging.spec().unwrap(), "gossip.=debug:info");
+            assert_eq!(heard(&lines), "comm-info state-warn gossip-debug h2-info");
+            logging.change("gossip=debug:h2=error").unwrap();
+            let all = "comm-debug comm-info state-warn gossip-debug";
+            assert_eq!(heard(&lines), all);
+            let refused = logging.change("gossip=loud").unwrap_err();
+            assert!(matches!(refused, ChangeRefused::Spec(_)), "{refused}");
+            assert_eq!(logging.spec().unwrap(), "gossip=debug:h2=error:info");
+            assert_eq!(heard(&lines), all, "the old one stays in force");
+        });
+        assert_eq!(logging.change("info"), Err(ChangeRefused::NotOurs));
+        assert_eq!(logging.spec(), None);
     }
 }

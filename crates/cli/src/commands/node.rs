@@ -118,7 +118,9 @@ impl Start {
 fn start_logging() -> Result<()> {
     let variable = |name| env::var(name).unwrap_or_default();
     let json = variable("FABRIC_LOGGING_FORMAT").eq_ignore_ascii_case("json");
-    logging::start(&variable("FABRIC_LOGGING_SPEC"), json).context("FABRIC_LOGGING_SPEC")
+    logging::start(&variable("FABRIC_LOGGING_SPEC"), json)
+        .map(drop)
+        .context("FABRIC_LOGGING_SPEC")
 }
 
 /// Starts a node and joins what it is to join.
