@@ -30,7 +30,6 @@ pub(crate) use self::arguments::Arguments;
 
 /// Runs the demo to its end.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    arguments.check()?;
     // Live lines are what the demo is for, so logs come only to those who ask.
     if let Ok(spec) = std::env::var("FABRIC_LOGGING_SPEC") {
         tidings_node::logging::start(&spec, false).context("FABRIC_LOGGING_SPEC")?;

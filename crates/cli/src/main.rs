@@ -80,7 +80,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Channel(arguments) => arguments.run()?,
         Command::Block(command) => return command.run(),
         Command::Envelope(command) => command.run()?,
-        Command::Ledger(command) => command.run()?,
+        Command::Ledger(command) => return command.run(),
         Command::Version => commands::print(concat!(
             "tidings ",
             env!("CARGO_PKG_VERSION"),

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -28,7 +28,13 @@ impl Place {
             .args([
                 "demo", "--orgs", "1", "--peers", "1", "--blocks", "1", "--exit",
             ])
-            .args(["--no-page", "--rate", "0", "--dir", kept.to_str().unwrap()])
+            .args([
+                "--no-page",
+                "--rate",
+                "max",
+                "--dir",
+                kept.to_str().unwrap(),
+            ])
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -229,6 +235,10 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
 fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     let place = Place::make();
     let data = place.path("demo/nodes/peer0.org1.demo");
+    // As a write leaves it that was broken off.
+    let segment = data.join("channels/tidings/00000000000000000000.blocks");
+    let mut file = fs::OpenOptions::new().append(true).open(segment).unwrap();
+    file.write_all(&[0x5a; 1000]).unwrap();
     let socket = place.path("s.sock");
     let mut command = place.command(&["node", "start", "--socket", text(&socket)]);
     command
@@ -256,6 +266,13 @@ fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     assert_ne!(newest, genesis);
     let log = node.end("-TERM");
     assert!(log.contains("do nothing: CORE_PEER_IDX"), "{log}");
+    let cut = log
+        .lines()
+        .find(|line| line.contains("cut the tail of a ledger"));
+    let cut = cut.unwrap_or_else(|| panic!("{log}"));
+    for said in ["WARN", "bytes=1000", "block=2", ".blocks"] {
+        assert!(cut.contains(said), "{said}: {cut}");
+    }
 }
 
 #[test]
@@ -266,7 +283,8 @@ fn a_node_that_cannot_start_says_what_to_change() {
     place.configure(&address, "msp");
     let port = place.complaint(&["node", "start"]);
     assert!(
-        port.contains(&address) && port.contains("peer.listenAddress"),
+        port.contains(&format!("{address}: Address already in use"))
+            && port.contains("; name another peer.listenAddress"),
         "{port}"
     );
     assert!(!place.path("data/admin.sock").exists());
@@ -279,6 +297,22 @@ fn a_node_that_cannot_start_says_what_to_change() {
     );
 
     place.configure("127.0.0.1:0", "msp");
+    let mut with = place.command(&["node", "start"]);
+    let other = place.path("core.yaml");
+    let tls = complaint(&with.env("CORE_PEER_TLS_KEY_FILE", &other).output().unwrap());
+    let named = format!("peer.tls.key.file ({})", text(&other));
+    assert!(tls.contains(&named), "{tls}");
+    let config =
+        place.path("demo/crypto/peerOrganizations/org1.demo/peers/peer0.org1.demo/msp/config.yaml");
+    let good = fs::read(&config).unwrap();
+    fs::write(&config, "NodeOUs: [\n  junk").unwrap();
+    let junk = place.complaint(&["node", "start"]);
+    assert!(
+        junk.contains(text(&config)) && junk.contains("at line 1") && !junk.contains("\\n"),
+        "{junk}"
+    );
+    fs::write(&config, good).unwrap();
+
     let not = place.path("core.yaml");
     let join = place.complaint(&["node", "start", "--join", text(&not)]);
     assert!(

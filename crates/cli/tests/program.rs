@@ -1,6 +1,8 @@
 //! The program as somebody at a terminal meets it: output, exit status, one line for what is
 //! wrong. Runs the built binary; opens only ports that the system chooses.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     fs,
     net::TcpListener,
@@ -70,6 +72,14 @@ fn what_cannot_be_read_is_said_in_one_line() {
     assert!(complaint(&["block", "show", file]).contains("text.pb is not a block"));
     assert!(complaint(&["block", "verify", "--genesis", file, file]).contains("is not a block"));
     assert!(complaint(&["envelope", "show", "neither"]).contains("neither a file nor hex"));
+    let mistyped = complaint(&["envelope", "show", "alive/msg"]);
+    assert!(mistyped.contains("neither a file"), "{mistyped}");
+    let mistyped = complaint(&["envelope", "show", "alivemsg"]);
+    assert!(mistyped.contains("there is no file alivemsg"), "{mistyped}");
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    let empty = complaint(&["envelope", "show", empty.to_str().unwrap()]);
+    assert!(empty.contains("empty: it is empty"), "{empty}");
     assert!(complaint(&["ledger", "verify", dir.path().to_str().unwrap()]).contains("no ledger"));
 }
 
@@ -86,9 +96,19 @@ fn a_demo_that_cannot_begin_says_what_to_change() {
     );
 
     let file = dir.path().join("mine").to_str().unwrap().to_owned();
-    assert!(complaint(&["demo", "--no-page", "--dir", &file]).contains("--dir"));
+    let in_the_way = complaint(&["demo", "--no-page", "--dir", &file]);
+    assert!(
+        in_the_way.ends_with("File exists (os error 17); name another folder with --dir"),
+        "{in_the_way}"
+    );
     assert!(complaint(&["demo", "--no-page", "--recorded", used]).contains("is no recording"));
-    assert!(complaint(&["demo", "--no-page", "--rate=-3"]).contains("--rate"));
+    let output = tidings(&["demo", "--no-page", "--rate", "-1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("'-1' for '--rate <R>'") && text.contains("0.001 to 100000"),
+        "{text}"
+    );
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -149,6 +169,63 @@ fn block_verify_answers_by_line_by_json_and_by_status() {
     assert!(stdout(&output).contains("claimed number is 5"));
 }
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Nodes would ask for a bad block again and again, until the demo lost patience.
+#[test]
+fn a_recording_with_a_bad_block_is_refused_before_anything_runs() {
+    let Some(folder) = fixtures() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    copy(&folder.join("crypto"), &dir.path().join("crypto"));
+    fs::copy(
+        folder.join("genesis.block"),
+        dir.path().join("genesis.block"),
+    )
+    .unwrap();
+    let blocks = dir.path().join("blocks");
+    fs::create_dir(&blocks).unwrap();
+    let recorded = |number: u64| folder.join(format!("blocks/ordered_{number:02}.pb"));
+    for number in 1..=6 {
+        fs::copy(
+            recorded(number),
+            blocks.join(format!("ordered_{number:02}.pb")),
+        )
+        .unwrap();
+    }
+    let place = blocks.join("ordered_04.pb");
+    let dir = dir.path().to_str().unwrap();
+    let refused = || complaint(&["demo", "--no-page", "--exit", "--recorded", dir]);
+
+    let mut bytes = fs::read(&place).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&place, bytes).unwrap();
+    let said = refused();
+    assert!(
+        said.contains("blocks/ordered_04.pb: ") && said.contains("data hash"),
+        "{said}"
+    );
+    fs::copy(recorded(5), &place).unwrap();
+    let said = refused();
+    assert!(
+        said.contains("blocks/ordered_04.pb: ") && said.contains("claimed number is"),
+        "{said}"
+    );
+    fs::write(&place, "this is no block").unwrap();
+    assert!(refused().contains("blocks/ordered_04.pb is not a block"));
+}
+
 /// A whole network, small: keys, orderer, nodes, blocks, a node killed on the way, ledgers
 /// verified, folder kept and readable by the other commands.
 #[test]
@@ -201,7 +278,74 @@ fn a_demo_ends_with_the_same_verified_chain_everywhere() {
         "{}",
         stdout(&show)
     );
+    let progress = String::from_utf8(output.stderr).unwrap();
+    for said in [
+        "killed peer1.org2.demo, the",
+        "started peer1.org2.demo again",
+    ] {
+        assert!(progress.contains(said), "{progress}");
+    }
+    let done = progress
+        .lines()
+        .filter(|line| line.contains("at 13 of 13, nodes at 13..13, 4 of 4"));
+    assert_eq!(done.count(), 1, "{progress}");
+
     let ledger = kept.join("nodes/peer1.org2.demo/channels/tidings");
-    let verify = tidings(&["ledger", "verify", ledger.to_str().unwrap()]);
-    assert!(stdout(&verify).contains("holds 13 blocks of channel tidings"));
+    a_ledger_is_judged(&ledger, nodes[0]["last_block_hash"].as_str().unwrap());
+}
+
+/// By a sentence, by JSON and by status: whole, with a tail that a crash left, and damaged.
+fn a_ledger_is_judged(ledger: &Path, last_hash: &str) {
+    let dir = ledger.to_str().unwrap();
+    let json = |status| {
+        let output = tidings(&["ledger", "verify", "--json", dir]);
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let whole = tidings(&["ledger", "verify", dir]);
+    assert!(whole.status.success());
+    assert!(stdout(&whole).contains("holds 13 blocks of channel tidings"));
+    assert!(!stdout(&whole).contains("cuts them"));
+    let expected = serde_json::json!({
+        "good": true, "reason": null, "channel": "tidings", "height": 13,
+        "last_block_hash": last_hash, "config_sequence": 0, "torn_tail_bytes": 0,
+    });
+    assert_eq!(json(0), expected);
+
+    let segment = ledger.join("00000000000000000000.blocks");
+    let good = fs::read(&segment).unwrap();
+    let torn = [&good[..], &[0x5a; 70_000]].concat();
+    fs::write(&segment, &torn).unwrap();
+    let mut with_tail = expected;
+    with_tail["torn_tail_bytes"] = 70_000.into();
+    assert_eq!(json(0), with_tail);
+    let said = stdout(&tidings(&["ledger", "verify", dir]));
+    assert!(
+        said.contains("70000 bytes follow that were never reported as committed")
+            && said.contains("fetches block 13 again"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&segment).unwrap(), torn, "nothing was changed");
+
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&segment, bad).unwrap();
+    let verdict = json(1);
+    assert_eq!(verdict["good"], false);
+    let reason = verdict["reason"].as_str().unwrap();
+    assert!(reason.contains("is damaged at byte"), "{reason}");
+    assert!(
+        (1..12).contains(&verdict["height"].as_u64().unwrap()),
+        "{verdict}"
+    );
+    assert!(complaint(&["ledger", "verify", dir]).contains("is damaged at byte"));
+
+    let absent = ledger.join("absent");
+    let output = tidings(&["ledger", "verify", "--json", absent.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&verdict["good"], &verdict["height"]),
+        (&false.into(), &0.into())
+    );
 }

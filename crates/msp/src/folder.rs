@@ -434,7 +434,8 @@ impl UnitYaml {
 fn parse_config(yaml: &[u8]) -> Result<ConfigYaml, String> {
     let text = str::from_utf8(yaml).map_err(|reason| format!("not text in UTF-8: {reason}"))?;
     let parsed: Option<ConfigYaml> =
-        serde_saphyr::from_str(text).map_err(|reason| reason.to_string())?;
+        // An excerpt of the file would take several lines.
+        serde_saphyr::from_str(text).map_err(|reason| reason.without_snippet().to_string())?;
     Ok(parsed.unwrap_or_default())
 }
 

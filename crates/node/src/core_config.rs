@@ -155,7 +155,8 @@ impl CoreConfig {
         let tree: Option<Value> =
             serde_saphyr::from_str(text).map_err(|error| ConfigRefused::Yaml {
                 path: path.to_owned(),
-                reason: error.to_string(),
+                // An excerpt of the file would take several lines.
+                reason: error.without_snippet().to_string(),
             })?;
         let mut file = BTreeMap::new();
         if let Some(tree) = tree {

@@ -274,7 +274,7 @@ impl RunningNode {
             return Err(StartRefused::Genesis(reason));
         }
         let channel = self.check_new(&config)?;
-        let mut ledger = Ledger::open(chains::dir(&self.data_dir, channel.as_str()))?;
+        let mut ledger = chains::open(&chains::dir(&self.data_dir, channel.as_str()))?;
         if ledger.height() > 0 {
             // Of a channel that our organization was not in when we started.
             return Err(StartRefused::Joined(channel));

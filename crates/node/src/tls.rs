@@ -37,7 +37,7 @@ pub(crate) use self::dial::{CONNECTION_WINDOW, KEEPALIVE_TIMEOUT, STREAM_WINDOW}
 pub use self::{
     dial::{Dial, DialError, Dialed, TcpDial, channel, connect},
     incoming::{Arrival, Closer, Incoming, Listen},
-    material::TlsError,
+    material::{Place, TlsError, TlsFiles},
     stream::{Io, ServerStream, TlsInfo},
 };
 use self::{
@@ -65,6 +65,8 @@ pub struct TlsSettings {
     pub client_roots: Vec<Vec<u8>>,
     /// `peer.tls.rootcert.file`.
     pub roots: Vec<Vec<u8>>,
+    /// Where all this was read, for errors; may be empty.
+    pub files: TlsFiles,
 }
 
 impl fmt::Debug for TlsSettings {
@@ -118,7 +120,7 @@ impl Tls {
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         });
         let pair = |source, certificate: &[u8], key: &[u8]| {
-            KeyPair::parse(&provider, source, certificate, key, now)
+            KeyPair::parse(&provider, source, &settings.files, certificate, key, now)
         };
         let server = pair(Source::Server, &settings.certificate, &settings.key)?;
         let client = match (&settings.client_certificate, &settings.client_key) {
@@ -126,13 +128,17 @@ impl Tls {
             (Some(certificate), Some(key)) => pair(Source::Client, certificate, key)?,
             _ => return Err(TlsError::HalfPair),
         };
-        let roots = material::roots("peer.tls.rootcert.file", &settings.roots)?;
+        let roots = material::roots("peer.tls.rootcert.file", &settings.files, &settings.roots)?;
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
         }
         let client_roots = if settings.client_auth_required {
-            let files = &settings.client_roots;
-            Some(material::roots("peer.tls.clientRootCAs.files", files)?)
+            let (files, roots) = (&settings.files, &settings.client_roots);
+            Some(material::roots(
+                "peer.tls.clientRootCAs.files",
+                files,
+                roots,
+            )?)
         } else {
             None
         };

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+pub(crate) use self::verify::Judge;
 use super::{print, read_input};
 
 /// Look at blocks and judge them.

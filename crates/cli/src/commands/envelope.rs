@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use serde::de::IgnoredAny;
 use tidings_proto::Message;
 use tidings_proto::block::BlockView;
 use tidings_proto::gossip::gossip_message::{Content, Tag};
@@ -52,15 +53,20 @@ impl Command {
     pub(crate) fn run(self) -> Result<()> {
         let Self::Show(Show { input }) = self;
         let path = Path::new(&input);
-        let bytes = if input == "-" || path.exists() {
-            let bytes = read_input(path)?;
-            from_text(&bytes).unwrap_or(bytes)
+        let shown = if input == "-" || path.exists() {
+            let content = read_input(path)?;
+            show(&from_text(&content).unwrap_or(content))
+                .with_context(|| format!("cannot show {}", path.display()))?
         } else {
-            from_text(input.as_bytes()).with_context(|| {
-                format!("{} is neither a file nor hex nor base64", clean(&input))
+            // What looks like base64 may as well be the name of a file, mistyped.
+            let name = clean(&input);
+            let bytes = from_text(input.as_bytes())
+                .with_context(|| format!("{name} is neither a file nor hex nor base64"))?;
+            show(&bytes).with_context(|| {
+                format!("there is no file {name}, and as hex or base64 it is no envelope")
             })?
         };
-        print(&show(&bytes)?)
+        print(&shown)
     }
 }
 
@@ -81,19 +87,45 @@ fn from_text(text: &[u8]) -> Option<Bytes> {
 }
 
 fn show(bytes: &Bytes) -> Result<String> {
-    ensure!(
-        !bytes.is_empty(),
-        "the input is empty: give the bytes of a gossip Envelope"
-    );
-    let envelope = Envelope::decode(bytes.clone())
-        .context("not a gossip Envelope: give its whole encoding, with payload and signature")?;
-    if envelope.payload.is_empty() {
-        bail!("not a gossip Envelope: it has no payload");
-    }
+    let envelope = parse(bytes)?;
     let mut outline = Outline::default();
     outline.line(format_args!("Envelope, {}", plural(bytes.len(), "byte")));
     outline.below(|o| show_envelope(o, &envelope, 0));
     Ok(outline.finish())
+}
+
+fn parse(bytes: &Bytes) -> Result<Envelope> {
+    if let Ok(envelope) = Envelope::decode(bytes.clone())
+        && !envelope.payload.is_empty()
+        && GossipMessage::decode(envelope.payload.clone()).is_ok()
+    {
+        return Ok(envelope);
+    }
+    ensure!(
+        !bytes.trim_ascii().is_empty(),
+        "it is empty: give the bytes of a gossip Envelope"
+    );
+    // Blocks and transactions have the shape of an envelope, so far as bytes tell.
+    ensure!(
+        !is_block(bytes),
+        "it is a block, not a gossip Envelope: use `tidings block show`"
+    );
+    ensure!(
+        !is_json(bytes),
+        "it is JSON, not a gossip Envelope: give the envelope alone, such as `jq -r .envelope` prints it"
+    );
+    bail!("it is not a gossip Envelope: give its whole encoding, with payload and signature")
+}
+
+fn is_block(bytes: &Bytes) -> bool {
+    BlockView::parse(bytes.clone())
+        .is_ok_and(|block| block.header().is_some() && block.transactions_len() > 0)
+}
+
+/// Whether it begins with a value of JSON; files of many lines have one on each.
+fn is_json(bytes: &Bytes) -> bool {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+    values.next().is_some_and(|first| first.is_ok())
 }
 
 fn show_envelope(o: &mut Outline, envelope: &Envelope, depth: usize) {

@@ -3,8 +3,9 @@
 //! Changes nothing, and keeps a writer out while it looks.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 use tidings_ledger::Audit;
@@ -14,6 +15,7 @@ use tidings_proto::block::BlockView;
 
 use super::outline::plural;
 use super::print;
+use crate::complaint::in_one_line;
 
 /// Look after the ledger folder of a node.
 #[derive(Debug, Subcommand)]
@@ -22,79 +24,68 @@ pub(crate) enum Command {
     ///
     /// Checked are the records and index files, block numbers, the hash chain, every data hash,
     /// and every orderer signature under the configuration that was in force; block 0 is trusted,
-    /// as it is when a peer joins. Nothing is changed: the incomplete record that a crash may
-    /// leave at the end is reported, and cut when a node opens the folder. The node must be
-    /// stopped.
+    /// as it is when a peer joins. Nothing is changed. The node must be stopped.
     ///
-    /// Exit status 0 only if every block is good.
+    /// A tail that a write left which was broken off is no fault: none of it was ever reported as
+    /// committed, and a node cuts it when it opens the folder. It is reported, with its bytes.
+    /// Where anything shows that a block had been committed, and it is damaged, that is a fault.
+    ///
+    /// Exit status 0 only if every block is good. With --json there is one object in any case:
+    /// `good`, `reason` if it is not, what was found good, and `torn_tail_bytes`.
     #[command(after_help = "Examples:
   tidings ledger verify demo/nodes/peer0.org1.demo/channels/tidings
   tidings ledger verify --json ledger | jq .last_block_hash")]
     Verify {
         /// The folder that holds the .blocks files.
         dir: PathBuf,
-        /// Print one JSON object instead of a line.
+        /// Print one JSON object instead of a line, whatever the verdict.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// What a good ledger holds.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// What a ledger holds, up to its end or its first fault.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
-    channel: String,
-    /// Blocks in it.
+    /// Whether there is no fault.
+    good: bool,
+    /// The fault.
+    reason: Option<String>,
+    channel: Option<String>,
+    /// Good blocks.
     pub(crate) height: u64,
     /// The hash of the last header in hex.
     pub(crate) last_block_hash: String,
-    config_sequence: u64,
-    /// Bytes of an incomplete record at the end.
-    torn_bytes: u64,
+    config_sequence: Option<u64>,
+    /// Bytes at the end that were never reported as committed and that the next start cuts.
+    torn_tail_bytes: u64,
 }
 
 impl Command {
-    /// Does it.
-    pub(crate) fn run(self) -> Result<()> {
+    /// Does it; the exit status is part of the answer.
+    pub(crate) fn run(self) -> Result<ExitCode> {
         let Self::Verify { dir, json } = self;
-        let report = verify(&dir)?;
+        let mut report = Report::default();
+        let outcome = report.judge(&dir);
         if json {
-            return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+            report.reason = outcome.as_ref().err().map(in_one_line);
+            print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+            return Ok(match outcome {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            });
         }
-        print(&report.text(&dir))
+        outcome?;
+        print(&report.text(&dir))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Checks a whole ledger whose first block is trusted.
 pub(crate) fn verify(dir: &Path) -> Result<Report> {
-    let mut audit = Audit::open(dir)?;
-    let mut rules: Option<ChannelConfig> = None;
-    for block in audit.by_ref() {
-        let block = block?;
-        let place = || {
-            format!(
-                "{}: block {}",
-                dir.display(),
-                block.number().unwrap_or_default()
-            )
-        };
-        rules = Some(match rules {
-            None => ChannelConfig::from_config_block(block.bytes())
-                .with_context(|| format!("{} cannot begin a channel", place()))?,
-            Some(rules) => next_rules(rules, &block).with_context(place)?,
-        });
-    }
-    let rules = rules.ok_or_else(|| anyhow!("{} holds no block yet", dir.display()))?;
-    let tip = audit.tip();
-    Ok(Report {
-        channel: rules.channel_id().to_owned(),
-        height: tip.height(),
-        last_block_hash: tip
-            .last_hash()
-            .map(|hash| hex::encode(hash.as_bytes()))
-            .unwrap_or_default(),
-        config_sequence: rules.sequence(),
-        torn_bytes: audit.torn().map_or(0, |cut| cut.bytes),
-    })
+    let mut report = Report::default();
+    report.judge(dir)?;
+    Ok(report)
 }
 
 /// The rules after a block that the rules before it find good.
@@ -110,11 +101,48 @@ fn next_rules(rules: ChannelConfig, block: &BlockView) -> Result<ChannelConfig> 
 }
 
 impl Report {
+    /// Walks the ledger and notes what is good, up to the end or the first fault.
+    fn judge(&mut self, dir: &Path) -> Result<()> {
+        let mut audit = Audit::open(dir)?;
+        let mut rules: Option<ChannelConfig> = None;
+        while let Some(block) = audit.next() {
+            let block = block?;
+            let place = || {
+                format!(
+                    "{}: block {}",
+                    dir.display(),
+                    block.number().unwrap_or_default()
+                )
+            };
+            let next = match rules {
+                None => ChannelConfig::from_config_block(block.bytes())
+                    .with_context(|| format!("{} cannot begin a channel", place()))?,
+                Some(rules) => next_rules(rules, &block).with_context(place)?,
+            };
+            self.channel = Some(next.channel_id().to_owned());
+            self.config_sequence = Some(next.sequence());
+            rules = Some(next);
+            let tip = audit.tip();
+            self.height = tip.height();
+            self.last_block_hash = tip
+                .last_hash()
+                .map(|hash| hex::encode(hash.as_bytes()))
+                .unwrap_or_default();
+        }
+        ensure!(rules.is_some(), "{} holds no block yet", dir.display());
+        self.torn_tail_bytes = audit.torn().map_or(0, |cut| cut.bytes);
+        self.good = true;
+        Ok(())
+    }
+
     fn text(&self, dir: &Path) -> String {
-        let torn = match self.torn_bytes {
+        let torn = match self.torn_tail_bytes {
             0 => String::new(),
             bytes => format!(
-                "An incomplete record of {bytes} bytes follows, as a crash leaves it; the next start cuts it.\n"
+                "Behind them {bytes} bytes follow that were never reported as committed, as a \
+                 write leaves them that was broken off. The next start cuts them and fetches \
+                 block {} again. If nothing broke off this node, suspect the disk.\n",
+                self.height
             ),
         };
         let height = usize::try_from(self.height).unwrap_or(usize::MAX);
@@ -122,8 +150,8 @@ impl Report {
             "good: {} holds {} of channel {}, configuration sequence {}, last block {}\n{torn}",
             dir.display(),
             plural(height, "block"),
-            self.channel,
-            self.config_sequence,
+            self.channel.as_deref().unwrap_or_default(),
+            self.config_sequence.unwrap_or_default(),
             self.last_block_hash,
         )
     }
@@ -173,8 +201,12 @@ mod tests {
         drop(ledger);
         let report = verify(dir.path()).unwrap();
         assert_eq!(
-            (report.height, report.config_sequence, report.torn_bytes),
-            (20, 2, 0)
+            (
+                report.height,
+                report.config_sequence,
+                report.torn_tail_bytes
+            ),
+            (20, Some(2), 0)
         );
         assert_eq!(report.last_block_hash, hash);
         assert!(report.text(dir.path()).starts_with("good: "));

@@ -128,9 +128,9 @@ async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<Runni
     let (host, port) = settings.listen.clone();
     let listener = TcpListener::bind((host.as_str(), port))
         .await
-        .with_context(|| {
-            format!(
-                "cannot listen on {host}:{port}: name another peer.listenAddress, or stop what uses it"
+        .map_err(|error| {
+            anyhow!(
+                "cannot listen on {host}:{port}: {error}; name another peer.listenAddress, or stop what uses it"
             )
         })?;
     let config = settings

@@ -1,9 +1,11 @@
 //! What `tidings demo` can be told.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
 use clap::Args;
+
+use super::source::Rate;
 
 /// Organizations; the picture has room for so many.
 const ORGS_MAX: u16 = 8;
@@ -13,6 +15,9 @@ const PEERS_MAX: u16 = 16;
 
 /// Blocks of a run that must end by itself, when nobody says how many.
 const BLOCKS_OF_EXIT: u64 = 100;
+
+/// Blocks a second: one in a quarter of an hour, and more than any disk takes.
+const RATES: RangeInclusive<f64> = 0.001..=100_000.0;
 
 /// The page of the demo is looked for here first.
 const PAGE_PORT: u16 = 8710;
@@ -54,9 +59,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 20_000, conflicts_with = "recorded",
           value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
     pub(crate) block_bytes: u32,
-    /// Blocks a second; 0 is as fast as the orderer can.
-    #[arg(long, value_name = "R", default_value_t = 5.0)]
-    pub(crate) rate: f64,
+    /// Blocks a second, 0.001 to 100000, or `max`: as fast as the orderer can.
+    #[arg(long, value_name = "R", default_value = "5", allow_negative_numbers = true,
+          value_parser = rate)]
+    pub(crate) rate: Rate,
     /// An empty or new folder for keys, genesis block and ledgers, which is kept.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -80,18 +86,20 @@ pub(crate) struct Arguments {
     pub(crate) no_page: bool,
 }
 
-impl Arguments {
-    /// What clap cannot check.
-    pub(crate) fn check(&self) -> Result<()> {
-        if !(self.rate.is_finite() && (0.0..=100_000.0).contains(&self.rate)) {
-            bail!(
-                "--rate {} makes no sense: give blocks per second, at most 100000",
-                self.rate
-            );
-        }
-        Ok(())
+/// A rate as it is written.
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate::Max);
     }
+    // Neither infinity nor what is no number lies in a range.
+    let rate = text.parse().ok().filter(|rate| RATES.contains(rate));
+    rate.map(Rate::PerSecond).ok_or_else(|| {
+        let (least, most) = (RATES.start(), RATES.end());
+        format!("give blocks a second from {least} to {most}, or `max`")
+    })
+}
 
+impl Arguments {
     /// Blocks to order, if there is an end.
     pub(crate) fn blocks(&self) -> Option<u64> {
         self.blocks.or(if self.exit {
@@ -149,9 +157,27 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
-        for rate in ["-1", "NaN", "inf", "1e9"] {
-            let refused = parse(&format!("--rate={rate}")).map(|arguments| arguments.check());
-            assert!(!matches!(refused, Ok(Ok(()))), "{rate}");
+    }
+
+    #[test]
+    fn a_rate_is_a_number_in_its_range_or_as_fast_as_can_be() {
+        for (text, rate) in [
+            ("0.001", Rate::PerSecond(0.001)),
+            ("100000", Rate::PerSecond(100_000.0)),
+            ("max", Rate::Max),
+        ] {
+            assert_eq!(parse(&format!("--rate {text}")).unwrap().rate, rate);
+        }
+        for text in ["-1", "0", "-0", "0.0009", "100000.1", "NaN", "inf", "fast"] {
+            for line in [format!("--rate {text}"), format!("--rate={text}")] {
+                let error = parse(&line).unwrap_err();
+                assert_eq!(error.exit_code(), 2);
+                let said = error.to_string();
+                assert!(
+                    said.contains("--rate") && said.contains("0.001 to 100000"),
+                    "{said}"
+                );
+            }
         }
     }
 }

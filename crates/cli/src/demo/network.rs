@@ -127,6 +127,13 @@ impl Network {
         self.slots.iter().map(node).collect()
     }
 
+    /// The name of a node.
+    pub(crate) fn name(&self, index: usize) -> &str {
+        self.slots
+            .get(index)
+            .map_or("", |slot| slot.member.name.as_str())
+    }
+
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

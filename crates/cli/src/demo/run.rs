@@ -86,8 +86,10 @@ async fn open_page(port: u16, exactly: bool) -> Result<(tokio::net::TcpListener,
         Err(_) if !exactly => page::listen(0).await,
         listener => listener,
     };
-    let listener = listener.with_context(|| {
-        format!("cannot serve the page on port {port}: give another --page-port, or --no-page")
+    let listener = listener.map_err(|error| {
+        anyhow!(
+            "cannot serve the page on port {port}: {error}; give another --page-port, or --no-page"
+        )
     })?;
     let address = format!(
         "http://{}/",
@@ -185,12 +187,8 @@ impl Course {
             material,
             orderer: seat,
             seats,
+            recording: files,
         } = setup;
-        let files = arguments
-            .recorded
-            .as_deref()
-            .map(source::recorded_files)
-            .transpose()?;
         let blocks = match &files {
             Some(files) => Some(files.len() as u64),
             None => arguments.blocks(),
@@ -296,12 +294,21 @@ impl Course {
 
     /// Shows how it stands and says whether everything is done.
     fn picture(&mut self) -> bool {
+        let Some(snapshot) = self.look() else {
+            return false;
+        };
+        self.live.show(&snapshot);
+        let finished = snapshot.finished;
+        self.snapshots.send_replace(snapshot);
+        finished
+    }
+
+    /// How everything stands.
+    fn look(&self) -> Option<Snapshot> {
         let known = self.network.known_pairs();
         let snapshot = {
             let mut progress = self.shared.progress();
-            let Some(progress) = progress.as_mut() else {
-                return false;
-            };
+            let progress = progress.as_mut()?;
             for node in 0..self.network.len() {
                 progress.vitals(node, self.network.vitals(node));
             }
@@ -313,10 +320,7 @@ impl Course {
             noted.peak = noted.peak.max(memory);
             noted.end = memory;
         }
-        self.live.show(&snapshot);
-        let finished = snapshot.finished;
-        self.snapshots.send_replace(snapshot);
-        finished
+        Some(snapshot)
     }
 
     /// Whether all running nodes are as high as the orderer.
@@ -352,13 +356,16 @@ impl Course {
         match self.disturbance {
             Disturbance::Kill(node, at, again) if height >= at => {
                 self.network.kill(node);
-                self.live.say(&format!("killed a node at height {height}"));
+                let name = self.network.name(node);
+                self.live
+                    .say(&format!("killed {name}, the orderer at {height}"));
                 self.disturbance = Disturbance::Restart(node, again);
             }
             Disturbance::Restart(node, at) if height >= at => {
                 self.network.restart(node).await?;
+                let name = self.network.name(node);
                 self.live
-                    .say(&format!("started it again at height {height}"));
+                    .say(&format!("started {name} again, the orderer at {height}"));
                 self.disturbance = Disturbance::None;
             }
             _ => {}
@@ -369,7 +376,13 @@ impl Course {
     /// Stops everything, judges the ledgers and prints the summary.
     async fn end(mut self, arguments: &Arguments, problems: Vec<String>) -> Result<ExitCode> {
         self.source.abort();
-        self.picture();
+        let shown = self.snapshots.borrow().finished;
+        if !shown {
+            self.picture();
+        } else if let Some(snapshot) = self.look() {
+            // What was printed when all was done is the last word; bytes go on being counted.
+            self.snapshots.send_replace(snapshot);
+        }
         let chain = Arc::clone(self.orderer.chain());
         let Self {
             network,

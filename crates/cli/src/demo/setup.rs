@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use tidings_msp::channel_config::ChannelConfig;
 use tidings_proto::Message;
 use tokio::net::TcpListener;
 
@@ -17,7 +18,7 @@ use super::genesis::{self, Batch, Channel};
 use super::keys::{self, Kind, Plan};
 use super::load;
 use super::material::{Material, Member, Organization};
-use super::source;
+use super::source::Recording;
 use crate::orderer;
 
 const CHANNEL: &str = "tidings";
@@ -48,14 +49,14 @@ impl Folder {
                 dir.context("cannot make a temporary folder")?,
             ));
         };
-        let context = || {
-            format!(
-                "cannot use {}: name another folder with --dir",
+        let refused = |error| {
+            anyhow!(
+                "cannot use {}: {error}; name another folder with --dir",
                 dir.display()
             )
         };
-        fs::create_dir_all(dir).with_context(context)?;
-        let empty = fs::read_dir(dir).with_context(context)?.next().is_none();
+        fs::create_dir_all(dir).map_err(refused)?;
+        let empty = fs::read_dir(dir).map_err(refused)?.next().is_none();
         ensure!(
             empty,
             "{} is not empty: name a new folder with --dir, or empty it",
@@ -91,6 +92,8 @@ pub(crate) struct Setup {
     pub(crate) orderer: Seat,
     /// The nodes, organization by organization.
     pub(crate) seats: Vec<Vec<Seat>>,
+    /// Files of the blocks that the orderer will serve; none if it makes them.
+    pub(crate) recording: Option<Vec<PathBuf>>,
 }
 
 /// Makes a network as the command line wants it.
@@ -180,6 +183,7 @@ pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
         material,
         orderer,
         seats,
+        recording: None,
     })
 }
 
@@ -188,20 +192,21 @@ pub(crate) async fn recorded(dir: &Path, arguments: &Arguments) -> Result<Setup>
     let mut material =
         Material::read(dir).with_context(|| format!("{} is no recording", dir.display()))?;
     material.limit_peers(usize::from(arguments.peers));
+    let recording = Recording::read(dir, &material.genesis)?;
     let endpoints = material.config.orderer_endpoints();
     let address = endpoints
         .iter()
         .flat_map(|endpoints| &endpoints.addresses)
         .next()
         .context("the recorded configuration names no orderer")?;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!(
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        anyhow!(
             "the recorded orderer must listen on {address}, as the channel's configuration says: \
-             stop what uses that port"
+             {error}; stop what uses that port"
         )
     })?;
     let orderer = seat(material.orderer.clone(), listener)?;
-    let anchors = anchors(dir, &material)?;
+    let anchors = anchors(&recording.config);
     let mut seats = Vec::new();
     for org in &material.orgs {
         seats.push(recorded_seats(org, anchors.get(&org.msp_id).copied()).await?);
@@ -210,25 +215,16 @@ pub(crate) async fn recorded(dir: &Path, arguments: &Arguments) -> Result<Setup>
         material,
         orderer,
         seats,
+        recording: Some(recording.files),
     })
 }
 
 /// Ports of the anchor peers that the last recorded configuration names: other organizations
 /// will look for a peer there.
-fn anchors(dir: &Path, material: &Material) -> Result<BTreeMap<String, u16>> {
-    let mut config = material.config.clone();
-    for path in source::recorded_files(dir)? {
-        let block = orderer::read_block(&path)?;
-        if block.is_config_block() {
-            config = config
-                .apply(block.bytes())
-                .with_context(|| format!("cannot use {}", path.display()))?;
-        }
-    }
+fn anchors(config: &ChannelConfig) -> BTreeMap<String, u16> {
     let orgs = config.application_organizations().values();
-    Ok(orgs
-        .filter_map(|org| Some((org.msp_id.clone(), org.anchors.first()?.port)))
-        .collect())
+    orgs.filter_map(|org| Some((org.msp_id.clone(), org.anchors.first()?.port)))
+        .collect()
 }
 
 /// The first peer sits at the port of the anchor peer if that is free; the others anywhere.

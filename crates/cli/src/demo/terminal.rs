@@ -19,6 +19,8 @@ pub(crate) struct Live {
     in_place: bool,
     drawn: usize,
     last_second: Option<u64>,
+    /// Whether what was shown last had reached its end.
+    finished: bool,
 }
 
 impl Live {
@@ -28,6 +30,7 @@ impl Live {
             in_place: std::io::stderr().is_terminal(),
             drawn: 0,
             last_second: None,
+            finished: false,
         }
     }
 
@@ -45,10 +48,12 @@ impl Live {
             self.drawn = lines.len();
         } else {
             let second = snapshot.elapsed_ms / 1000;
-            if self.last_second == Some(second) && !snapshot.finished {
+            let news = snapshot.finished && !self.finished;
+            if self.last_second == Some(second) && !news {
                 return;
             }
             self.last_second = Some(second);
+            self.finished = snapshot.finished;
             let _ = writeln!(text, "{}", line(snapshot));
         }
         let _ = std::io::stderr().write_all(text.as_bytes());

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::{ConfigRefused, CoreConfig, address, delivery};
 use crate::{
     service::{DeliverySettings, NodeConfig, Transport},
-    tls::TlsSettings,
+    tls::{TlsFiles, TlsSettings},
 };
 
 /// All that a node needs but an open port.
@@ -129,7 +129,29 @@ fn tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {
         client_auth_required,
         client_roots,
         roots: root.into_iter().collect(),
+        files: tls_files(config, client_auth_required)?,
     }))
+}
+
+/// The files that the keys of TLS name, in the order in which their contents were read.
+fn tls_files(config: &CoreConfig, client_roots: bool) -> Result<TlsFiles, ConfigRefused> {
+    let mut files = TlsFiles::new();
+    for key in [
+        "peer.tls.cert.file",
+        "peer.tls.key.file",
+        "peer.tls.clientCert.file",
+        "peer.tls.clientKey.file",
+        "peer.tls.rootcert.file",
+    ] {
+        let name = config.text(key)?;
+        files.extend(name.map(|name| (key, vec![config.beside(&name)])));
+    }
+    if client_roots {
+        let key = "peer.tls.clientRootCAs.files";
+        let names = config.list(key)?;
+        files.insert(key, names.iter().map(|name| config.beside(name)).collect());
+    }
+    Ok(files)
 }
 
 fn transport(config: &CoreConfig) -> Result<Transport, ConfigRefused> {

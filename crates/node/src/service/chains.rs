@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_ledger::{Ledger, Reader};
+use tidings_ledger::{Ledger, OpenError, Reader};
 use tidings_msp::{block::last_config_index, channel_config::ChannelConfig};
 use tidings_proto::block::BlockView;
 
@@ -45,7 +45,7 @@ pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, 
     dirs.sort();
     let mut chains = Vec::new();
     for dir in dirs {
-        let ledger = Ledger::open(&dir)?;
+        let ledger = open(&dir)?;
         if ledger.height() == 0 {
             // A join that was cut off before its first block: joining again will do.
             continue;
@@ -57,6 +57,28 @@ pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, 
         chains.push((config, ledger));
     }
     Ok(chains)
+}
+
+/// Opens a ledger and says what had to be put right.
+pub(super) fn open(dir: &Path) -> Result<Ledger, OpenError> {
+    let ledger = Ledger::open(dir)?;
+    let recovery = ledger.recovery();
+    if let Some(cut) = &recovery.cut {
+        tracing::warn!(
+            target: "ledger",
+            file = %cut.path.display(), offset = cut.offset, bytes = cut.bytes, block = cut.number,
+            "cut the tail of a ledger, which a write that was broken off left; nothing that was \
+             reported as committed is lost, blocks from this one on are fetched again"
+        );
+    }
+    if recovery.indexes_rebuilt > 0 {
+        tracing::info!(
+            target: "ledger",
+            folder = %dir.display(), indexes = recovery.indexes_rebuilt,
+            "made indexes again that were missing"
+        );
+    }
+    Ok(ledger)
 }
 
 /// Letters that occur in names of channels.

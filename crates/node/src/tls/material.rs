@@ -2,7 +2,7 @@
 //!
 //! What comes out of here fits together: key and certificate are a pair, nothing has expired.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -21,52 +21,52 @@ pub enum TlsError {
     /// The file holds no PEM certificate.
     #[error("{setting} holds no certificate in PEM form")]
     NoCertificate {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
     },
     /// The certificate cannot be read.
     #[error("{setting} holds a certificate that cannot be read: {reason}")]
     BadCertificate {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
         /// What the parser said.
         reason: String,
     },
     /// The certificate is past its end.
     #[error("the certificate in {setting} expired on {end}: renew it")]
     Expired {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
         /// When.
         end: String,
     },
     /// The file holds no PEM private key.
     #[error("{setting} holds no unencrypted private key in PEM form")]
     NoKey {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
     },
     /// The key is of a kind that TLS cannot use.
     #[error("{setting} holds a private key that cannot be used: {reason}")]
     BadKey {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
         /// What the provider said.
         reason: String,
     },
     /// The key belongs to another certificate.
     #[error("the key in {key} does not belong to the certificate in {certificate}")]
     Mismatch {
-        /// The key in `core.yaml` of the private key.
-        key: &'static str,
-        /// The key in `core.yaml` of the certificate.
-        certificate: &'static str,
+        /// Where the private key was set.
+        key: Place,
+        /// Where the certificate was set.
+        certificate: Place,
     },
     /// Not a CA certificate.
     #[error("{setting} holds a certificate that cannot be a root: {reason}")]
     BadRoot {
-        /// The key in `core.yaml`.
-        setting: &'static str,
+        /// Where it was set.
+        setting: Place,
         /// What the parser said.
         reason: String,
     },
@@ -80,6 +80,36 @@ pub enum TlsError {
     #[error("TLS cannot be set up: {0}")]
     Verifier(rustls::server::VerifierBuilderError),
 }
+
+/// A key in `core.yaml` and the file that it names, where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    setting: &'static str,
+    file: Option<PathBuf>,
+}
+
+impl Place {
+    /// Of the `index`-th file that a key names.
+    pub(super) fn of(setting: &'static str, files: &TlsFiles, index: usize) -> Self {
+        let file = files.get(setting).and_then(|files| files.get(index));
+        Self {
+            setting,
+            file: file.cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{} ({})", self.setting, file.display()),
+            None => f.write_str(self.setting),
+        }
+    }
+}
+
+/// Which files the settings were read from, by the key that names them.
+pub type TlsFiles = BTreeMap<&'static str, Vec<PathBuf>>;
 
 /// Which of the two pairs.
 #[derive(Clone, Copy, Debug)]
@@ -117,18 +147,22 @@ impl KeyPair {
     pub(super) fn parse(
         provider: &CryptoProvider,
         source: Source,
+        files: &TlsFiles,
         certificate: &[u8],
         key: &[u8],
         now: i64,
     ) -> Result<Self, TlsError> {
-        let setting = source.certificate();
-        let chain = pem_certificates(setting, certificate)?;
-        let leaf = chain.first().ok_or(TlsError::NoCertificate { setting })?;
+        let setting = Place::of(source.certificate(), files, 0);
+        let bad = |reason: String| {
+            let setting = setting.clone();
+            TlsError::BadCertificate { setting, reason }
+        };
+        let chain = pem_certificates(certificate).map_err(bad)?;
+        let Some(leaf) = chain.first() else {
+            return Err(TlsError::NoCertificate { setting });
+        };
         let (_, parsed) =
-            X509Certificate::from_der(leaf).map_err(|error| TlsError::BadCertificate {
-                setting,
-                reason: error.to_string(),
-            })?;
+            X509Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?;
         let end = parsed.validity().not_after;
         if end.timestamp() < now {
             return Err(TlsError::Expired {
@@ -137,18 +171,18 @@ impl KeyPair {
             });
         }
         let sha256 = tidings_msp::crypto::sha256(leaf);
-        let key_setting = source.key();
+        let key_setting = Place::of(source.key(), files, 0);
         // The parser's reason may quote the file, which is a secret.
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .ok()
-            .ok_or(TlsError::NoKey {
+        let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
+            return Err(TlsError::NoKey {
                 setting: key_setting,
-            })?;
+            });
+        };
         let key = provider
             .key_provider
             .load_private_key(key)
             .map_err(|error| TlsError::BadKey {
-                setting: key_setting,
+                setting: key_setting.clone(),
                 reason: error.to_string(),
             })?;
         let key = CertifiedKey::new(chain, key);
@@ -161,25 +195,30 @@ impl KeyPair {
                 key: key_setting,
                 certificate: setting,
             }),
-            Err(error) => Err(TlsError::BadCertificate {
-                setting,
-                reason: error.to_string(),
-            }),
+            Err(error) => Err(bad(error.to_string())),
         }
     }
 }
 
 /// Roots of the settings: each has to be usable.
-pub(super) fn roots(setting: &'static str, files: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots(
+    key: &'static str,
+    files: &TlsFiles,
+    contents: &[Vec<u8>],
+) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for file in files {
-        let certificates = pem_certificates(setting, file)?;
+    for (index, content) in contents.iter().enumerate() {
+        let setting = Place::of(key, files, index);
+        let certificates = match pem_certificates(content) {
+            Ok(certificates) => certificates,
+            Err(reason) => return Err(TlsError::BadCertificate { setting, reason }),
+        };
         if certificates.is_empty() {
             return Err(TlsError::NoCertificate { setting });
         }
         for certificate in certificates {
             roots.add(certificate).map_err(|error| TlsError::BadRoot {
-                setting,
+                setting: setting.clone(),
                 reason: error.to_string(),
             })?;
         }
@@ -191,7 +230,7 @@ pub(super) fn roots(setting: &'static str, files: &[Vec<u8>]) -> Result<RootCert
 pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates: &[C]) {
     for certificate in certificates {
         let bytes = certificate.as_ref();
-        let parsed = match pem_certificates("channel configuration", bytes) {
+        let parsed = match pem_certificates(bytes) {
             Ok(parsed) if !parsed.is_empty() => parsed,
             _ => vec![CertificateDer::from(bytes.to_vec())],
         };
@@ -203,14 +242,9 @@ pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates:
     }
 }
 
-fn pem_certificates(
-    setting: &'static str,
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates, or what the parser said.
+fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::BadCertificate {
-            setting,
-            reason: error.to_string(),
-        })
+        .map_err(|error| error.to_string())
 }

@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Verify) -> Result<ExitCode> {
 }
 
 /// The rules in force before the next file.
-struct Judge {
+pub(crate) struct Judge {
     config: ChannelConfig,
     genesis: BlockView,
     /// The block that the configuration is from; one that is not newer changes nothing.
@@ -75,7 +75,8 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(path: &Path, bytes: Bytes) -> Result<Self> {
+    /// Begins with the rules of a configuration block, which is trusted as it is.
+    pub(crate) fn new(path: &Path, bytes: Bytes) -> Result<Self> {
         let genesis = show::parse(path, &bytes)?;
         let config = ChannelConfig::from_config_block(&bytes).with_context(|| {
             format!(
@@ -89,6 +90,11 @@ impl Judge {
             genesis,
             config_number,
         })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> &ChannelConfig {
+        &self.config
     }
 
     fn verdict(&mut self, path: &Path, bytes: &Bytes, claimed: Option<u64>) -> Verdict {
@@ -120,7 +126,7 @@ impl Judge {
     }
 
     /// Whether a good block changed the rules, or why it is not good.
-    fn judge(&mut self, block: &BlockView, claimed: u64) -> Result<bool, String> {
+    pub(crate) fn judge(&mut self, block: &BlockView, claimed: u64) -> Result<bool, String> {
         let channel = self.config.channel_id().to_owned();
         let facts = verify_view(&self.config, &channel, claimed, block)
             .map_err(|error| self.explain(block, &error.to_string()))?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
+use tidings_proto::common::{Block, BlockData, BlockHeader};
 use tidings_proto::gossip::{AliveMessage, GossipHello, MembershipResponse, Secret};
 
 use super::*;
@@ -111,13 +112,35 @@ fn text_forms_are_recognized() {
 #[test]
 fn what_is_no_envelope_is_refused_in_one_line() {
     for (bytes, why) in [
-        (&b""[..], "the input is empty"),
+        (&b""[..], "it is empty"),
+        (b" \n", "it is empty"),
         (b"\xff\xff\xff", "not a gossip Envelope"),
-        (b"\x12\x01a", "it has no payload"),
+        (b"\x12\x01a", "not a gossip Envelope"),
+        (b"\x0a\x01a", "not a gossip Envelope"),
+        (b"{\"envelope\": \"Cg0=\"}\n{}\n", "it is JSON"),
+        (b" \"Cg0=\"", "it is JSON"),
     ] {
         let error = format!("{:#}", show(&Bytes::from_static(bytes)).unwrap_err());
         assert!(error.contains(why) && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_block_is_not_shown_as_an_envelope() {
+    let transaction = Envelope::signed(Bytes::from_static(b"payload"), Bytes::from_static(b"s"));
+    let block = Block {
+        header: Some(BlockHeader {
+            number: 3,
+            previous_hash: Bytes::from_static(&[7; 32]),
+            data_hash: Bytes::from_static(&[8; 32]),
+        }),
+        data: Some(BlockData {
+            data: vec![transaction.encode_to_vec().into()],
+        }),
+        ..Block::default()
+    };
+    let error = show(&block.encode_to_vec().into()).unwrap_err().to_string();
+    assert!(error.contains("use `tidings block show`"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::certificates::{Authority, Pair, self_signed};
-use crate::tls::{Tls, TlsError, TlsSettings};
+use crate::tls::{Tls, TlsSettings};
 
 fn error(settings: &TlsSettings) -> String {
     Tls::new(settings, SystemTime::now())
@@ -168,15 +168,31 @@ fn clients_may_be_required_before_there_are_roots_for_them() {
         ..Authority::new("ca").settings("a")
     };
     assert!(Tls::new(&settings, SystemTime::now()).is_ok());
+}
+
+#[test]
+fn the_file_is_named_where_it_is_known() {
+    let pair = self_signed("x");
+    let key = "peer.tls.clientRootCAs.files";
     let settings = TlsSettings {
-        client_roots: vec![self_signed("x").key],
+        client_auth_required: true,
+        client_roots: vec![pair.certificate, pair.key],
+        files: [(key, vec!["/a.pem".into(), "/b.pem".into()])].into(),
+        ..Authority::new("ca").settings("a")
+    };
+    assert_eq!(
+        error(&settings),
+        "peer.tls.clientRootCAs.files (/b.pem) holds no certificate in PEM form"
+    );
+    let settings = TlsSettings {
+        files: [(key, vec!["/a.pem".into()])].into(),
         ..settings
     };
-    let refused = Tls::new(&settings, SystemTime::now()).unwrap_err();
-    assert!(matches!(
-        refused,
-        TlsError::NoCertificate {
-            setting: "peer.tls.clientRootCAs.files"
-        }
-    ));
+    assert!(error(&settings).starts_with("peer.tls.clientRootCAs.files holds"));
+    let settings = TlsSettings {
+        key: b"nothing".to_vec(),
+        files: [("peer.tls.key.file", vec!["/k.pem".into()])].into(),
+        ..settings
+    };
+    assert!(error(&settings).starts_with("peer.tls.key.file (/k.pem) holds no unencrypted"));
 }
