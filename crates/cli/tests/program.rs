@@ -7,7 +7,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 fn tidings(arguments: &[&str]) -> Output {
@@ -178,6 +178,35 @@ fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &to);
         } else {
             fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Two at a time: neither needs the port that the orderer had when it was recorded.
+#[test]
+fn recordings_are_replayed_on_free_ports() {
+    let Some(folder) = fixtures() else { return };
+    let expected = fs::read(folder.join("blocks/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
+    let last = expected["blocks"].as_array().unwrap().last().unwrap();
+    let replay = || {
+        Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .args(["demo", "--no-page", "--exit", "--json", "--rate", "max"])
+            .args(["--peers", "1", "--recorded", folder.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    for demo in [replay(), replay()] {
+        let output = demo.wait_with_output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success(), "{report:#}");
+        let nodes = report["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), 2);
+        for node in nodes {
+            assert_eq!(node["height"], 20);
+            assert_eq!(node["last_block_hash"], last["header_hash"]);
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Event {
 pub(crate) struct Network {
     channel: ChannelId,
     genesis: Bytes,
+    delivery: DeliverySettings,
     slots: Vec<Slot>,
     events: mpsc::Sender<Event>,
     names: BTreeMap<PkiId, String>,
@@ -85,12 +86,14 @@ impl Network {
         dir: &Path,
         channel: &str,
         genesis: Bytes,
+        delivery: DeliverySettings,
         seats: Vec<Vec<Seat>>,
     ) -> Result<(Self, mpsc::Receiver<Event>)> {
         let (events, receiver) = mpsc::channel(EVENTS_LEN);
         let mut network = Self {
             channel: ChannelId::from(channel),
             genesis,
+            delivery,
             slots: Vec::new(),
             events,
             names: BTreeMap::new(),
@@ -288,7 +291,7 @@ impl Network {
             return Ok(());
         };
         let name = slot.member.name.clone();
-        let config = slot.config(listener)?;
+        let config = slot.config(listener, self.delivery.clone())?;
         let mut node = RunningNode::start(config)
             .await
             .with_context(|| format!("node {name} does not start"))?;
@@ -330,7 +333,7 @@ impl Network {
 }
 
 impl Slot {
-    fn config(&self, listener: TcpListener) -> Result<NodeConfig> {
+    fn config(&self, listener: TcpListener, delivery: DeliverySettings) -> Result<NodeConfig> {
         let ca = self.member.tls_file("ca.crt")?;
         Ok(NodeConfig {
             msp_id: self.member.msp_id.clone(),
@@ -355,7 +358,7 @@ impl Slot {
                 ..Config::default()
             },
             transport: Transport::default(),
-            delivery: DeliverySettings::default(),
+            delivery,
         })
     }
 }

@@ -187,6 +187,7 @@ impl Course {
             material,
             orderer: seat,
             seats,
+            delivery,
             recording: files,
         } = setup;
         let blocks = match &files {
@@ -211,7 +212,7 @@ impl Course {
         });
         let channel = material.config.channel_id().to_owned();
         let genesis = material.genesis.clone();
-        let (network, events) = Network::start(dir, &channel, genesis, seats).await?;
+        let (network, events) = Network::start(dir, &channel, genesis, delivery, seats).await?;
         *shared.progress() = Some(Progress::new(&channel, target, network.nodes()));
         let disturbance = Disturbance::plan(arguments, &network, target)?;
         let mut course = Self {

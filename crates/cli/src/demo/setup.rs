@@ -3,13 +3,14 @@
 //! Promises: nothing that is already there is overwritten; ports are bound before their numbers
 //! are written into a genesis block, so that they cannot be lost in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tidings_msp::channel_config::ChannelConfig;
+use tidings_node::service::{AddressOverride, DeliverySettings};
 use tidings_proto::Message;
 use tokio::net::TcpListener;
 
@@ -92,6 +93,8 @@ pub(crate) struct Setup {
     pub(crate) orderer: Seat,
     /// The nodes, organization by organization.
     pub(crate) seats: Vec<Vec<Seat>>,
+    /// How the nodes reach the orderer.
+    pub(crate) delivery: DeliverySettings,
     /// Files of the blocks that the orderer will serve; none if it makes them.
     pub(crate) recording: Option<Vec<PathBuf>>,
 }
@@ -183,28 +186,41 @@ pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
         material,
         orderer,
         seats,
+        delivery: DeliverySettings::default(),
         recording: None,
     })
 }
 
-/// Reads a recorded network and opens the ports that its configuration names.
+/// Reads a recorded network. Its orderer listens on a free port, and the nodes are told that this
+/// is where the channel's configuration means.
 pub(crate) async fn recorded(dir: &Path, arguments: &Arguments) -> Result<Setup> {
     let mut material =
         Material::read(dir).with_context(|| format!("{} is no recording", dir.display()))?;
     material.limit_peers(usize::from(arguments.peers));
     let recording = Recording::read(dir, &material.genesis)?;
-    let endpoints = material.config.orderer_endpoints();
-    let address = endpoints
-        .iter()
-        .flat_map(|endpoints| &endpoints.addresses)
-        .next()
+    let named = [&material.config, &recording.config].map(ChannelConfig::orderer_endpoints);
+    let addresses: BTreeSet<String> = named
+        .into_iter()
+        .flatten()
+        .flat_map(|endpoints| endpoints.addresses)
+        .collect();
+    let host = addresses
+        .first()
+        .and_then(|address| Some(address.rsplit_once(':')?.0))
         .context("the recorded configuration names no orderer")?;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        anyhow!(
-            "the recorded orderer must listen on {address}, as the channel's configuration says: \
-             {error}; stop what uses that port"
-        )
-    })?;
+    let listener = recorded_door(host).await?;
+    // By its own name, which is in its certificate.
+    let instead = AddressOverride {
+        to: format!("{host}:{}", port(&listener)?),
+        tls_roots: vec![material.orderer.tls_file("ca.crt")?],
+    };
+    let delivery = DeliverySettings {
+        address_overrides: addresses
+            .iter()
+            .map(|address| (address.clone(), instead.clone()))
+            .collect(),
+        ..DeliverySettings::default()
+    };
     let orderer = seat(material.orderer.clone(), listener)?;
     let anchors = anchors(&recording.config);
     let mut seats = Vec::new();
@@ -215,8 +231,31 @@ pub(crate) async fn recorded(dir: &Path, arguments: &Arguments) -> Result<Setup>
         material,
         orderer,
         seats,
+        delivery,
         recording: Some(recording.files),
     })
+}
+
+/// A free port of the host that the recorded orderer had, which must be this machine.
+async fn recorded_door(host: &str) -> Result<TcpListener> {
+    let not_here = |reason: String| {
+        anyhow!(
+            "the recorded orderer must answer as {host} here: {reason}; have that name lead to \
+             {LOOPBACK}, in /etc/hosts for one"
+        )
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let listener = TcpListener::bind((bare, 0))
+        .await
+        .map_err(|error| not_here(error.to_string()))?;
+    let ip = listener
+        .local_addr()
+        .context("cannot read the number of a port")?
+        .ip();
+    if !ip.is_loopback() {
+        return Err(not_here(format!("it leads to {ip}")));
+    }
+    Ok(listener)
 }
 
 /// Ports of the anchor peers that the last recorded configuration names: other organizations
