@@ -272,10 +272,27 @@ impl Driver {
             members: members.collect(),
             channels: self.channel_statuses(),
         };
+        tell_who_leads(&self.status.borrow(), &status);
         self.status.send_if_modified(|shown| {
             let changed = *shown != status;
             *shown = status;
             changed
         });
+    }
+}
+
+/// Logs where this node began or ceased to lead.
+fn tell_who_leads(before: &Status, now: &Status) {
+    for ChannelStatus {
+        channel, leader, ..
+    } in &now.channels
+    {
+        let before = before.channels.iter().find(|old| old.channel == *channel);
+        let text = match (before.is_some_and(|old| old.leader), leader) {
+            (false, true) => "this node leads: it pulls blocks from the orderers",
+            (true, false) => "this node leads no more",
+            _ => continue,
+        };
+        tracing::info!(target: "gossip.election", %channel, "{text}");
     }
 }
