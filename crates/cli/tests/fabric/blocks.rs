@@ -1,0 +1,130 @@
+//! Blocks on their way through a node: from Go peers or the orderer to it, and from it to Go
+//! peers, with nothing changed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{
+    chain::Essence,
+    fabnet::{self, Fabnet},
+    node::Node,
+    wait::{measured, until},
+};
+
+const NAME: &str = "gets_and_relays_blocks";
+
+/// 200 blocks of 10 transactions with 3 kB each, 10 in a second.
+const LOAD: [&str; 6] = ["--blocks", "200", "--tx-bytes", "3000", "--rate", "10"];
+
+/// Signing the load ahead takes a while.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// Whoever was left out by every push looks for what it lacks every ten seconds.
+const ARRIVE_TIME_MAX: Duration = Duration::from_secs(60);
+
+#[test]
+fn gets_and_relays_blocks() {
+    let Some(network) = fabnet::up(NAME, &[]) else {
+        return;
+    };
+    follows_a_go_leader(&network);
+    drop(network);
+    // Go peers that never lead.
+    let followers = [
+        "--no-anchors",
+        "--set",
+        "peer.gossip.useLeaderElection=false",
+    ];
+    leads_a_lonely_follower(&fabnet::up(NAME, &followers).unwrap());
+}
+
+/// One more follower in a usual network.
+fn follows_a_go_leader(network: &Fabnet) {
+    let node = network.join("org1-extra0");
+    node.reaches(network.height(), ARRIVE_TIME_MAX);
+    let spent = carry(network, &node, || slowest(network));
+    measured(NAME, format_args!("as a follower: {spent}"));
+    check_same(network, &node);
+}
+
+/// Nobody but this node can tell a Go peer of blocks.
+fn leads_a_lonely_follower(network: &Fabnet) {
+    let mut node = network.guest("org1-extra0");
+    node.set("CORE_PEER_GOSSIP_USELEADERELECTION", "false");
+    node.set("CORE_PEER_GOSSIP_ORGLEADER", "true");
+    node.start(&network.genesis());
+    let follower = network.peer("org1-peer1");
+    until("the two know each other", ARRIVE_TIME_MAX, || {
+        let known = node.members().contains(&follower.pki);
+        (known && follower.gauge("gossip_membership_total_peers_known")? >= 2.0).then_some(())
+    });
+    network.run(&["stop-peer", "org1-peer0", "org2-peer0"]);
+    let spent = carry(network, &node, || follower.height());
+    measured(
+        NAME,
+        format_args!("to a Go follower that has nobody else: {spent}"),
+    );
+    check_same(network, &node);
+    network.run(&["stop-peer", "org1-peer1"]);
+    assert!(
+        network.ordered() == network.kept("org1-peer1"),
+        "the follower's chain differs"
+    );
+}
+
+/// Blocks at the Go peer that has the fewest.
+fn slowest(network: &Fabnet) -> Option<u64> {
+    let heights = network.peers().iter().map(fabnet::GoPeer::height);
+    heights.min().flatten()
+}
+
+/// Orders the load and waits until the node, and whoever else is asked, has all of it.
+fn carry(network: &Fabnet, node: &Node, height: impl Fn() -> Option<u64>) -> String {
+    let load = network.load(&LOAD);
+    let goal = network.height() + 200;
+    until("the load is ordered", LOAD_TIME_MAX, || {
+        (network.height() >= goal).then_some(())
+    });
+    let ordered = Instant::now();
+    node.reaches(goal, ARRIVE_TIME_MAX);
+    let here = ordered.elapsed();
+    until("every Go peer has all", ARRIVE_TIME_MAX, || {
+        (height()? >= goal).then_some(())
+    });
+    let there = ordered.elapsed();
+    let told: Value = serde_json::from_str(&load.finish()).unwrap();
+    format!(
+        "200 blocks ordered in {} s; after the last one was ordered our node had all in {here:.1?}, \
+         the slowest Go peer in {there:.1?}",
+        told["seconds"]
+    )
+}
+
+/// The node's whole chain is the orderer's, and some blocks are even as it serves them.
+fn check_same(network: &Fabnet, node: &Node) {
+    let (theirs, ours) = (network.ordered(), node.chain());
+    for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+        assert!(theirs == ours, "block {number} differs");
+    }
+    assert_eq!(theirs.len(), ours.len());
+    let mut identical = 0;
+    let numbers = [0, 1, theirs.len() as u64 / 2, theirs.len() as u64 - 1];
+    for number in numbers {
+        let (theirs, ours) = (network.served(number, "orderer"), node.served(number));
+        assert!(
+            Essence::read(&theirs) == Essence::read(&ours),
+            "block {number} differs"
+        );
+        identical += usize::from(theirs == ours);
+    }
+    measured(
+        NAME,
+        format_args!(
+            "{} blocks equal to the orderer's; of {} compared with what it serves, {identical} \
+             in every byte",
+            ours.len(),
+            numbers.len()
+        ),
+    );
+}
