@@ -104,6 +104,11 @@ pub struct Config {
     /// An elected leader that only waited for orderers for so long makes way for another
     /// (`peer.deliveryclient.reconnectTotalTimeThreshold`).
     pub reconnect_total_time_threshold: Duration,
+    /// Longest pause before orderers are tried again, if it is less than our own limit
+    /// (`peer.deliveryclient.reConnectBackoffThreshold`).
+    pub reconnect_backoff_threshold: Duration,
+    /// Watching of orderers that may be dishonest.
+    pub cluster: ClusterConfig,
 }
 
 impl Default for Config {
@@ -135,6 +140,32 @@ impl Default for Config {
             state: StateConfig::default(),
             block_gossip_enabled: true,
             reconnect_total_time_threshold: secs(3600),
+            reconnect_backoff_threshold: secs(3600),
+            cluster: ClusterConfig::default(),
+        }
+    }
+}
+
+/// Keys under `peer.deliveryclient` that concern channels whose orderers agree although some of
+/// them are dishonest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterConfig {
+    /// Whether the other orderers are asked for headers while one gives us blocks
+    /// (`policy: cluster`, not `simple`).
+    pub watch: bool,
+    /// How long an orderer may keep back a block whose header others have shown
+    /// (`blockCensorshipTimeoutKey`). Not zero.
+    pub block_censorship_timeout: Duration,
+    /// Pause after the first failure (`minimalReconnectInterval`). Not zero.
+    pub minimal_reconnect_interval: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            block_censorship_timeout: secs(30),
+            minimal_reconnect_interval: millis(100),
         }
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! Promises: while this node leads, one orderer is asked at a time for the blocks that nobody
 //! verified yet; every block that leaves here follows the one before by number and, where that
-//! one came through here, by hash; an orderer that fails, errs or lags behind our peers is left
-//! for the next. Who was appointed never gives up; who was elected does, so that another may try.
-//! Knows nothing of connections, signatures or how elections go.
+//! one is known here, by hash; an orderer that fails, errs, lags behind our peers or keeps back
+//! what the other orderers show is left for the next. Who was appointed never gives up, nor does
+//! anybody whose orderers may be dishonest; who was elected otherwise does, so that another may
+//! try. Knows nothing of connections, signatures or how elections go.
 //!
 //! Rules: docs/protocol/delivery.md.
 
+mod pause;
+mod stream;
+mod watch;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use rand::{RngExt, rngs::ChaCha8Rng, seq::SliceRandom};
+use rand::{rngs::ChaCha8Rng, seq::SliceRandom};
 
 use crate::{
     config::Config,
@@ -18,6 +23,12 @@ use crate::{
     id::{ChannelId, DIGEST_LEN, Moment},
     message::VerifiedBlock,
     random,
+};
+
+use self::watch::{Anchor, Watch};
+pub use self::{
+    stream::{Agreement, Command, Event, StreamId, VerifiedHeader},
+    watch::HEADER_STREAMS_MAX,
 };
 
 /// Back-off after the first failure, as in Fabric.
@@ -41,59 +52,13 @@ pub const PROGRESS_LOOK: Duration = Duration::from_secs(5);
 /// the link to them is left to the committer, which checks it in any case.
 pub const LINKS_MAX: usize = 1000;
 
-/// One stream from the ordering service, as its [`Command::Connect`] names it. Never used again
-/// for the same channel, so that what an ended stream still had under way is told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// What happened to the stream from the ordering service of a channel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The channel configuration names these orderers now, `host:port`.
-    Endpoints(Vec<String>),
-    /// The stream delivered a block that passed its verification.
-    Block {
-        /// Which stream.
-        stream: StreamId,
-        /// The block.
-        block: VerifiedBlock,
-    },
-    /// The stream ended or never began; also when a block did not pass.
-    Failed {
-        /// Which stream.
-        stream: StreamId,
-        /// For the log.
-        reason: String,
-        /// The orderer refused us (403): trying again soon will not help.
-        forbidden: bool,
-    },
-}
-
-/// What to do with the stream from the ordering service of a channel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// End what stream there is, wait, then ask this orderer for all blocks from `start` on.
-    Connect {
-        /// To be named in what is reported of this stream.
-        stream: StreamId,
-        /// `host:port`.
-        endpoint: String,
-        /// First block wanted.
-        start: u64,
-        /// Back-off before the attempt.
-        after: Duration,
-    },
-    /// End the stream.
-    Disconnect,
-}
-
 /// What the machine is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Pull blocks for the organization from now on, or stop. Static leaders get it once, when
     /// the channel begins; an election may give it any time.
     Lead(bool),
-    /// Something happened to the stream.
+    /// Something happened to a stream, or is to be known.
     Event(Event),
     /// Everything below is durable.
     Height(u64),
@@ -106,7 +71,7 @@ pub enum Input {
 /// What the machine wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Something to do with the stream.
+    /// Something to do with a stream.
     Command(Command),
     /// A delivered block, for the payload buffer.
     Deliver(VerifiedBlock),
@@ -129,14 +94,21 @@ pub struct Delivery {
     endpoints: Vec<String>,
     current: usize,
     stream: Option<Stream>,
-    /// Streams that were begun.
+    /// Streams that were begun, of blocks and of headers.
     streams: u64,
+    agreement: Agreement,
+    /// Whether orderers that may be dishonest are watched.
+    watches: bool,
+    watch: Watch,
     height: u64,
     /// Number after the last block that left here.
     verified: u64,
     /// Hashes of the blocks that left here, from the last durable one on.
     links: BTreeMap<u64, [u8; DIGEST_LEN]>,
     failures: u32,
+    /// The first pause where orderers are watched; elsewhere it is [`BACKOFF_MIN`].
+    pause_min: Duration,
+    pause_max: Duration,
     patience: Duration,
     /// Sum of the back-offs since the last good block.
     waited: Duration,
@@ -164,10 +136,15 @@ impl Delivery {
             current: 0,
             stream: None,
             streams: 0,
+            agreement: Agreement::default(),
+            watches: config.cluster.watch,
+            watch: Watch::new(channel.clone(), config, seed),
             height,
             verified: height,
             links: BTreeMap::new(),
             failures: 0,
+            pause_min: config.cluster.minimal_reconnect_interval,
+            pause_max: config.reconnect_backoff_threshold.min(BACKOFF_MAX),
             patience: PROGRESS_TIMEOUT,
             waited: Duration::ZERO,
             gives_up_after: config
@@ -187,13 +164,34 @@ impl Delivery {
                 self.step_back(now, number, true, out);
             }
             Input::CommitRefused(_) => {}
-            Input::Event(Event::Endpoints(endpoints)) => self.replace(now, endpoints, out),
-            Input::Event(Event::Block { stream, block }) => self.take(now, stream, block, out),
-            Input::Event(Event::Failed {
+            Input::Event(event) => self.hear(now, event, out),
+        }
+    }
+
+    fn hear(&mut self, now: Moment, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Agreement(agreement) if agreement == self.agreement => {}
+            Event::Agreement(agreement) => {
+                self.agreement = agreement;
+                self.watch_source(now, out);
+            }
+            Event::Endpoints(endpoints) => self.replace(now, endpoints, out),
+            Event::Tip { number, hash } => self.anchor(number, hash, out),
+            Event::Block { stream, block } => self.take(now, stream, block, out),
+            Event::Header { stream, header } => {
+                let Some(source) = &self.stream else {
+                    return;
+                };
+                let heard = self.watch.hear(now, stream, &header, source.expected);
+                if let Err(reason) = heard {
+                    self.fail_watch(stream, &reason, false, out);
+                }
+            }
+            Event::Failed {
                 stream,
                 reason,
                 forbidden,
-            }) => self.fail(now, stream, &reason, forbidden, out),
+            } => self.fail(now, stream, &reason, forbidden, out),
         }
     }
 
@@ -201,6 +199,10 @@ impl Delivery {
     /// greatest height that peers of the channel claim, for which all of them are looked at: it is
     /// only called when there is something to decide.
     pub fn tick(&mut self, now: Moment, peers_height: impl FnOnce() -> u64, out: &mut Vec<Effect>) {
+        if let Some(number) = self.watch.judge(now, out) {
+            let reason = format!("withholds block {number}, which other orderers have shown");
+            return self.leave_orderer(now, &reason, out);
+        }
         let Some(stream) = &mut self.stream else {
             return;
         };
@@ -230,7 +232,8 @@ impl Delivery {
 
     /// When [`Self::tick`] next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
-        self.stream.as_ref().map(|stream| stream.look)
+        let look = self.stream.as_ref().map(|stream| stream.look);
+        [look, self.watch.deadline()].into_iter().flatten().min()
     }
 
     /// Whether this node pulls blocks for its organization.
@@ -256,8 +259,55 @@ impl Delivery {
             if !self.endpoints.is_empty() {
                 self.connect(now, Duration::ZERO, out);
             }
-        } else if self.stream.take().is_some() {
-            out.push(Effect::Command(Command::Disconnect));
+        } else {
+            if self.stream.take().is_some() {
+                out.push(Effect::Command(Command::Disconnect));
+            }
+            self.watch.dismiss(out);
+        }
+    }
+
+    /// Whether orderers other than the source are asked, too.
+    fn is_watching(&self) -> bool {
+        self.watches && self.agreement == Agreement::Byzantine
+    }
+
+    /// Looks at the source of now with the eyes of the others. It gives nothing before `since`.
+    fn watch_source(&mut self, since: Moment, out: &mut Vec<Effect>) {
+        self.watch_others(out);
+        if let Some(stream) = self.stream.as_ref().filter(|_| self.is_watching()) {
+            let source = self.endpoints.get(self.current).map_or("", String::as_str);
+            let expected = stream.expected;
+            self.watch.change_source(source, since, expected, out);
+        }
+    }
+
+    /// Has those watched that are to be, beside the current source.
+    fn watch_others(&mut self, out: &mut Vec<Effect>) {
+        let Some(stream) = self.stream.as_ref().filter(|_| self.is_watching()) else {
+            return self.watch.dismiss(out);
+        };
+        let anchor = anchor(&self.links, stream.expected);
+        let after = self.endpoints.iter().skip(self.current).skip(1);
+        let others = after.chain(self.endpoints.iter().take(self.current));
+        let others = others.map(String::as_str);
+        self.watch.arrange(others, anchor, &mut self.streams, out);
+    }
+
+    fn anchor(&mut self, number: u64, hash: [u8; DIGEST_LEN], out: &mut Vec<Effect>) {
+        if number.saturating_add(1) < self.height {
+            return;
+        }
+        self.links.insert(number, hash);
+        self.bound_links();
+        if self.is_watching() {
+            self.watch_others(out);
+        }
+    }
+
+    fn bound_links(&mut self) {
+        if self.links.len() > LINKS_MAX {
+            self.links.pop_first();
         }
     }
 
@@ -279,8 +329,10 @@ impl Delivery {
         endpoints.shuffle(&mut self.rng);
         self.endpoints = endpoints;
         self.current = 0;
+        self.watch.dismiss(out);
         if self.leading {
             // A refresh is nobody's failure.
+            self.failures = 0;
             self.connect(now, Duration::ZERO, out);
         }
     }
@@ -311,14 +363,21 @@ impl Delivery {
         self.waited = Duration::ZERO;
         self.patience = PROGRESS_TIMEOUT;
         self.links.insert(block.number, block.hash);
-        if self.links.len() > LINKS_MAX {
-            self.links.pop_first();
-        }
-        if self.gossip_blocks {
+        self.bound_links();
+        if self.gossip_blocks && !self.is_watching() {
             out.push(Effect::Deliver(block.clone()));
             out.push(Effect::Gossip(block));
         } else {
             out.push(Effect::Deliver(block));
+        }
+        if self.is_watching() {
+            self.watch.progress(expected.saturating_add(1), out);
+            if !self
+                .watch
+                .is_complete(self.endpoints.len().saturating_sub(1))
+            {
+                self.watch_others(out);
+            }
         }
     }
 
@@ -331,18 +390,38 @@ impl Delivery {
         out: &mut Vec<Effect>,
     ) {
         if self.stream.as_ref().is_none_or(|stream| stream.id != of) {
-            return;
+            return self.fail_watch(of, reason, forbidden, out);
+        }
+        if self.is_watching() {
+            self.watch.note_failure();
         }
         if forbidden {
-            self.warn(
-                format!("refuses us: {reason}; check that our organization may read the channel"),
-                out,
-            );
+            let reason = refusal(reason);
+            self.warn(reason, out);
             self.failures = self.failures.saturating_add(1);
             self.rotate();
             return self.connect_again(now, BACKOFF_MAX, out);
         }
         self.leave_orderer(now, reason, out);
+    }
+
+    fn fail_watch(&mut self, of: StreamId, reason: &str, forbidden: bool, out: &mut Vec<Effect>) {
+        let expected = self.stream.as_ref().map(|stream| stream.expected);
+        let anchor = expected.and_then(|expected| anchor(&self.links, expected));
+        let ids = &mut self.streams;
+        let Some(orderer) = self.watch.fail(of, forbidden, anchor, ids, out) else {
+            return;
+        };
+        let reason = if forbidden {
+            refusal(reason)
+        } else {
+            reason.to_owned()
+        };
+        self.warn_of(
+            &orderer,
+            &format!("does not show us headers: it {reason}"),
+            out,
+        );
     }
 
     fn leave_orderer(&mut self, now: Moment, reason: &str, out: &mut Vec<Effect>) {
@@ -374,7 +453,7 @@ impl Delivery {
     fn connect_again(&mut self, now: Moment, after: Duration, out: &mut Vec<Effect>) {
         self.waited = self.waited.saturating_add(after);
         match self.gives_up_after {
-            Some(most) if self.waited > most => {
+            Some(most) if self.waited > most && !self.is_watching() => {
                 self.warn(
                     format!("and the others gave no block for {most:?}: giving up leading"),
                     out,
@@ -397,7 +476,7 @@ impl Delivery {
                  configuration must name orderer endpoints",
                 self.channel
             ))));
-            return;
+            return self.watch.dismiss(out);
         };
         let start = self.verified.max(self.height);
         self.streams += 1;
@@ -414,6 +493,7 @@ impl Delivery {
             look: now + after + PROGRESS_LOOK,
             behind_since: None,
         });
+        self.watch_source(now + after, out);
     }
 
     fn rotate(&mut self) {
@@ -425,17 +505,23 @@ impl Delivery {
         };
     }
 
-    /// 100 ms × 1.2^(failures − 1) up to the cap, of which a random half is left out so that the
-    /// leaders of many organizations do not come back in step.
     fn backoff(&mut self) -> Duration {
-        let exponent = self.failures.saturating_sub(1).min(EXPONENT_MAX);
-        let base = u128::from(MILLIS_MIN) * 6u128.pow(exponent) / 5u128.pow(exponent);
-        let base = u64::try_from(base).unwrap_or(MILLIS_MAX).min(MILLIS_MAX);
-        Duration::from_millis(base - self.rng.random_range(0..=base / 2))
+        let pause = if self.is_watching() {
+            let sources = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
+            // One round past all of them before it is doubled.
+            pause::doubled(self.pause_min, self.failures / sources.max(1))
+        } else {
+            pause::by_fifths(BACKOFF_MIN, self.failures)
+        };
+        pause::cut(&mut self.rng, pause, self.pause_max)
     }
 
     fn warn(&self, what: String, out: &mut Vec<Effect>) {
         let orderer = self.endpoints.get(self.current).map_or("", String::as_str);
+        self.warn_of(orderer, &what, out);
+    }
+
+    fn warn_of(&self, orderer: &str, what: &str, out: &mut Vec<Effect>) {
         out.push(Effect::Notify(Notice::Warning(format!(
             "channel {}: orderer {orderer} {what}",
             self.channel
@@ -443,12 +529,15 @@ impl Delivery {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "both constants are small")]
-const MILLIS_MIN: u64 = BACKOFF_MIN.as_millis() as u64;
-#[expect(clippy::cast_possible_truncation, reason = "both constants are small")]
-const MILLIS_MAX: u64 = BACKOFF_MAX.as_millis() as u64;
-/// From here on every back-off is the longest; keeps the power within its integer.
-const EXPONENT_MAX: u32 = 30;
+fn refusal(reason: &str) -> String {
+    format!("refuses us: {reason}; check that our organization may read the channel")
+}
+
+/// Where headers are wanted from on if the block before it is known.
+fn anchor(links: &BTreeMap<u64, [u8; DIGEST_LEN]>, next: u64) -> Option<Anchor> {
+    let hash = *links.get(&next.checked_sub(1)?)?;
+    Some(Anchor { next, hash })
+}
 
 #[cfg(test)]
 mod tests;

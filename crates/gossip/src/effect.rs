@@ -108,6 +108,17 @@ pub enum Source {
     Deliver,
 }
 
+/// What comes of a suspicion against an orderer. Every one is opened once and closed once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is late with a block.
+    Opened,
+    /// It gave us the block after all, or was left for another reason.
+    Dropped,
+    /// It kept the block back for too long, and is left.
+    Withheld,
+}
+
 /// Something worth knowing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
@@ -146,6 +157,17 @@ pub enum Notice {
         rule: &'static str,
         /// What was wrong.
         reason: String,
+    },
+    /// What we think of the orderer that gives us blocks, beside headers that others have shown.
+    Suspicion {
+        /// The channel.
+        channel: ChannelId,
+        /// Which orderer, `host:port`.
+        orderer: String,
+        /// A block that exists and that it has not given us.
+        number: u64,
+        /// What came of it.
+        verdict: Verdict,
     },
     /// Something an operator should do something about.
     Warning(String),

@@ -38,8 +38,8 @@ pub mod verify;
 pub mod view;
 pub mod wire;
 
-pub use config::{Config, ElectionConfig, Me, StateConfig};
-pub use effect::{Effect, Notice, Source};
+pub use config::{ClusterConfig, Config, ElectionConfig, Me, StateConfig};
+pub use effect::{Effect, Notice, Source, Verdict};
 pub use input::{Input, JoinChannel};
 pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};
 pub use node::Node;

@@ -17,7 +17,8 @@ use std::{
 };
 
 use tidings_gossip::{
-    Input, JoinChannel, Source, VerifiedBlock, Verifier, delivery,
+    Input, JoinChannel, Source, VerifiedBlock, Verifier,
+    delivery::{Agreement, Event},
     id::{ChannelId, OrgId},
 };
 use tidings_ledger::Ledger;
@@ -308,6 +309,12 @@ impl Run {
             .with_label_values(&[label]);
         gauge.set(i64::try_from(height).unwrap_or(i64::MAX));
         self.outlets.height.send_replace(height);
+        if let Some(block) = blocks.last() {
+            self.tell_delivery(Event::Tip {
+                number: block.number,
+                hash: block.hash,
+            });
+        }
         self.tell(Input::Committed {
             channel: self.channel.clone(),
             height,
@@ -348,15 +355,20 @@ impl Run {
         );
         let (channel, height) = (self.channel.clone(), self.committer.height());
         self.tell(Input::Join {
-            channel: channel.clone(),
+            channel,
             join: view.join,
             height,
         });
-        let event = delivery::Event::Endpoints(view.orderers);
-        self.tell(Input::Delivery { channel, event });
+        self.tell_delivery(Event::Agreement(view.agreement));
+        self.tell_delivery(Event::Endpoints(view.orderers));
         for peer in crypto.revalidate() {
             self.tell(Input::Revoked(peer));
         }
+    }
+
+    fn tell_delivery(&self, event: Event) {
+        let channel = self.channel.clone();
+        self.tell(Input::Delivery { channel, event });
     }
 
     fn tell(&self, input: Input) {
@@ -369,6 +381,7 @@ impl Run {
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelView {
     pub(crate) join: JoinChannel,
+    pub(crate) agreement: Agreement,
     pub(crate) orderers: Vec<String>,
 }
 

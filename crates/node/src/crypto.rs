@@ -16,16 +16,20 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_gossip::{
     JoinChannel, PeerIdentity, Ports, VerifiedBlock, Verifier,
+    delivery::{Agreement, VerifiedHeader},
     id::{ChannelId, OrgId, PkiId},
 };
 use tidings_msp::{
-    channel_config::{ChannelConfig, OrdererEndpoints, UpdateRefused},
+    channel_config::{ChannelConfig, ConsensusType, OrdererEndpoints, UpdateRefused},
     crypto::{sha256, sha256_parts},
     services::CryptoServices,
 };
-use tidings_proto::gossip::{
-    ConnEstablish, Envelope, GossipMessage,
-    gossip_message::{Content, Tag},
+use tidings_proto::{
+    block::BlockView,
+    gossip::{
+        ConnEstablish, Envelope, GossipMessage,
+        gossip_message::{Content, Tag},
+    },
 };
 
 use crate::{
@@ -130,8 +134,43 @@ impl Crypto {
                 sequence: config.sequence(),
                 members,
             },
+            agreement: match config.consensus() {
+                ConsensusType::Bft => Agreement::Byzantine,
+                _ => Agreement::CrashFault,
+            },
             orderers,
         })
+    }
+
+    /// Whether a block without its transactions is good, and whether it changes the configuration:
+    /// such a block must be whole.
+    pub(crate) fn verify_header(
+        &self,
+        channel: &ChannelId,
+        block: &Bytes,
+    ) -> Result<(VerifiedHeader, bool), String> {
+        let view = BlockView::parse(block.clone()).map_err(|error| error.to_string())?;
+        if view.is_config_block() {
+            let number = view.number().ok_or("it has no header")?;
+            let block = self.verify_block(channel, number, block)?;
+            let header = VerifiedHeader {
+                number,
+                hash: block.hash,
+                previous_hash: block.previous_hash,
+            };
+            return Ok((header, true));
+        }
+        let facts = self
+            .services()
+            .verify_block_attestation(channel.as_str(), block)
+            .map_err(|error| error.to_string())?;
+        let header = VerifiedHeader {
+            number: facts.number,
+            hash: facts.header_hash,
+            // Not a slice, which would hold the whole message.
+            previous_hash: Bytes::copy_from_slice(&facts.previous_hash),
+        };
+        Ok((header, false))
     }
 
     /// Where the orderers of a channel are, and by which roots they are trusted.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tidings_gossip::{
-    Effect, Input, Node, Notice,
+    Effect, Input, Node, Notice, Verdict,
     id::{ChannelId, Moment},
 };
 use tokio::sync::{mpsc, watch};
@@ -235,9 +235,34 @@ impl Driver {
                 self.metrics.refused.with_label_values(&[rule]).inc();
                 tracing::debug!(target: "gossip.node", %from, rule, "refused: {reason}");
             }
+            Notice::Suspicion {
+                channel,
+                orderer,
+                number,
+                verdict,
+            } => self.note_suspicion(&channel, &orderer, number, verdict),
             Notice::Warning(text) => tracing::warn!(target: "gossip.node", "{text}"),
             Notice::Acknowledged { .. } => {}
         }
+    }
+
+    /// Of an orderer that is left a warning says so, too.
+    fn note_suspicion(&self, channel: &ChannelId, orderer: &str, number: u64, verdict: Verdict) {
+        let labels = &[channel.as_str()];
+        let suspected = self.metrics.delivery_suspicions.with_label_values(labels);
+        suspected.set(i64::from(verdict == Verdict::Opened));
+        let text = match verdict {
+            Verdict::Opened => "the orderer is late with a block that others have shown",
+            Verdict::Dropped => "the orderer is no longer suspected",
+            Verdict::Withheld => {
+                self.metrics
+                    .delivery_withheld
+                    .with_label_values(labels)
+                    .inc();
+                "the orderer has withheld a block"
+            }
+        };
+        tracing::info!(target: "peer.blocksprovider", %channel, orderer, number, "{text}");
     }
 
     fn channel_statuses(&self) -> Vec<ChannelStatus> {

@@ -37,6 +37,9 @@ pub struct Metrics {
     pub blocks: IntCounterVec,
     /// `tidings_delivery_suspicions`: orderers suspected of holding back blocks, by channel.
     pub delivery_suspicions: IntGaugeVec,
+    /// `tidings_delivery_withheld`: how often an orderer was left for holding back a block, by
+    /// channel.
+    pub delivery_withheld: IntCounterVec,
     /// `tidings_input_duration`: seconds that the core took for one input.
     pub input_duration: Histogram,
 }
@@ -115,6 +118,11 @@ impl Metrics {
             delivery_suspicions: gauge(
                 "tidings_delivery_suspicions",
                 "Orderers suspected of holding back blocks",
+                &["channel"],
+            ),
+            delivery_withheld: counters(
+                "tidings_delivery_withheld",
+                "Orderers left because they held back a block",
                 &["channel"],
             ),
             input_duration: register(&registry, Histogram::with_opts(input)),

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tidings_gossip::{Config, Input, Me, Node, delivery, id::ChannelId};
+use tidings_gossip::{Config, Input, Me, Node, delivery::Event, id::ChannelId};
 use tidings_ledger::{Ledger, Reader};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;
@@ -421,7 +421,7 @@ impl RunningNode {
         if let Some(tls) = &self.tls {
             tls.replace_channel_roots(&self.crypto.peer_tls_roots())?;
         }
-        let height = committer.height();
+        let (height, last_hash) = (committer.height(), committer.last_hash());
         let (height_in, heights) = watch::channel(height);
         let (roots_in, roots) = watch::channel(());
         let outlets = Outlets {
@@ -472,18 +472,22 @@ impl RunningNode {
             target: "peer.channel",
             %channel, height, sequence = view.join.sequence, "the node is in the channel"
         );
-        let event = delivery::Event::Endpoints(view.orderers);
-        for input in [
-            Input::Join {
-                channel: channel.clone(),
-                join: view.join,
-                height,
-            },
-            Input::Delivery {
-                channel: channel.clone(),
-                event,
-            },
-        ] {
+        let join = Input::Join {
+            channel: channel.clone(),
+            join: view.join,
+            height,
+        };
+        let tip = height.checked_sub(1).zip(last_hash);
+        let events = [
+            tip.map(|(number, hash)| Event::Tip { number, hash }),
+            Some(Event::Agreement(view.agreement)),
+            Some(Event::Endpoints(view.orderers)),
+        ];
+        let events = events.into_iter().flatten().map(|event| Input::Delivery {
+            channel: channel.clone(),
+            event,
+        });
+        for input in std::iter::once(join).chain(events) {
             self.control
                 .send(input)
                 .await

@@ -1,5 +1,7 @@
 //! When which orderer is asked, and what of its answers is used.
 
+mod watch;
+
 use bytes::Bytes;
 
 use super::*;

@@ -101,7 +101,12 @@ fn told(input: &Input) -> String {
         Input::Committed { height, .. } => format!("height {height}"),
         Input::CommitRefused { number, .. } => format!("refused {number}"),
         Input::Join { join, .. } => format!("sequence {}", join.sequence),
-        Input::Delivery { .. } => "orderers".to_owned(),
+        Input::Delivery { event, .. } => match event {
+            Event::Agreement(agreement) => format!("{agreement:?}"),
+            Event::Endpoints(_) => "orderers".to_owned(),
+            Event::Tip { number, .. } => format!("tip {number}"),
+            other => panic!("the writer does not tell {other:?}"),
+        },
         Input::Revoked(peer) => format!("revoked {peer}"),
         other => panic!("the writer does not tell {other:?}"),
     }
@@ -148,16 +153,19 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
     let outcome: Vec<&str> = all
         .iter()
         .map(String::as_str)
-        .filter(|told| *told != "height 2" && *told != "height 4")
+        .filter(|told| !["tip 1", "height 2", "tip 3", "height 4"].contains(told))
         .collect();
     let revoked = format!("revoked {}", orderer_b.pki_id);
     let expected = [
+        "tip 2",
         "height 3",
         "sequence 1",
+        "CrashFault",
         "orderers",
         &revoked,
         "refused 3",
         "refused 4",
+        "tip 4",
         "height 5",
     ];
     assert_eq!(outcome, expected);
@@ -225,7 +233,7 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
         all.push(told(&input));
     }
     // Each that was taken is answered.
-    let mut expected = vec!["height 2".to_owned()];
+    let mut expected = vec!["tip 1".to_owned(), "height 2".to_owned()];
     expected.extend(vec!["refused 1".to_owned(); JOBS_MAX]);
     assert_eq!(all, expected);
 }

@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, fs};
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Map, Value};
+use tidings_gossip::ClusterConfig;
 
 use super::{ConfigRefused, CoreConfig, bad};
 use crate::service::{AddressOverride, DeliverySettings};
 
 const OVERRIDES: &str = "peer.deliveryclient.addressOverrides";
+
+const POLICY: &str = "peer.deliveryclient.policy";
 
 const OVERRIDES_WANTED: &str = "a list of mappings with from, to and caCertsFile";
 
@@ -19,6 +22,34 @@ pub(super) fn settings(config: &CoreConfig) -> Result<DeliverySettings, ConfigRe
         connect_timeout: config
             .duration_or("peer.deliveryclient.connTimeout", default.connect_timeout)?,
         address_overrides: address_overrides(config)?,
+    })
+}
+
+/// What concerns orderers that may be dishonest.
+pub(super) fn cluster(config: &CoreConfig) -> Result<ClusterConfig, ConfigRefused> {
+    let default = ClusterConfig::default();
+    let policy = config.text(POLICY)?;
+    let watch = match policy.as_deref() {
+        None | Some("cluster") => true,
+        Some("simple") => false,
+        Some(other) => {
+            tracing::warn!(
+                target: "peer",
+                "{POLICY}: {other:?} is neither cluster nor simple, and is taken as cluster"
+            );
+            true
+        }
+    };
+    Ok(ClusterConfig {
+        watch,
+        block_censorship_timeout: config.duration_or(
+            "peer.deliveryclient.blockCensorshipTimeoutKey",
+            default.block_censorship_timeout,
+        )?,
+        minimal_reconnect_interval: config.duration_or(
+            "peer.deliveryclient.minimalReconnectInterval",
+            default.minimal_reconnect_interval,
+        )?,
     })
 }
 

@@ -240,6 +240,11 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
             "peer.deliveryclient.reconnectTotalTimeThreshold",
             default.reconnect_total_time_threshold,
         )?,
+        reconnect_backoff_threshold: time(
+            "peer.deliveryclient.reConnectBackoffThreshold",
+            default.reconnect_backoff_threshold,
+        )?,
+        cluster: delivery::cluster(config)?,
     })
 }
 

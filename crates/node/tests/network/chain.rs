@@ -6,14 +6,14 @@ use tidings_msp::block::header_hash;
 use tidings_proto::{
     block::header_asn1,
     common::{
-        Config, ConfigEnvelope, ConfigGroup, HeaderType, LastConfig, Metadata, MetadataSignature,
-        OrdererBlockMetadata, SignatureHeader,
+        Config, ConfigEnvelope, ConfigGroup, HeaderType, IdentifierHeader, LastConfig, Metadata,
+        MetadataSignature, OrdererBlockMetadata, SignatureHeader,
     },
 };
 
 use crate::material::{self, CHANNEL, Draft, Material, Member, tree};
 
-/// Blocks that follow from each other, signed by the first orderer.
+/// Blocks that follow from each other, signed by the first orderer or by a quorum.
 pub(crate) struct Chain {
     pub(crate) material: Material,
     pub(crate) blocks: Vec<Bytes>,
@@ -21,6 +21,7 @@ pub(crate) struct Chain {
     sequence: u64,
     hash: Vec<u8>,
     last_config: u64,
+    by_quorum: bool,
 }
 
 impl Chain {
@@ -32,6 +33,24 @@ impl Chain {
         tree::put(own, "Endpoints", &tree::addresses(&[orderer]));
         let other = tree::at(&mut group, &["Orderer", "OrdererB-group"]);
         other.values.remove("Endpoints");
+        Self::begin(material, group, false)
+    }
+
+    /// The genesis block of a channel that a quorum of four orderers signs for. The last of them
+    /// is of another organization.
+    pub(crate) fn of_cluster(orderers: &[String]) -> Self {
+        let material = Material::new();
+        let mut group = material.bft_group();
+        let addresses: Vec<&str> = orderers.iter().map(String::as_str).collect();
+        let (last, first) = addresses.split_last().unwrap();
+        let own = tree::at(&mut group, &["Orderer", "OrdererA-group"]);
+        tree::put(own, "Endpoints", &tree::addresses(first));
+        let other = tree::at(&mut group, &["Orderer", "OrdererB-group"]);
+        tree::put(other, "Endpoints", &tree::addresses(&[last]));
+        Self::begin(material, group, true)
+    }
+
+    fn begin(material: Material, group: ConfigGroup, by_quorum: bool) -> Self {
         let mut chain = Self {
             material,
             blocks: Vec::new(),
@@ -39,6 +58,7 @@ impl Chain {
             sequence: 0,
             hash: Vec::new(),
             last_config: 0,
+            by_quorum,
         };
         let config = Config {
             sequence: 0,
@@ -109,7 +129,12 @@ impl Chain {
 
     fn add(&mut self, transaction: Bytes) {
         let mut draft = material::block(self.height(), &self.hash, [transaction]);
-        sign(&mut draft, self.last_config, &self.material.orderers[0]);
+        let orderers = &self.material.orderers;
+        if self.by_quorum {
+            sign(&mut draft, self.last_config, &orderers[..3], by_number);
+        } else {
+            sign(&mut draft, self.last_config, &orderers[..1], by_name);
+        }
         let header = draft.header();
         self.hash = header_hash(header.number, &header.previous_hash, &header.data_hash).to_vec();
         self.blocks.push(draft.encode());
@@ -117,28 +142,50 @@ impl Chain {
 }
 
 /// Signs a block that names this configuration block.
-fn sign(draft: &mut Draft, last_config: u64, orderer: &Member) {
+fn sign(
+    draft: &mut Draft,
+    last_config: u64,
+    orderers: &[Member],
+    sign: impl Fn(u32, &Member, &[u8], &[u8]) -> MetadataSignature,
+) {
     let value = OrdererBlockMetadata {
         last_config: Some(LastConfig { index: last_config }),
         consenter_metadata: Bytes::from_static(b"raft"),
     };
     let value = Bytes::from(value.encode_to_vec());
+    let header = draft.header();
+    let header = header_asn1(header.number, &header.previous_hash, &header.data_hash);
+    let signatures = (1..).zip(orderers);
+    let signatures = signatures.map(|(number, orderer)| sign(number, orderer, &value, &header));
+    let metadata = Metadata {
+        signatures: signatures.collect(),
+        value: value.clone(),
+    };
+    draft.0.metadata.as_mut().unwrap().metadata[0] = metadata.encode_to_vec().into();
+}
+
+fn by_name(_: u32, orderer: &Member, value: &[u8], header: &[u8]) -> MetadataSignature {
     let signature_header = SignatureHeader {
         creator: orderer.identity.clone(),
         nonce: vec![7; 24].into(),
     };
     let signature_header = Bytes::from(signature_header.encode_to_vec());
-    let header = draft.header();
-    let header = header_asn1(header.number, &header.previous_hash, &header.data_hash);
-    let signature = orderer.sign(&[&value[..], &signature_header[..], &header[..]].concat());
-    let signature = MetadataSignature {
+    MetadataSignature {
+        signature: orderer.sign(&[value, &signature_header, header].concat()),
         signature_header,
-        signature,
         identifier_header: Bytes::new(),
+    }
+}
+
+fn by_number(number: u32, orderer: &Member, value: &[u8], header: &[u8]) -> MetadataSignature {
+    let identifier_header = IdentifierHeader {
+        identifier: number,
+        nonce: vec![7; 24].into(),
     };
-    let metadata = Metadata {
-        value,
-        signatures: vec![signature],
-    };
-    draft.0.metadata.as_mut().unwrap().metadata[0] = metadata.encode_to_vec().into();
+    let identifier_header = Bytes::from(identifier_header.encode_to_vec());
+    MetadataSignature {
+        signature: orderer.sign(&[value, &identifier_header, header].concat()),
+        signature_header: Bytes::new(),
+        identifier_header,
+    }
 }

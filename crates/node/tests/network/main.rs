@@ -6,6 +6,7 @@
 )]
 
 mod chain;
+mod cluster;
 #[path = "../../../msp/tests/material/mod.rs"]
 mod material;
 mod orderer;

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_node::tls::{Closer, Incoming};
 use tidings_proto::{
+    block::BlockView,
     common::{Block, Envelope, Payload},
     orderer::{
         BroadcastResponse, DeliverResponse, SeekInfo,
         atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer},
         deliver_response::Type,
+        seek_info::SeekContentType,
         seek_position,
     },
 };
@@ -25,9 +27,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Ends when it is dropped.
 pub(crate) struct Orderer {
-    blocks: watch::Sender<Vec<Bytes>>,
-    /// The first block of each request.
+    served: watch::Sender<Served>,
+    /// The first block of each request for blocks.
     pub(crate) starts: mpsc::Receiver<u64>,
+    /// The first header of each request for headers.
+    pub(crate) headers: mpsc::Receiver<u64>,
     _closer: Closer,
     _server: JoinSet<()>,
 }
@@ -41,12 +45,17 @@ impl Orderer {
     }
 
     pub(crate) fn start(door: TcpListener, blocks: Vec<Bytes>) -> Self {
-        let (blocks, served) = watch::channel(blocks);
+        let (served, serving) = watch::channel(Served {
+            headers: blocks.clone(),
+            blocks,
+        });
         let (asked, starts) = mpsc::channel(64);
+        let (asked_headers, headers) = mpsc::channel(64);
         let (incoming, closer) = Incoming::new(door, None);
         let service = AtomicBroadcastServer::new(Service {
-            served,
+            served: serving,
             asked,
+            asked_headers,
             streams: TaskTracker::new(),
         });
         let serving = tonic::transport::Server::builder().add_service(service);
@@ -55,21 +64,37 @@ impl Orderer {
             serving.serve_with_incoming(incoming).await.unwrap();
         });
         Self {
-            blocks,
+            served,
             starts,
+            headers,
             _closer: closer,
             _server: server,
         }
     }
 
     pub(crate) fn serve(&self, blocks: Vec<Bytes>) {
-        self.blocks.send_replace(blocks);
+        self.served.send_replace(Served {
+            headers: blocks.clone(),
+            blocks,
+        });
+    }
+
+    /// Serves headers of these blocks, and keeps the blocks back.
+    pub(crate) fn show(&self, blocks: Vec<Bytes>) {
+        self.served.send_modify(|served| served.headers = blocks);
     }
 }
 
+/// What can be had.
+struct Served {
+    blocks: Vec<Bytes>,
+    headers: Vec<Bytes>,
+}
+
 struct Service {
-    served: watch::Receiver<Vec<Bytes>>,
+    served: watch::Receiver<Served>,
     asked: mpsc::Sender<u64>,
+    asked_headers: mpsc::Sender<u64>,
     streams: TaskTracker,
 }
 
@@ -92,28 +117,47 @@ impl AtomicBroadcast for Service {
         let mut requests = request.into_inner();
         let envelope = requests.message().await?.unwrap();
         let payload = Payload::decode(envelope.payload).unwrap();
-        let start = SeekInfo::decode(payload.data).unwrap().start.unwrap();
+        let seek = SeekInfo::decode(payload.data).unwrap();
+        let start = seek.start.unwrap();
         let Some(seek_position::Type::Specified(start)) = start.r#type else {
             panic!("an odd start: {start:?}");
         };
         let mut next = usize::try_from(start.number).unwrap();
-        self.asked.try_send(start.number).unwrap();
+        let headers = seek.content_type == i32::from(SeekContentType::HeaderWithSig);
+        let asked = if headers {
+            &self.asked_headers
+        } else {
+            &self.asked
+        };
+        asked.try_send(start.number).unwrap();
         let (responses, stream) = mpsc::channel(1);
         let mut served = self.served.clone();
         self.streams.spawn(async move {
             // As long as the client lets its side open.
             let _requests = requests;
             loop {
+                let list = |served: &Served| {
+                    let list = if headers {
+                        &served.headers
+                    } else {
+                        &served.blocks
+                    };
+                    list.get(next).cloned()
+                };
                 let more = tokio::select! {
-                    more = served.wait_for(|blocks| blocks.len() > next) => more,
+                    more = served.wait_for(|served| list(served).is_some()) => more,
                     () = responses.closed() => return,
                 };
-                let Ok(block) = more.map(|blocks| blocks[next].clone()) else {
+                let Ok(Some(block)) = more.map(|served| list(&served)) else {
                     return;
                 };
-                let block = Type::Block(Block::decode(block).unwrap());
+                let is_config = BlockView::parse(block.clone()).unwrap().is_config_block();
+                let mut block = Block::decode(block).unwrap();
+                if headers && !is_config {
+                    block.data = None;
+                }
                 let response = DeliverResponse {
-                    r#type: Some(block),
+                    r#type: Some(Type::Block(block)),
                 };
                 if responses.send(Ok(response)).await.is_err() {
                     return;

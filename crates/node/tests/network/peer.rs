@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tidings_gossip::{Config, StateConfig, id::ChannelId};
+use tidings_gossip::{ClusterConfig, Config, StateConfig, id::ChannelId};
 use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tokio::{net::TcpListener, time::timeout};
 
@@ -28,6 +28,7 @@ pub(crate) struct Seat {
     bootstrap: String,
     leader: bool,
     pub(crate) delivery: DeliverySettings,
+    pub(crate) cluster: ClusterConfig,
 }
 
 impl Seat {
@@ -48,6 +49,7 @@ impl Seat {
             bootstrap: first.unwrap_or(address).to_string(),
             leader: first.is_none(),
             delivery: DeliverySettings::default(),
+            cluster: ClusterConfig::default(),
         };
         (seat, listener)
     }
@@ -78,6 +80,7 @@ impl Seat {
                     check_interval: soon,
                     ..StateConfig::default()
                 },
+                cluster: self.cluster.clone(),
                 ..Config::default()
             },
             transport: Transport::default(),

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{IdentityMessage, TransferredBlock};
+use crate::{
+    config::ClusterConfig,
+    delivery::{Agreement, VerifiedHeader},
+    message::{IdentityMessage, TransferredBlock},
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -74,14 +78,8 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
         11 => Input::Served {
             ticket: Ticket(FIRST_TICKET + n),
         },
-        12 => delivery(delivery::Event::Block {
-            stream: StreamId(n % 3),
-            block: block(n),
-        }),
-        13 => delivery(delivery::Event::Endpoints(vec![format!(
-            "orderer{}:1",
-            n % 3
-        )])),
+        12 => delivery(brought(n)),
+        13 => delivery(told_of_orderers(n)),
         14 => delivery(delivery::Event::Failed {
             stream: StreamId(n % 3),
             reason: "gone".to_owned(),
@@ -100,6 +98,35 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
             channel: n.is_multiple_of(2).then_some(channel),
             eligible: None,
         }),
+    }
+}
+
+fn brought(n: u64) -> delivery::Event {
+    let (stream, block) = (StreamId(n % 5), block(n));
+    if n.is_multiple_of(3) {
+        return delivery::Event::Block { stream, block };
+    }
+    let header = VerifiedHeader {
+        number: n,
+        hash: block.hash,
+        previous_hash: block.previous_hash,
+    };
+    delivery::Event::Header { stream, header }
+}
+
+fn told_of_orderers(n: u64) -> delivery::Event {
+    match n % 4 {
+        0 => delivery::Event::Agreement(
+            [Agreement::Byzantine, Agreement::CrashFault][usize::from(n.is_multiple_of(3))],
+        ),
+        1 => delivery::Event::Tip {
+            number: n,
+            hash: block(n).hash,
+        },
+        _ => {
+            let endpoints = (0..n % 5).map(|each| format!("orderer{each}:1"));
+            delivery::Event::Endpoints(endpoints.collect())
+        }
     }
 }
 
@@ -202,6 +229,10 @@ proptest! {
             org_leader: !elects,
             use_leader_election: elects,
             reconnect_total_time_threshold: Duration::from_secs(1),
+            cluster: ClusterConfig {
+                block_censorship_timeout: Duration::from_secs(1),
+                ..ClusterConfig::default()
+            },
             ..Config::default()
         };
         let mut t = Table::in_channel(config());

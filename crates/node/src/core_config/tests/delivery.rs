@@ -1,5 +1,6 @@
 //! Keys under `peer.deliveryclient`.
 
+use tidings_gossip::ClusterConfig;
 use tidings_msp::crypto::sha256;
 
 use super::*;
@@ -89,4 +90,34 @@ fn an_override_is_passed_over_when_its_file_is_of_no_use() {
     let roots = &settings.delivery.address_overrides["good"].tls_roots;
     let hashes: Vec<_> = roots.iter().map(|root| sha256(root)).collect();
     assert_eq!(hashes, [sha256(first.der()), sha256(second.der())]);
+}
+
+#[test]
+fn orderers_that_may_be_dishonest_have_their_own_keys() {
+    let cluster = |more: &str| {
+        let settings = settings(&with(&format!("  deliveryclient: {{{more}}}")), &[]);
+        settings.unwrap().gossip.cluster
+    };
+    let default = ClusterConfig::default();
+    assert_eq!(default.block_censorship_timeout, Duration::from_secs(30));
+    for same in ["", "policy: cluster", "policy: Simple", "policy: "] {
+        assert_eq!(cluster(same), default, "{same}");
+    }
+    assert_eq!(
+        cluster("blockCensorshipTimeoutKey: 0, minimalReconnectInterval: 0"),
+        default
+    );
+    let all = "policy: simple, blockCensorshipTimeoutKey: 5s, minimalReconnectInterval: 20ms";
+    let expected = ClusterConfig {
+        watch: false,
+        block_censorship_timeout: Duration::from_secs(5),
+        minimal_reconnect_interval: Duration::from_millis(20),
+    };
+    assert_eq!(cluster(all), expected);
+    let backoff = "  deliveryclient: {reConnectBackoffThreshold: 7s}";
+    let settings = settings(&with(backoff), &[]).unwrap();
+    assert_eq!(
+        settings.gossip.reconnect_backoff_threshold,
+        Duration::from_secs(7)
+    );
 }
