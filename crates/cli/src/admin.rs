@@ -29,6 +29,11 @@ pub(crate) enum Question {
         /// The block in base64.
         genesis: String,
     },
+    /// Leave a channel.
+    Leave {
+        /// The channel.
+        channel: String,
+    },
     /// Which channels were joined.
     List {},
     /// How long the chain of a channel is.
@@ -65,6 +70,8 @@ pub(crate) enum Which {
 pub(crate) enum Answer {
     /// The channel was joined.
     Joined(String),
+    /// The channel was left.
+    Left(String),
     /// The channels that were joined, in the order of their names.
     Channels(Vec<String>),
     /// How long the chain is.

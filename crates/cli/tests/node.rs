@@ -232,6 +232,40 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
 }
 
 #[test]
+fn a_channel_that_was_left_is_gone_until_it_is_joined_again() {
+    let place = Place::make();
+    let genesis = place.path("demo/genesis.block");
+    let none = "Channels peers has joined: \n";
+    let node = place.start(&["--join", text(&genesis)]);
+    let leave = ["channel", "leave", "-c", "tidings"];
+    assert_eq!(
+        place.says(&leave),
+        "the node has left channel tidings; its ledger is kept\n"
+    );
+    assert_eq!(place.says(&["channel", "list"]), none);
+    let again = place.complaint(&leave);
+    assert!(
+        again.contains("channel tidings has not been joined"),
+        "{again}"
+    );
+    // While the node runs: its ledger is closed.
+    let ledger = place.path("data/channels/tidings");
+    place.tidings(&["ledger", "verify", text(&ledger)]);
+    node.end("-TERM");
+
+    let node = place.start(&["--join", text(&genesis)]);
+    assert_eq!(place.says(&["channel", "list"]), none);
+    place.tidings(&["channel", "join", "-b", text(&genesis)]);
+    let log = node.end("-TERM");
+    for said in ["a channel that was left", "is not joined at the start"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    let node = place.start(&[]);
+    assert_eq!(place.says(&["channel", "list"]), format!("{none}tidings\n"));
+    node.end("-TERM");
+}
+
+#[test]
 fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     let place = Place::make();
     let data = place.path("demo/nodes/peer0.org1.demo");

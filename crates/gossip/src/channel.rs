@@ -14,7 +14,7 @@ mod roster;
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
-use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, rngs::ChaCha8Rng};
 use sha2::{Digest, Sha256};
 use tidings_proto::gossip::{
     Chaincode, Envelope, StateInfoPullRequest,
@@ -376,7 +376,12 @@ impl Channel {
             ))));
             return;
         }
-        self.own.rejoin(view.me.wall_ns(now), now);
+        if self.own.has_left() {
+            // Blocks that were seen did not go to the ledger, and are news once more.
+            let rng = random::generator(&self.rng.random(), "blocks");
+            self.blocks = Blocks::new(&self.id, &self.config, now, rng);
+            self.own.rejoin(view.me.wall_ns(now), now);
+        }
     }
 
     fn publish(&mut self, now: Moment, view: &View<'_>, ports: &impl Ports, out: &mut Vec<Effect>) {

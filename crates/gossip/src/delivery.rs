@@ -236,6 +236,17 @@ impl Delivery {
         [look, self.watch.deadline()].into_iter().flatten().min()
     }
 
+    /// Forgets what was delivered and how it went. To be called while not leading, or on the way
+    /// to it: the stream that is there stays what it is.
+    pub fn begin_again(&mut self, height: u64) {
+        self.height = height;
+        self.verified = height;
+        self.links.clear();
+        self.failures = 0;
+        self.waited = Duration::ZERO;
+        self.patience = PROGRESS_TIMEOUT;
+    }
+
     /// Whether this node pulls blocks for its organization.
     pub fn is_leading(&self) -> bool {
         self.leading

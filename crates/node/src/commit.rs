@@ -408,4 +408,4 @@ pub(crate) fn members<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

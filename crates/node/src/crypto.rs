@@ -92,6 +92,30 @@ impl Crypto {
         lock(&self.blocks).clear();
     }
 
+    /// The configuration of a channel that is in force.
+    pub(crate) fn config(&self, channel: &ChannelId) -> Option<Arc<ChannelConfig>> {
+        read(&self.services).channel(channel.as_str()).cloned()
+    }
+
+    /// Takes a channel's configuration out of force, unless another is in its place by now.
+    pub(crate) fn uninstall(&self, config: &Arc<ChannelConfig>) -> bool {
+        let channel = config.channel_id();
+        {
+            let mut services = write(&self.services);
+            if !services
+                .channel(channel)
+                .is_some_and(|current| Arc::ptr_eq(current, config))
+            {
+                return false;
+            }
+            *services = Arc::new(services.without_channel(channel));
+        }
+        // What was good under its rules must be looked at again.
+        lock(&self.signatures).clear();
+        lock(&self.blocks).clear();
+        true
+    }
+
     /// What the configuration would be after this block, which passed [`Verifier::verify_block`];
     /// none if the block stands but its transaction is invalid, so that nothing changes.
     pub(crate) fn next_config(

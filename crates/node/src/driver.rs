@@ -46,6 +46,11 @@ pub(crate) struct ChannelParts {
 pub(crate) enum Request {
     /// Take over the parts of a channel; its `Input::Join` follows.
     AddChannel(ChannelId, ChannelParts),
+    /// Hand back the parts of a channel that is being left; `Input::Leave` follows.
+    RemoveChannel(
+        ChannelId,
+        tokio::sync::oneshot::Sender<Option<ChannelParts>>,
+    ),
     /// Stop. Parts are handed back so that the caller can wait for them.
     Stop(tokio::sync::oneshot::Sender<Vec<ChannelParts>>),
 }
@@ -86,6 +91,11 @@ impl Driver {
                 request = inlets.requests.recv() => match request {
                     Some(Request::AddChannel(channel, parts)) => {
                         self.channels.insert(channel, parts);
+                        continue;
+                    }
+                    Some(Request::RemoveChannel(channel, done)) => {
+                        // The owner may have gone without waiting.
+                        let _ = done.send(self.channels.remove(&channel));
                         continue;
                     }
                     Some(Request::Stop(done)) => {
@@ -193,10 +203,8 @@ impl Driver {
     /// Queues a block for the ledger, or gives the refusal.
     fn commit(&self, channel: ChannelId, job: Job) -> Option<Input> {
         let number = job.block.number;
-        let taken = self
-            .channels
-            .get(&channel)
-            .is_some_and(|parts| parts.writer.submit(job));
+        // A channel without parts is about to be left, which ends all waiting.
+        let taken = self.channels.get(&channel)?.writer.submit(job);
         (!taken).then_some(Input::CommitRefused { channel, number })
     }
 
@@ -217,6 +225,11 @@ impl Driver {
             Notice::MemberForgotten(peer) => {
                 tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
             }
+            // What was left is not counted any more.
+            Notice::ChannelMembers { channel, .. }
+            | Notice::PayloadBuffer { channel, .. }
+            | Notice::Suspicion { channel, .. }
+                if !self.channels.contains_key(&channel) => {}
             Notice::ChannelMembers { channel, count } => {
                 let gauge = self
                     .metrics
@@ -266,7 +279,8 @@ impl Driver {
     }
 
     fn channel_statuses(&self) -> Vec<ChannelStatus> {
-        let channels = self.node.channels().map(|channel| {
+        // The core goes on saying of a channel that it was left.
+        let channels = self.channels.keys().map(|channel| {
             let leader = self.node.is_leading(channel);
             let gauge = self.metrics.leader.with_label_values(&[channel.as_str()]);
             gauge.set(i64::from(leader));

@@ -51,6 +51,20 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows nothing of how a channel stands any more. What was counted stays.
+    pub(crate) fn forget_channel(&self, channel: &str) {
+        for gauge in [
+            &self.state_height,
+            &self.payload_buffer_size,
+            &self.leader,
+            &self.peers_known,
+            &self.delivery_suspicions,
+        ] {
+            // One that was never set is not there.
+            let _ = gauge.remove_label_values(&[channel]);
+        }
+    }
+
     /// Registers everything.
     pub fn new() -> Self {
         let registry = Registry::new();

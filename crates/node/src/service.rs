@@ -5,6 +5,7 @@
 
 mod chains;
 mod incarnation;
+mod leave;
 mod refused;
 
 use std::{
@@ -44,7 +45,7 @@ use crate::{
 };
 
 pub use crate::deliver::{AddressOverride, DeliverySettings};
-pub use refused::StartRefused;
+pub use refused::{LeaveRefused, StartRefused};
 
 /// Commits that a slow listener may lag behind before it loses the oldest.
 const COMMITTED_LEN_MAX: usize = 4096;
@@ -111,6 +112,8 @@ pub struct RunningNode {
     committed: broadcast::Sender<Committed>,
     tasks: TaskTracker,
     joined: BTreeSet<ChannelId>,
+    /// Channels that were left, with the sequence of the configuration that the core knows.
+    left: BTreeMap<ChannelId, u64>,
     readers: BTreeMap<ChannelId, Reader>,
     tls: Option<Tls>,
     deliver: DeliverConfig,
@@ -255,6 +258,7 @@ impl RunningNode {
             committed,
             tasks,
             joined: BTreeSet::new(),
+            left: BTreeMap::new(),
             readers: BTreeMap::new(),
             tls,
             deliver,
@@ -263,7 +267,7 @@ impl RunningNode {
     }
 
     /// Joins a channel by its genesis block, which is trusted as it is. The channel is kept
-    /// across restarts.
+    /// across restarts. One that was left goes on where its ledger ends.
     pub async fn join(&mut self, genesis: Bytes) -> Result<ChannelId, StartRefused> {
         let config = ChannelConfig::from_config_block(&genesis)
             .map_err(|error| StartRefused::Genesis(error.to_string()))?;
@@ -273,15 +277,21 @@ impl RunningNode {
             let reason = "its number is not 0; fetch the channel's oldest block".to_owned();
             return Err(StartRefused::Genesis(reason));
         }
-        let channel = self.check_new(&config)?;
-        let mut ledger = chains::open(&chains::dir(&self.data_dir, channel.as_str()))?;
-        if ledger.height() > 0 {
-            // Of a channel that our organization was not in when we started.
-            return Err(StartRefused::Joined(channel));
+        let channel = ChannelId::from(config.channel_id());
+        let dir = chains::dir(&self.data_dir, channel.as_str());
+        if self.joined.contains(&channel) || !dir.exists() {
+            self.check_new(&config)?;
         }
-        ledger
-            .append(&[block])
-            .map_err(|error| StartRefused::Write(error.to_string()))?;
+        let mut ledger = chains::open(&dir)?;
+        let config = if ledger.height() > 0 {
+            self.resume(&channel, &ledger, &block)?
+        } else {
+            self.check_new(&config)?;
+            ledger
+                .append(&[block])
+                .map_err(|error| StartRefused::Write(error.to_string()))?;
+            config
+        };
         let reader = ledger.reader();
         self.open(config, Box::new(ledger), Arc::new(reader.clone()))
             .await?;
@@ -394,6 +404,13 @@ impl RunningNode {
         let channel = ChannelId::from(config.channel_id());
         if self.joined.contains(&channel) {
             return Err(StartRefused::Joined(channel));
+        }
+        if self
+            .left
+            .get(&channel)
+            .is_some_and(|sequence| config.sequence() < *sequence)
+        {
+            return Err(StartRefused::Outdated(channel));
         }
         let own = self.me.identity.org.as_str();
         if config

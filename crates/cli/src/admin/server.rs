@@ -40,6 +40,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Errand {
     /// Join a channel.
     Join(Bytes, oneshot::Sender<Result<String>>),
+    /// Leave a channel.
+    Leave(ChannelId, oneshot::Sender<Result<()>>),
     /// Hand out what reads the ledgers.
     Readers(oneshot::Sender<BTreeMap<ChannelId, Reader>>),
 }
@@ -167,6 +169,11 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
                 .context("the genesis block is not base64")?;
             let join = |done| Errand::Join(genesis.into(), done);
             return Ok(Answer::Joined(run(errands, join).await??));
+        }
+        Question::Leave { channel } => {
+            let leave = |done| Errand::Leave(ChannelId::from(channel.as_str()), done);
+            run(errands, leave).await??;
+            return Ok(Answer::Left(channel));
         }
         Question::List {} => {
             let readers = run(errands, Errand::Readers).await?;

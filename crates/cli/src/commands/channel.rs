@@ -21,6 +21,7 @@ use crate::admin::{Answer, Question, SOCKET, Which};
 #[command(after_help = "Examples:
   tidings channel join -b genesis.block
   tidings channel list
+  tidings channel leave -c mychannel
   tidings channel getinfo -c mychannel
   tidings channel fetch config - -c mychannel | tidings block show -")]
 pub(crate) struct Arguments {
@@ -37,10 +38,22 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Join a channel by its genesis block, which is trusted as it is.
+    ///
+    /// A channel that was left goes on with the ledger that it had then.
     Join {
         /// A file with block 0 of the channel, or `-` for standard input.
         #[arg(short, long = "blockpath", value_name = "FILE")]
         blockpath: PathBuf,
+    },
+    /// Leave a channel: say so to its peers and take no further part.
+    ///
+    /// The next start is not in the channel either. Its ledger is kept: `tidings channel join`
+    /// with the same genesis block goes on where it ends. To begin anew, or to free the space,
+    /// remove the folder channels/NAME below peer.fileSystemPath first, and start the node again.
+    Leave {
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
     },
     /// Print the channels that the node has joined.
     List,
@@ -83,6 +96,9 @@ impl Arguments {
             Command::Join { blockpath } => Question::Join {
                 genesis: BASE64_STANDARD.encode(read_input(blockpath)?),
             },
+            Command::Leave { channel } => Question::Leave {
+                channel: channel.clone(),
+            },
             Command::List => Question::List {},
             Command::Getinfo { channel } => Question::Info {
                 channel: channel.clone(),
@@ -111,6 +127,9 @@ impl Command {
             (Self::Join { .. }, Answer::Joined(channel)) => {
                 print(&format!("the node is in channel {channel}\n"))
             }
+            (Self::Leave { .. }, Answer::Left(channel)) => print(&format!(
+                "the node has left channel {channel}; its ledger is kept\n"
+            )),
             (Self::List, Answer::Channels(names)) => {
                 let names: String = names.iter().map(|name| format!("{name}\n")).collect();
                 print(&format!("Channels peers has joined: \n{names}"))

@@ -12,9 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use tidings_gossip::id::ChannelId;
 use tidings_node::core_config::{CoreConfig, Settings};
 use tidings_node::logging;
 use tidings_node::service::{RunningNode, StartRefused};
+use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -54,7 +56,7 @@ pub(crate) struct Start {
     /// A core.yaml, or the folder of one, in place of the usual places.
     #[arg(long, value_name = "FILE_OR_DIR")]
     config: Option<PathBuf>,
-    /// The genesis block of a channel to join, unless that was done before; may be given again.
+    /// The genesis block of a channel to join, unless it was joined or left before; may be given again.
     #[arg(long, value_name = "GENESIS")]
     join: Vec<PathBuf>,
     /// Where other commands reach this node [default: admin.sock in peer.fileSystemPath].
@@ -138,6 +140,17 @@ async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<Runni
         .context("the port that was opened")?;
     let mut node = RunningNode::start(config).await?;
     for (path, block) in genesis {
+        let view = BlockView::parse(block.clone()).ok();
+        if let Some(channel) = view.and_then(|view| view.channel_id().ok())
+            && node.has_left(&ChannelId::from(channel.as_str()))
+        {
+            // Or else what an operator wrote once would undo what was done since, at every start.
+            tracing::warn!(
+                target: "peer.channel",
+                "channel {channel} was left and is not joined at the start: use `tidings channel join`"
+            );
+            continue;
+        }
         match node.join(block).await {
             Ok(_) => {}
             Err(StartRefused::Joined(channel)) => {
@@ -174,6 +187,9 @@ async fn run(mut node: RunningNode, door: &Door, signals: &mut Signals) -> Resul
                 let joined = joined.map(|channel| channel.as_str().to_owned());
                 // Whoever asked may have gone.
                 let _ = done.send(joined.map_err(Into::into));
+            }
+            Errand::Leave(channel, done) => {
+                let _ = done.send(node.leave(&channel).await.map_err(Into::into));
             }
             Errand::Readers(done) => {
                 let _ = done.send(node.readers().clone());

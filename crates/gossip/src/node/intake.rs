@@ -52,7 +52,9 @@ impl<P: Ports> Node<P> {
                 join,
                 height,
             } => self.join(now, channel, join, height, out),
-            Input::Leave(channel) => self.of_channel(channel, Self::leave, out),
+            Input::Leave(channel) => {
+                self.of_channel(channel, |node, channel| node.leave(now, channel), out);
+            }
             Input::Chaincodes {
                 channel,
                 chaincodes,
@@ -194,6 +196,7 @@ impl<P: Ports> Node<P> {
     ) {
         match self.channels.get(&channel) {
             None => refuse_channel(out, &from, &channel),
+            Some(joined) if joined.has_left() => refuse_channel(out, &from, &channel),
             Some(joined) if !joined.has_org(from.org()) => {
                 let reason = format!("{} is not in {channel}", from.org());
                 refuse(out, from.peer(), "S-C3", reason);
@@ -216,7 +219,10 @@ impl<P: Ports> Node<P> {
         }
         let (config, seed) = (&self.config, &self.seed);
         let anchors = join.members.clone();
-        if self.channels.contains_key(&id) {
+        if let Some(channel) = self.channels.get(&id) {
+            if channel.has_left() {
+                self.forget_blocks(now, &id, height);
+            }
             self.push_channel(id.clone(), channel::Input::Configure(join));
         } else {
             let channel = Channel::new(id.clone(), &join, &self.me, config, now, seed);
@@ -265,7 +271,9 @@ impl<P: Ports> Node<P> {
         Ok(())
     }
 
-    fn leave(&mut self, id: ChannelId) {
+    fn leave(&mut self, now: Moment, id: ChannelId) {
+        let height = self.height(&id).unwrap_or_default();
+        self.forget_blocks(now, &id, height);
         self.push_election(id.clone(), election::Input::Leave);
         self.push_delivery(id.clone(), delivery::Input::Lead(false));
         self.push_channel(id.clone(), channel::Input::Leave);
@@ -273,6 +281,16 @@ impl<P: Ports> Node<P> {
             channel: id,
             anchors: Default::default(),
         });
+    }
+
+    /// Drops what is on its way to the ledger. Whoever comes back begins at the ledger's height,
+    /// whatever had been seen by then.
+    fn forget_blocks(&mut self, now: Moment, id: &ChannelId, height: u64) {
+        let transfer = Transfer::new(id.clone(), &self.config, height, now, &self.seed);
+        self.transfers.insert(id.clone(), transfer);
+        if let Some(delivery) = self.deliveries.get_mut(id) {
+            delivery.begin_again(height);
+        }
     }
 
     fn grow(&mut self, id: ChannelId, height: u64) {

@@ -5,7 +5,9 @@
 //! of ours, which an assertion catches.
 
 use crate::{
-    Effect, Notice, Source, ack, channel, delivery, discovery, election, emitter,
+    Effect, Notice, Source, ack,
+    channel::{self, Channel},
+    delivery, discovery, election, emitter,
     id::{ChannelId, Moment, Ticket},
     identity,
     message::Leadership,
@@ -289,6 +291,9 @@ impl<P: Ports> Node<P> {
                     envelope,
                 }),
                 channel::Effect::Emit(message) => self.push(emitter::Input::Add(message)),
+                // Whoever left has no ledger that it could be for.
+                channel::Effect::Block { .. }
+                    if self.channels.get(id).is_some_and(Channel::has_left) => {}
                 channel::Effect::Block { block, source } => {
                     let input = transfer::Input::Block { block, source };
                     self.push(Work::Transfer(id.clone(), input));

@@ -530,3 +530,59 @@ fn a_channel_that_was_left_can_be_joined_again() {
     assert_eq!(t.node.channel_peers(&"ch".into()).len(), 1);
     assert!(t.node.is_leading(&"ch".into()));
 }
+
+#[test]
+fn who_left_takes_nothing_and_gives_nothing_until_it_joins_again_at_its_ledgers_height() {
+    let mut t = Table::in_channel(leader());
+    let ch = || ChannelId::from("ch");
+    let deliver = |event| Input::Delivery {
+        channel: ch(),
+        event,
+    };
+    let a = t.meet("A", "a");
+    t.say(&a, &a, "ch");
+    t.feed(deliver(delivery::Event::Endpoints(vec!["o:1".into()])));
+    let delivered = t.feed(deliver(first_block()));
+    let commits = |out: &[Effect]| out.iter().any(|e| matches!(e, Effect::Commit { .. }));
+    assert!(commits(&delivered));
+
+    let out = t.feed(Input::Leave(ch()));
+    let disconnect = Effect::Deliver {
+        channel: ch(),
+        command: delivery::Command::Disconnect,
+    };
+    assert_eq!(out, [disconnect]);
+    assert!(t.node.own_state_info(&ch()).unwrap().left_channel);
+    assert_eq!(t.feed(deliver(first_block())), []);
+    let pushed = Message::Block {
+        channel: ch(),
+        block: block_message(1),
+    };
+    assert!(!commits(&t.receive(&a, pushed.clone())));
+    let request = Message::StateRequest {
+        channel: ch(),
+        nonce: 1,
+        start: 0,
+        end: 0,
+    };
+    refused(&a, "S-N6", &t.receive(&a, request));
+    // The answer to what was on its way to the ledger when we left.
+    let refusal = Input::CommitRefused {
+        channel: ch(),
+        number: 1,
+    };
+    assert_eq!(t.feed(refusal), []);
+
+    let out = t.join("ch", join(1, &["A", "B"]));
+    let connect = Effect::Deliver {
+        channel: ch(),
+        command: delivery::Command::Connect {
+            stream: StreamId(2),
+            endpoint: "o:1".to_owned(),
+            start: 1,
+            after: Duration::ZERO,
+        },
+    };
+    assert_eq!(out, [connect], "what was not committed comes again");
+    assert!(commits(&t.receive(&a, pushed)));
+}

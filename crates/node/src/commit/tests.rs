@@ -8,7 +8,7 @@ use super::*;
 use material::{CHANNEL, Draft, Material, Member, tree};
 
 #[path = "../../../msp/tests/material/mod.rs"]
-mod material;
+pub(crate) mod material;
 
 /// Hashes of what was committed.
 struct InMemory(Vec<[u8; 32]>);
@@ -65,7 +65,7 @@ fn without_b(number: u64, previous: &[u8], material: &Material) -> Draft {
     draft
 }
 
-fn crypto(material: &Material) -> Arc<Crypto> {
+pub(crate) fn crypto(material: &Material) -> Arc<Crypto> {
     let msp = tidings_msp::msp::Msp::from_config(
         &material.org1.msp(),
         tidings_msp::msp::MspVersion::V3_0,

@@ -1,7 +1,8 @@
 //! The ledgers of joined channels below the data folder, and what their channels agreed on.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,9 @@ use crate::crypto::next_config;
 
 /// Where channels lie below the data folder.
 const CHANNELS: &str = "channels";
+
+/// A file beside a ledger whose channel was left. It holds nothing.
+const LEFT: &str = "LEFT";
 
 /// The folder of a channel's ledger.
 pub(super) fn dir(data_dir: &Path, channel: &str) -> PathBuf {
@@ -45,6 +49,13 @@ pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, 
     dirs.sort();
     let mut chains = Vec::new();
     for dir in dirs {
+        if is_left(&dir) {
+            tracing::info!(
+                target: "peer.channel",
+                folder = %dir.display(), "a channel that was left; its ledger rests"
+            );
+            continue;
+        }
         let ledger = open(&dir)?;
         if ledger.height() == 0 {
             // A join that was cut off before its first block: joining again will do.
@@ -57,6 +68,25 @@ pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, 
         chains.push((config, ledger));
     }
     Ok(chains)
+}
+
+/// Whether the channel of this ledger was left.
+pub(super) fn is_left(dir: &Path) -> bool {
+    dir.join(LEFT).exists()
+}
+
+/// Notes, for good, that the channel of this ledger was left.
+pub(super) fn mark_left(dir: &Path) -> io::Result<()> {
+    File::create(dir.join(LEFT))?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// Takes the note away, if there is one.
+pub(super) fn unmark_left(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(LEFT)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Opens a ledger and says what had to be put right.
@@ -82,14 +112,14 @@ pub(super) fn open(dir: &Path) -> Result<Ledger, OpenError> {
 }
 
 /// Letters that occur in names of channels.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     name.bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
 }
 
 /// The configuration in force at the end of a ledger: the first one and everything that became
 /// of it, by the rules under which its blocks were committed.
-fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
+pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
     let read = |number| {
         let block = ledger.block(number).map_err(|error| error.to_string())?;
         block.ok_or_else(|| format!("block {number} is missing"))

@@ -1,4 +1,4 @@
-//! Why a node does not start or does not join a channel, each in one line with what to change.
+//! Why a node does not start, join a channel or leave it, each in one line with what to change.
 
 use std::{io, path::PathBuf};
 
@@ -54,6 +54,21 @@ pub enum StartRefused {
     /// The channel is already here.
     #[error("channel {0} is already joined")]
     Joined(ChannelId),
+    /// The ledger that is there is of another channel.
+    #[error(
+        "the ledger in {} begins with another block: give the genesis block that it was joined with, \
+         or remove that folder to join anew", path.display()
+    )]
+    OtherChain {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The channel was left with a newer configuration.
+    #[error(
+        "channel {0} was left with a newer configuration than its ledger has now: start the node \
+         again to join it from the beginning"
+    )]
+    Outdated(ChannelId),
     /// The own organization is not on the channel.
     #[error(
         "{msp_id} is no application organization of channel {channel}: gossip peers would ignore us"
@@ -67,6 +82,25 @@ pub enum StartRefused {
     /// The genesis block could not be written.
     #[error("{0}")]
     Write(String),
+    /// The node is going down.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Why a channel is not left.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaveRefused {
+    /// The node is not in it.
+    #[error("channel {0} has not been joined")]
+    NotJoined(ChannelId),
+    /// That it was left cannot be noted, and the next start would be in it again.
+    #[error("cannot note in {} that the channel is left: {source}; make it writable", path.display())]
+    Mark {
+        /// The folder of its ledger.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The node is going down.
     #[error("the node is stopping")]
     Stopping,

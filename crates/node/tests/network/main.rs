@@ -15,13 +15,14 @@ mod peer;
 use std::{fs, io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
-use tidings_gossip::{Source, VerifiedBlock};
+use tidings_gossip::{Source, VerifiedBlock, id::PkiId};
 use tidings_ledger::Ledger;
 use tidings_msp::block::header_hash;
 use tidings_node::{
     commit::Committer,
     serve::Blocks,
-    service::{AddressOverride, RunningNode, StartRefused},
+    service::{AddressOverride, LeaveRefused, RunningNode, StartRefused},
+    status::ChannelStatus,
 };
 use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ use tokio::net::TcpListener;
 use chain::Chain;
 use material::tree;
 use orderer::Orderer;
-use peer::{Seat, channel, reaches, soon};
+use peer::{Seat, channel, reaches, shows, soon};
 
 /// An orderer with a chain of that height.
 async fn ordering(height: u64) -> (Chain, Orderer) {
@@ -45,6 +46,10 @@ async fn leader(chain: &Chain) -> (Seat, RunningNode) {
     let (seat, listener) = Seat::new(&chain.material.org1, "peer0", None).await;
     let node = seat.start(listener).await;
     (seat, node)
+}
+
+fn is_peer(channel: &ChannelStatus, peer: PkiId) -> bool {
+    channel.peers.iter().any(|(each, _)| *each == peer)
 }
 
 fn incarnation(seat: &Seat) -> u64 {
@@ -165,6 +170,63 @@ async fn a_channel_is_joined_once_from_its_beginning_and_by_members() {
     let refused = node.join(chain.blocks[0].clone()).await.unwrap_err();
     assert!(matches!(refused, StartRefused::Joined(_)), "{refused}");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
+    let (mut chain, orderer) = ordering(4).await;
+    let (first, mut stays) = leader(&chain).await;
+    let (seat, listener) = Seat::new(&chain.material.org1, "peer1", Some(first.address)).await;
+    let mut leaver = seat.start(listener).await;
+    let me = leaver.me().identity.pki_id;
+    let genesis = chain.blocks[0].clone();
+    stays.join(genesis.clone()).await.unwrap();
+    leaver.join(genesis.clone()).await.unwrap();
+    reaches(&leaver, 4).await;
+    shows(&stays, |channel| is_peer(channel, me)).await;
+
+    leaver.leave(&channel()).await.unwrap();
+    let again = leaver.leave(&channel()).await.unwrap_err();
+    assert!(matches!(again, LeaveRefused::NotJoined(_)), "{again}");
+    shows(&stays, |channel| !is_peer(channel, me)).await;
+    assert!(leaver.reader(&channel()).is_none());
+    assert!(!leaver.metrics().text().contains("state_height{channel"));
+    assert!(stays.metrics().text().contains("state_height{channel"));
+    let mut status = leaver.status();
+    let gone = status.wait_for(|status| status.channels.is_empty());
+    assert_eq!(soon(gone).await.unwrap().members.len(), 1, "still a member");
+    let dir = seat.home.path().join("data/channels/mychannel");
+    assert_eq!(Ledger::open(&dir).unwrap().height(), 4, "closed and kept");
+
+    // The leader left it behind; what it missed comes when it is back, without a restart.
+    chain.grow_to(6);
+    orderer.serve(chain.blocks.clone());
+    reaches(&stays, 6).await;
+    assert_eq!(leaver.join(genesis.clone()).await.unwrap(), channel());
+    reaches(&leaver, 6).await;
+    shows(&stays, |channel| is_peer(channel, me)).await;
+
+    leaver.leave(&channel()).await.unwrap();
+    leaver.stop().await;
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let mut leaver = seat.start(listener).await;
+    assert!(leaver.readers().is_empty());
+    let other = Chain::new("elsewhere:1").blocks[0].clone();
+    let refused = leaver.join(other).await.unwrap_err();
+    assert!(
+        matches!(refused, StartRefused::OtherChain { .. }),
+        "{refused}"
+    );
+    leaver.join(genesis).await.unwrap();
+    chain.grow_to(8);
+    orderer.serve(chain.blocks.clone());
+    reaches(&leaver, 8).await;
+    leaver.stop().await;
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let leaver = seat.start(listener).await;
+    assert_eq!(leaver.reader(&channel()).unwrap().height(), 8);
+    leaver.stop().await;
+    stays.stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tidings_gossip::{ClusterConfig, Config, StateConfig, id::ChannelId};
-use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
+use tidings_node::{
+    service::{DeliverySettings, NodeConfig, RunningNode, Transport},
+    status::ChannelStatus,
+};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::material::{CHANNEL, Member, Organization};
@@ -117,15 +120,17 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(SAFETY_NET, what).await.expect("it comes")
 }
 
-/// Waits until the node's ledger holds that many blocks.
-pub(crate) async fn reaches(node: &RunningNode, height: u64) {
+/// Waits until the node shows the channel so.
+pub(crate) async fn shows(node: &RunningNode, wanted: impl Fn(&ChannelStatus) -> bool) {
     let mut status = node.status();
     let there = status.wait_for(|status| {
-        let channel = status
-            .channels
-            .iter()
-            .find(|each| each.channel == channel());
-        channel.is_some_and(|channel| channel.height >= height)
+        let mut channels = status.channels.iter();
+        channels.any(|each| each.channel == channel() && wanted(each))
     });
     soon(there).await.unwrap();
+}
+
+/// Waits until the node's ledger holds that many blocks.
+pub(crate) async fn reaches(node: &RunningNode, height: u64) {
+    shows(node, |channel| channel.height >= height).await;
 }
