@@ -109,7 +109,7 @@ pub enum Source {
 }
 
 /// What comes of a suspicion against an orderer. Every one is opened once and closed once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// It is late with a block.
     Opened,

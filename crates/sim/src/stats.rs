@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tidings_gossip::{Message, Source, message::Pull};
+use tidings_gossip::{Message, Source, Verdict, message::Pull};
 use tidings_proto::tag::Kind;
 
 /// Counted over a whole world.
@@ -22,6 +22,8 @@ pub struct Stats {
     pub block_duplicates: u64,
     /// Messages that a core refused, by rule.
     pub refused: BTreeMap<&'static str, u64>,
+    /// What peers thought of orderers.
+    pub verdicts: BTreeMap<Verdict, u64>,
     /// How committed blocks had reached their peers.
     pub commits: BTreeMap<Source, u64>,
     blocks: BTreeMap<u64, Flight>,

@@ -23,6 +23,7 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use sha2::{Digest, Sha256};
 use tidings_gossip::{
     Effect, Input, Notice,
+    delivery::StreamId,
     id::{OrgId, PkiId},
     node::Sizes,
     transfer::blocking_limit,
@@ -113,8 +114,10 @@ enum Event {
     CutBlock,
     OrdererDown,
     OrdererUp,
-    StreamOpens(Life, u64),
-    StreamBlock(Life, u64, u64),
+    Withhold(usize),
+    Honest,
+    StreamOpens(Life, StreamId),
+    StreamBrings(Life, StreamId, u64),
 }
 
 struct Scheduled {
@@ -282,7 +285,9 @@ impl World {
             Event::OrdererDown => self.set_orderer(false),
             Event::OrdererUp => self.set_orderer(true),
             Event::StreamOpens(life, stream) => self.open_stream(life, stream),
-            Event::StreamBlock(life, stream, number) => self.stream_block(life, stream, number),
+            Event::StreamBrings(life, stream, number) => self.stream_brings(life, stream, number),
+            Event::Withhold(peer) => self.begin_withholding(peer),
+            Event::Honest => self.end_withholding(),
         }
     }
 
@@ -401,6 +406,9 @@ impl World {
                 format!("{rule} from {from}: {reason}")
             }
             Notice::Warning(text) => text,
+            Notice::Suspicion {
+                orderer, verdict, ..
+            } => return self.note_verdict(&orderer, verdict),
             Notice::Acknowledged { ticket, result } => {
                 if let Some(body) = self.body_mut(life) {
                     body.acknowledged.insert(ticket, result);

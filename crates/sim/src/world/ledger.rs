@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive};
 
-use tidings_gossip::{Input, Source, VerifiedBlock, id::ConnectionId};
+use tidings_gossip::{Input, Source, VerifiedBlock, delivery, id::ConnectionId};
 use tidings_proto::gossip::{
     Envelope, GossipMessage, Payload, RemoteStateResponse, gossip_message,
 };
@@ -104,9 +104,11 @@ impl World {
             let input = Input::CommitRefused { channel, number };
             self.give(life, input);
         } else if number == height && fits {
+            let hash = block.hash;
             ledger.blocks.push(block);
             self.stats.count_commit(number, source, self.now);
             let height = height + 1;
+            self.give_delivery(life, delivery::Event::Tip { number, hash });
             self.give(life, Input::Committed { channel, height });
         } else if self.settings.commit_failures > 0.0 && number > height {
             // Followers of a block that was refused.

@@ -1,17 +1,21 @@
-//! The ordering service: one chain, streams to those who lead.
+//! The ordering service: one chain, and orderers that stream it to those who lead.
+//!
+//! Orderers may be dishonest in one way: keep blocks back while they show headers. What they show
+//! is true, since nothing else passes the check in front of a core.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tidings_gossip::{
-    Input, VerifiedBlock,
-    delivery::{self, StreamId},
+    Input, Verdict, VerifiedBlock,
+    delivery::{self, Agreement, Command, StreamId, VerifiedHeader},
+    id::ChannelId,
 };
 
 use super::{Event, Life, World};
-use crate::{millis, toy};
-
-/// Where the ordering service answers.
-pub(super) const ENDPOINT: &str = "orderer0.example.org:7050";
+use crate::{millis, toy, watch::Violation};
 
 /// Until a stream to the ordering service is open.
 const OPENING: Duration = millis(20);
@@ -22,18 +26,25 @@ pub(super) struct Orderer {
     chain: Vec<VerifiedBlock>,
     planned_height: u64,
     is_down: bool,
-    streams_made: u64,
-    streams: BTreeMap<Life, Stream>,
+    /// Numbers of the orderers that keep blocks back.
+    dishonest: BTreeSet<usize>,
+    streams: BTreeMap<(Life, StreamId), Stream>,
 }
 
 #[derive(Debug)]
 struct Stream {
-    name: u64,
-    /// As the node calls it.
-    id: StreamId,
+    /// Which orderer.
+    orderer: usize,
+    content: Content,
     next: u64,
     is_open: bool,
     last_arrival: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Blocks,
+    Headers,
 }
 
 impl Orderer {
@@ -53,9 +64,24 @@ impl Orderer {
         self.planned_height = self.planned_height.max(height);
     }
 
-    pub(super) fn lose_stream(&mut self, life: Life) {
-        self.streams.remove(&life);
+    pub(super) fn lose_streams(&mut self, life: Life) {
+        self.streams.retain(|(of, _), _| *of != life);
     }
+
+    fn lose_blocks(&mut self, life: Life) {
+        self.streams
+            .retain(|(of, _), stream| *of != life || stream.content != Content::Blocks);
+    }
+}
+
+/// Where an orderer answers.
+pub(super) fn endpoint(orderer: usize) -> String {
+    format!("orderer{orderer}.example.org:7050")
+}
+
+fn number(endpoint: &str) -> Option<usize> {
+    let (name, _) = endpoint.strip_prefix("orderer")?.split_once('.')?;
+    name.parse().ok()
 }
 
 impl World {
@@ -71,10 +97,7 @@ impl World {
             .chain
             .push(block.expect("a block made here passes its own check"));
         self.stats.count_cut(number, self.now);
-        let lives: Vec<_> = self.orderer.streams.keys().copied().collect();
-        for life in lives {
-            self.stream_what_is_there(life);
-        }
+        self.stream_everywhere();
     }
 
     pub(super) fn set_orderer(&mut self, up: bool) {
@@ -82,88 +105,166 @@ impl World {
         if up {
             return;
         }
-        for (life, stream) in std::mem::take(&mut self.orderer.streams) {
-            self.fail_stream(life, stream.id, "the ordering service went away");
+        for ((life, stream), _) in std::mem::take(&mut self.orderer.streams) {
+            self.fail_stream(life, stream, "the ordering service went away");
         }
     }
 
-    /// Does what a delivery machine asks for.
-    pub(super) fn command_stream(&mut self, life: Life, command: delivery::Command) {
-        self.orderer.lose_stream(life);
-        let delivery::Command::Connect {
-            stream: id,
-            start,
-            after,
-            ..
-        } = command
-        else {
+    /// The orderer that gives this peer its blocks keeps them back from now on, from everybody.
+    pub(super) fn begin_withholding(&mut self, peer: usize) {
+        let Some(life) = self.hosts.get(peer).map(|host| host.life(peer)) else {
             return;
         };
-        self.orderer.streams_made += 1;
-        let name = self.orderer.streams_made;
+        let mut streams = self.orderer.streams.iter();
+        let source = streams.find(|((of, _), stream)| {
+            *of == life && stream.content == Content::Blocks && stream.is_open
+        });
+        if let Some((_, stream)) = source {
+            self.orderer.dishonest.insert(stream.orderer);
+        } else {
+            let what = format!("peer {peer} has no orderer that could withhold");
+            self.violate(Violation::new("scenario", what));
+        }
+    }
+
+    /// Nobody keeps blocks back any more.
+    pub(super) fn end_withholding(&mut self) {
+        self.orderer.dishonest.clear();
+        self.stream_everywhere();
+    }
+
+    /// What peers think of the orderers.
+    pub(super) fn note_verdict(&mut self, orderer: &str, verdict: Verdict) {
+        *self.stats.verdicts.entry(verdict).or_default() += 1;
+        let is_dishonest = number(orderer).is_some_and(|n| self.orderer.dishonest.contains(&n));
+        if verdict == Verdict::Withheld && !is_dishonest {
+            let what = format!("{orderer} is honest, and was left for withholding blocks");
+            self.violate(Violation::new("suspicion", what));
+        }
+    }
+
+    /// What delivery is told when a process begins.
+    pub(super) fn introduce_orderers(&mut self, life: Life) {
+        let Some(host) = self.hosts.get(life.peer) else {
+            return;
+        };
+        let tip = host.ledger.height().checked_sub(1);
+        if let Some(tip) = tip.and_then(|number| host.ledger.block(number)) {
+            let (number, hash) = (tip.number, tip.hash);
+            self.give_delivery(life, delivery::Event::Tip { number, hash });
+        }
+        if self.settings.byzantine {
+            self.give_delivery(life, delivery::Event::Agreement(Agreement::Byzantine));
+        }
+        let endpoints = (0..self.settings.orderers).map(endpoint).collect();
+        self.give_delivery(life, delivery::Event::Endpoints(endpoints));
+    }
+
+    /// Does what a delivery machine asks for.
+    pub(super) fn command_stream(&mut self, life: Life, command: Command) {
+        let (content, id, endpoint, start, after) = match command {
+            Command::Disconnect => return self.orderer.lose_blocks(life),
+            Command::Unwatch(stream) => {
+                self.orderer.streams.remove(&(life, stream));
+                return;
+            }
+            Command::Connect {
+                stream,
+                endpoint,
+                start,
+                after,
+            } => {
+                self.orderer.lose_blocks(life);
+                (Content::Blocks, stream, endpoint, start, after)
+            }
+            Command::Watch {
+                stream,
+                endpoint,
+                start,
+                after,
+            } => (Content::Headers, stream, endpoint, start, after),
+        };
+        let Some(orderer) = number(&endpoint) else {
+            return self.violate(Violation::new("scenario", format!("no orderer {endpoint}")));
+        };
         let stream = Stream {
-            name,
-            id,
+            orderer,
+            content,
             next: start,
             is_open: false,
             last_arrival: Duration::ZERO,
         };
-        self.orderer.streams.insert(life, stream);
-        self.plan(self.now + after + OPENING, Event::StreamOpens(life, name));
+        self.orderer.streams.insert((life, id), stream);
+        self.plan(self.now + after + OPENING, Event::StreamOpens(life, id));
     }
 
-    pub(super) fn open_stream(&mut self, life: Life, name: u64) {
+    pub(super) fn open_stream(&mut self, life: Life, id: StreamId) {
         let is_down = self.orderer.is_down;
-        let Some(stream) = self.orderer.streams.get_mut(&life) else {
+        let Some(stream) = self.orderer.streams.get_mut(&(life, id)) else {
             return;
         };
-        if stream.name != name {
-            return;
-        }
         if is_down {
-            let id = stream.id;
-            self.orderer.lose_stream(life);
+            self.orderer.streams.remove(&(life, id));
             self.fail_stream(life, id, "the ordering service does not answer");
             return;
         }
         stream.is_open = true;
-        self.stream_what_is_there(life);
+        self.stream_what_is_there(life, id);
     }
 
-    /// Blocks of one stream arrive in order.
-    fn stream_what_is_there(&mut self, life: Life) {
+    fn stream_everywhere(&mut self) {
+        let streams: Vec<_> = self.orderer.streams.keys().copied().collect();
+        for (life, id) in streams {
+            self.stream_what_is_there(life, id);
+        }
+    }
+
+    /// What one stream brings arrives in order.
+    fn stream_what_is_there(&mut self, life: Life, id: StreamId) {
         let height = self.orderer.height();
         loop {
             let latency = self.between(self.settings.latency.clone());
             let now = self.now;
-            let Some(stream) = self.orderer.streams.get_mut(&life) else {
+            let Some(stream) = self.orderer.streams.get_mut(&(life, id)) else {
                 return;
             };
-            if !stream.is_open || stream.next >= height {
+            let is_kept_back = stream.content == Content::Blocks
+                && self.orderer.dishonest.contains(&stream.orderer);
+            if !stream.is_open || stream.next >= height || is_kept_back {
                 return;
             }
-            let (name, number) = (stream.name, stream.next);
+            let number = stream.next;
             stream.next += 1;
             stream.last_arrival = stream.last_arrival.max(now + latency);
             let at = stream.last_arrival;
-            self.plan(at, Event::StreamBlock(life, name, number));
+            self.plan(at, Event::StreamBrings(life, id, number));
         }
     }
 
-    pub(super) fn stream_block(&mut self, life: Life, name: u64, number: u64) {
-        let current = self.orderer.streams.get(&life);
-        let id = current.filter(|stream| stream.name == name).map(|s| s.id);
-        let block = usize::try_from(number)
-            .ok()
-            .and_then(|index| self.orderer.chain.get(index));
-        if let (Some(stream), Some(block)) = (id, block) {
-            let block = block.clone();
-            self.give_delivery(life, delivery::Event::Block { stream, block });
-        }
+    pub(super) fn stream_brings(&mut self, life: Life, stream: StreamId, number: u64) {
+        let Some(content) = self.orderer.streams.get(&(life, stream)).map(|s| s.content) else {
+            return;
+        };
+        let index = usize::try_from(number).ok();
+        let Some(block) = index.and_then(|index| self.orderer.chain.get(index).cloned()) else {
+            return;
+        };
+        let event = match content {
+            Content::Blocks => delivery::Event::Block { stream, block },
+            Content::Headers => delivery::Event::Header {
+                stream,
+                header: VerifiedHeader {
+                    number,
+                    hash: block.hash,
+                    previous_hash: block.previous_hash,
+                },
+            },
+        };
+        self.give_delivery(life, event);
     }
 
     pub(super) fn give_delivery(&mut self, life: Life, event: delivery::Event) {
-        let channel = self.settings.channel.clone();
+        let channel: ChannelId = self.settings.channel.clone();
         self.give(life, Input::Delivery { channel, event });
     }
 

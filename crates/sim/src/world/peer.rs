@@ -9,12 +9,12 @@ use std::{
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use tidings_gossip::{
-    Config, Input, JoinChannel, Me, Node, PeerIdentity, delivery,
+    Config, Input, JoinChannel, Me, Node, PeerIdentity,
     id::{Moment, OrgId, Ticket},
 };
 use tidings_proto::gossip::Envelope;
 
-use super::{EPOCH_SECS, Life, Org, World, ledger::Ledger, orderer};
+use super::{EPOCH_SECS, Life, Org, World, ledger::Ledger};
 use crate::{
     toy::{self, ToyPorts, ToyVerifier},
     watch::{Person, Violation},
@@ -211,7 +211,6 @@ impl World {
         });
         let height = host.ledger.height();
         let (channel, join) = (self.settings.channel.clone(), self.join_message());
-        let endpoints = vec![orderer::ENDPOINT.to_owned()];
         self.give(
             life,
             Input::Join {
@@ -220,7 +219,7 @@ impl World {
                 height,
             },
         );
-        self.give_delivery(life, delivery::Event::Endpoints(endpoints));
+        self.introduce_orderers(life);
     }
 
     /// The old name leads nowhere from now on: whoever dials it meets the new one.
@@ -267,7 +266,7 @@ impl World {
             return;
         }
         host.ledger.lose_what_waits();
-        self.orderer.lose_stream(life);
+        self.orderer.lose_streams(life);
         self.drop_links_of(life);
         self.note_leader(life);
     }

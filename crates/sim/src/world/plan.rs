@@ -26,6 +26,8 @@ pub(super) struct Settings {
     pub(super) hidden: Vec<usize>,
     pub(super) expiring: BTreeMap<usize, Duration>,
     pub(super) block_len: usize,
+    pub(super) orderers: usize,
+    pub(super) byzantine: bool,
 }
 
 /// Describing, before anything runs.
@@ -146,6 +148,15 @@ impl World {
         self
     }
 
+    /// The ordering service has so many orderers, some of which may be dishonest; one, which is
+    /// honest, unless said. That an honest one is left for withholding blocks is watched.
+    #[must_use]
+    pub fn byzantine_orderers(mut self, orderers: usize) -> Self {
+        self.settings.orderers = orderers;
+        self.settings.byzantine = true;
+        self
+    }
+
     /// Changes other settings of all peers.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -191,6 +202,13 @@ impl World {
         self.plan(when.end, Event::OrdererUp);
     }
 
+    /// The orderer that gives this peer its blocks at that time keeps back all that are cut from
+    /// then till then, from everybody, and shows their headers.
+    pub fn withhold_from(&mut self, peer: usize, when: Range<Duration>) {
+        self.plan(when.start, Event::Withhold(peer));
+        self.plan(when.end, Event::Honest);
+    }
+
     /// Cuts blocks, one every `interval` from `from` on, until the chain has this height, which
     /// counts the genesis block.
     pub fn blocks_from(&mut self, from: Duration, interval: Duration, height: u64) {
@@ -230,6 +248,8 @@ impl Default for Settings {
             hidden: Vec::new(),
             expiring: BTreeMap::new(),
             block_len: 200,
+            orderers: 1,
+            byzantine: false,
         }
     }
 }

@@ -7,6 +7,7 @@ mod blocks;
 mod calm;
 mod chaos;
 mod election;
+mod orderers;
 mod orgs;
 
 use std::time::Duration;
