@@ -14,5 +14,6 @@ mod config;
 mod golden;
 mod policies;
 mod properties;
+mod quorum;
 mod services;
 mod update;
