@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
@@ -95,18 +95,9 @@ impl Place {
 
     /// Starts a node and waits until it answers.
     fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self
-            .command(&["node", "start"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut running = Running {
-            child,
-            log,
-            said: String::new(),
-        };
+        let mut command = self.command(&["node", "start"]);
+        command.args(arguments);
+        let mut running = Running::of(command);
         running.wait_for("the node answers at");
         running
     }
@@ -127,6 +118,16 @@ struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            log,
+            said: String::new(),
+        }
+    }
+
     fn wait_for(&mut self, text: &str) {
         loop {
             let before = self.said.len();
@@ -278,13 +279,7 @@ fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     command
         .env("CORE_PEER_FILESYSTEMPATH", &data)
         .env("CORE_PEER_IDX", "x");
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap());
-    let mut node = Running {
-        child,
-        log,
-        said: String::new(),
-    };
+    let mut node = Running::of(command);
     node.wait_for("the node answers at");
     let at = ["--socket", text(&socket), "-c", "tidings"];
     let ask = |command: &[&'static str]| [&["channel"], command, &at[..]].concat();
@@ -309,6 +304,48 @@ fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     }
 }
 
+/// One request to the operations server that the log names, and the whole answer.
+fn asked(running: &Running, request: &str) -> String {
+    let (_, rest) = running
+        .said
+        .split_once("the operations server is up")
+        .unwrap();
+    let (_, rest) = rest.split_once("address=").unwrap();
+    let address = rest.split_whitespace().next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = request.replace('|', " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_running_node_is_watched_and_told_what_to_log() {
+    let place = Place::make();
+    let genesis = place.path("demo/genesis.block");
+    let mut command = place.command(&["node", "start", "--join", text(&genesis)]);
+    command
+        .env("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:0")
+        .env("CORE_METRICS_PROVIDER", "prometheus");
+    let mut node = Running::of(command);
+    node.wait_for("the node answers at");
+    let health = asked(&node, "GET /healthz|\r\n");
+    assert!(health.starts_with("HTTP/1.1 200 OK"), "{health}");
+    let metrics = asked(&node, "GET /metrics|\r\n");
+    let height = "gossip_state_height{channel=\"tidings\"} 1\n";
+    assert!(metrics.contains(height), "{metrics}");
+    let changed = asked(
+        &node,
+        "PUT /logspec|Content-Length: 16\r\n\r\n{\"spec\":\"error\"}",
+    );
+    assert!(changed.starts_with("HTTP/1.1 204 "), "{changed}");
+    let log = node.end("-TERM");
+    // From then on it says nothing, not even that it stops.
+    let (_, after) = log.split_once("the logging spec changes to error").unwrap();
+    assert_eq!(after.trim(), "");
+}
+
 #[test]
 fn a_node_that_cannot_start_says_what_to_change() {
     let place = Place::make();
@@ -322,6 +359,18 @@ fn a_node_that_cannot_start_says_what_to_change() {
         "{port}"
     );
     assert!(!place.path("data/admin.sock").exists());
+
+    place.configure("127.0.0.1:0", "msp");
+    let both = place
+        .command(&["node", "start"])
+        .env("CORE_OPERATIONS_LISTENADDRESS", &address)
+        .output()
+        .unwrap();
+    let port = complaint(&both);
+    assert!(
+        port.contains(&address) && port.contains("operations.listenAddress"),
+        "{port}"
+    );
 
     place.configure("127.0.0.1:0", "absent");
     let msp = place.complaint(&["node", "start"]);

@@ -23,7 +23,7 @@ mod threshold;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{TryStreamExt, future::BoxFuture};
 use tidings_gossip::{
     Connection, Input,
     effect::Destination,
@@ -40,7 +40,7 @@ use tracing::{debug, error, warn};
 
 pub use self::handshake::{Authenticator, Refused};
 use self::{
-    counters::Counters,
+    counters::{Counters, Dropped},
     service::Service,
     stream::Context,
     table::{Command, Inlets, Table},
@@ -49,6 +49,7 @@ use self::{
 use crate::{
     metrics::Metrics,
     tls::{self, Closer, Dial, Incoming, Listen, TcpDial, Tls},
+    vitals::Open,
 };
 
 /// Largest message in either direction: `peer.maxRecvMsgSize` and `peer.maxSendMsgSize` (C-G6).
@@ -157,12 +158,14 @@ impl Comm {
         surroundings: Surroundings,
     ) -> Self {
         let counters = Arc::new(Counters::new(&surroundings.metrics));
+        let metrics = surroundings.metrics;
         let (registrations, registrations_in) = mpsc::channel(ACCEPTED_MAX);
         let (accepted, accepted_in) = mpsc::channel(ACCEPTED_MAX);
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (stop_table, table_stopped) = watch::channel(());
         let (stop_server, mut server_stopped) = watch::channel(());
         let (incoming, closer) = Incoming::new(listener, config.tls.clone());
+        let incoming = incoming.map_ok(move |stream| stream.counted(Open::new(&metrics)));
         let context = Arc::new(Context {
             authenticator: surroundings.authenticator,
             inbox: surroundings.inbox,
@@ -283,7 +286,7 @@ impl CommHandle {
 
     fn give_message(&self, command: Command) {
         if !self.give(command) {
-            self.counters.overflow();
+            self.counters.dropped(Dropped::Busy);
         }
     }
 

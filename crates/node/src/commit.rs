@@ -16,6 +16,7 @@ use std::{
     time::Instant,
 };
 
+use prometheus::IntGauge;
 use tidings_gossip::{
     Input, JoinChannel, Source, VerifiedBlock, Verifier,
     delivery::{Agreement, Event},
@@ -26,11 +27,7 @@ use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
 use tidings_proto::block::BlockView;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::{
-    crypto::Crypto,
-    metrics::{Metrics, source_label},
-    tls::Tls,
-};
+use crate::{crypto::Crypto, metrics::source_label, tls::Tls, vitals::Vitals};
 
 /// Blocks that may wait for the writer. The core keeps fewer than this in flight, so a full queue
 /// is a broken promise of ours; the block is then refused and asked for again.
@@ -103,12 +100,14 @@ pub(crate) struct Outlets {
     pub(crate) failed: mpsc::Sender<String>,
     pub(crate) crypto: Arc<Crypto>,
     pub(crate) tls: Option<Tls>,
-    pub(crate) metrics: Metrics,
+    pub(crate) vitals: Vitals,
 }
 
 /// The queue to the writer of a channel. The writer ends when it is dropped.
 pub(crate) struct Writer {
     jobs: SyncSender<Job>,
+    /// Jobs in it.
+    waiting: IntGauge,
     thread: JoinHandle<()>,
 }
 
@@ -122,10 +121,16 @@ impl Writer {
         let (jobs, queue) = sync_channel(JOBS_MAX);
         let failed = outlets.failed.clone();
         let broken = format!("channel {channel}: the thread that commits blocks broke off");
+        let (vitals, of) = (outlets.vitals.clone(), channel.clone());
+        let waiting = vitals
+            .metrics
+            .commit_queue_length
+            .with_label_values(&[channel.as_str()]);
         let mut run = Run {
             channel,
             committer,
             outlets,
+            waiting: waiting.clone(),
         };
         let work = move || {
             let reason = match catch_unwind(AssertUnwindSafe(|| run.run(&queue))) {
@@ -135,16 +140,26 @@ impl Writer {
                 Err(_panic) => broken,
             };
             tracing::error!(target: "ledger", "{reason}");
+            vitals.health.ledger_broke(&of, &reason);
             // When it is full the owner has reasons enough, and nobody may have to wait for it.
             let _ = failed.try_send(reason);
         };
         let thread = Builder::new().name("commit".into()).spawn(work)?;
-        Ok(Self { jobs, thread })
+        Ok(Self {
+            jobs,
+            waiting,
+            thread,
+        })
     }
 
     /// Queues a block. False if there is no room or the writer has failed.
     pub(crate) fn submit(&self, job: Job) -> bool {
-        match self.jobs.try_send(job) {
+        self.waiting.inc();
+        let submitted = self.jobs.try_send(job);
+        if submitted.is_err() {
+            self.waiting.dec();
+        }
+        match submitted {
             Ok(()) => true,
             Err(TrySendError::Full(job)) => {
                 let number = job.block.number;
@@ -169,12 +184,15 @@ struct Run {
     channel: ChannelId,
     committer: Box<dyn Committer>,
     outlets: Outlets,
+    waiting: IntGauge,
 }
 
 impl Run {
     fn run(&mut self, queue: &Receiver<Job>) -> Result<(), String> {
         while let Ok(first) = queue.recv() {
             let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+            self.waiting
+                .sub(i64::try_from(jobs.len()).unwrap_or(i64::MAX));
             self.commit(jobs)
                 .map_err(|reason| format!("channel {}: {reason}", self.channel))?;
         }
@@ -249,6 +267,7 @@ impl Run {
     fn refuse(&self, number: u64, reason: &str) {
         tracing::warn!(target: "gossip.state", channel = %self.channel, number, "not committed: {reason}");
         self.outlets
+            .vitals
             .metrics
             .refused
             .with_label_values(&["commit"])
@@ -270,15 +289,9 @@ impl Run {
             return Ok(());
         }
         let blocks: Vec<VerifiedBlock> = group.iter().map(|job| job.block.clone()).collect();
-        let label = self.channel.as_str();
-        let timer = self
-            .outlets
-            .metrics
-            .commit_duration
-            .with_label_values(&[label])
-            .start_timer();
+        let begun = Instant::now();
         self.committer.commit(&blocks)?;
-        timer.observe_duration();
+        let took_s = begun.elapsed().as_secs_f64();
         if let Some(config) = config {
             self.configure(config);
         }
@@ -286,13 +299,14 @@ impl Run {
         tracing::info!(
             target: "ledger", channel = %self.channel, blocks = group.len(), height, "committed"
         );
+        let metrics = &self.outlets.vitals.metrics;
+        let label = self.channel.as_str();
+        for histogram in [&metrics.commit_duration, &metrics.ledger_commit_time] {
+            histogram.with_label_values(&[label]).observe(took_s);
+        }
         for job in group.drain(..) {
             let source = source_label(job.source);
-            self.outlets
-                .metrics
-                .blocks
-                .with_label_values(&[label, source])
-                .inc();
+            metrics.blocks.with_label_values(&[label, source]).inc();
             // Nobody listening is fine.
             let _ = self.outlets.committed.send(Committed {
                 channel: self.channel.clone(),
@@ -302,12 +316,7 @@ impl Run {
                 at,
             });
         }
-        let gauge = self
-            .outlets
-            .metrics
-            .state_height
-            .with_label_values(&[label]);
-        gauge.set(i64::try_from(height).unwrap_or(i64::MAX));
+        metrics.set_height(&self.channel, height);
         self.outlets.height.send_replace(height);
         if let Some(block) = blocks.last() {
             self.tell_delivery(Event::Tip {

@@ -8,6 +8,7 @@
 mod address;
 mod delivery;
 mod known;
+mod operations;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::client::Client;
 pub use self::settings::{AddressOverride, DeliverySettings};
-use crate::{crypto::Crypto, tls};
+use crate::{crypto::Crypto, tls, vitals::Vitals};
 
 /// What a stream from the orderers needs to know of its node.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct DeliverConfig {
     pub(crate) ahead_max: u64,
     /// Our TLS side; none: plaintext.
     pub(crate) tls: Option<tls::ClientIdentity>,
+    /// To be told of the orderer that gives us blocks.
+    pub(crate) vitals: Vitals,
     /// Show the client certificate and bind requests to it (`peer.tls.clientAuthRequired`).
     pub(crate) client_auth: bool,
 }

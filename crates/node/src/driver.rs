@@ -24,6 +24,7 @@ use crate::{
     metrics::Metrics,
     serve::{Ask, Blocks, Serve},
     status::{ChannelStatus, MemberStatus, Status},
+    vitals::Lookout,
 };
 
 /// Messages of peers that may wait for the core. Connections wait when it is full, each for itself.
@@ -51,6 +52,8 @@ pub(crate) enum Request {
         ChannelId,
         tokio::sync::oneshot::Sender<Option<ChannelParts>>,
     ),
+    /// Say that the core is alive.
+    Answer(tokio::sync::oneshot::Sender<()>),
     /// Stop. Parts are handed back so that the caller can wait for them.
     Stop(tokio::sync::oneshot::Sender<Vec<ChannelParts>>),
 }
@@ -72,6 +75,7 @@ pub(crate) struct Driver {
     pub(crate) comm: CommHandle,
     pub(crate) crypto: Arc<Crypto>,
     pub(crate) metrics: Metrics,
+    pub(crate) lookout: Lookout,
     pub(crate) serve: Serve,
     pub(crate) channels: BTreeMap<ChannelId, ChannelParts>,
     pub(crate) status: watch::Sender<Status>,
@@ -98,6 +102,11 @@ impl Driver {
                         let _ = done.send(self.channels.remove(&channel));
                         continue;
                     }
+                    Some(Request::Answer(done)) => {
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                        continue;
+                    }
                     Some(Request::Stop(done)) => {
                         let parts = std::mem::take(&mut self.channels);
                         // The owner may have gone without waiting.
@@ -116,6 +125,7 @@ impl Driver {
             if now >= shown + STATUS_INTERVAL {
                 (shown, unseen) = (now, false);
                 self.show();
+                self.measure(&inlets);
             }
         }
     }
@@ -125,6 +135,9 @@ impl Driver {
     fn step(&mut self, input: Option<Input>, effects: &mut Vec<Effect>) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            if let Some(input) = &input {
+                self.lookout.input(input);
+            }
             let timer = self.metrics.input_duration.start_timer();
             let now = self.now();
             match input {
@@ -133,6 +146,8 @@ impl Driver {
             }
             timer.observe_duration();
             for effect in effects.drain(..) {
+                let is_joined = |channel: &ChannelId| self.channels.contains_key(channel);
+                self.lookout.effect(&effect, is_joined);
                 inputs.extend(self.perform(effect).map(Some));
             }
         }
@@ -225,29 +240,11 @@ impl Driver {
             Notice::MemberForgotten(peer) => {
                 tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
             }
-            // What was left is not counted any more.
-            Notice::ChannelMembers { channel, .. }
-            | Notice::PayloadBuffer { channel, .. }
-            | Notice::Suspicion { channel, .. }
-                if !self.channels.contains_key(&channel) => {}
-            Notice::ChannelMembers { channel, count } => {
-                let gauge = self
-                    .metrics
-                    .peers_known
-                    .with_label_values(&[channel.as_str()]);
-                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-            }
-            Notice::PayloadBuffer { channel, size } => {
-                let gauge = self
-                    .metrics
-                    .payload_buffer_size
-                    .with_label_values(&[channel.as_str()]);
-                gauge.set(i64::try_from(size).unwrap_or(i64::MAX));
-            }
             Notice::Refused { from, rule, reason } => {
-                self.metrics.refused.with_label_values(&[rule]).inc();
                 tracing::debug!(target: "gossip.node", %from, rule, "refused: {reason}");
             }
+            // What was left is not counted any more.
+            Notice::Suspicion { channel, .. } if !self.channels.contains_key(&channel) => {}
             Notice::Suspicion {
                 channel,
                 orderer,
@@ -255,7 +252,9 @@ impl Driver {
                 verdict,
             } => self.note_suspicion(&channel, &orderer, number, verdict),
             Notice::Warning(text) => tracing::warn!(target: "gossip.node", "{text}"),
-            Notice::Acknowledged { .. } => {}
+            Notice::ChannelMembers { .. }
+            | Notice::PayloadBuffer { .. }
+            | Notice::Acknowledged { .. } => {}
         }
     }
 
@@ -284,18 +283,38 @@ impl Driver {
             let leader = self.node.is_leading(channel);
             let gauge = self.metrics.leader.with_label_values(&[channel.as_str()]);
             gauge.set(i64::from(leader));
+            let height = self.node.height(channel).unwrap_or_default();
             let peers = self.node.channel_peers(channel);
+            let peers: Vec<_> = peers
+                .iter()
+                .map(|peer| (peer.member.peer, peer.info.height))
+                .collect();
+            let highest = peers.iter().map(|(_, height)| *height).max();
+            let behind = highest.unwrap_or_default().saturating_sub(height);
+            let gauge = &self.metrics.blocks_behind;
+            let gauge = gauge.with_label_values(&[channel.as_str()]);
+            gauge.set(i64::try_from(behind).unwrap_or(i64::MAX));
             ChannelStatus {
                 channel: channel.clone(),
-                height: self.node.height(channel).unwrap_or_default(),
-                peers: peers
-                    .iter()
-                    .map(|peer| (peer.member.peer, peer.info.height))
-                    .collect(),
+                height,
+                peers,
                 leader,
             }
         });
         channels.collect()
+    }
+
+    /// What waits for this task, and what it knows.
+    fn measure(&self, inlets: &Inlets) {
+        let set = |queue: &str, len: usize| {
+            let gauge = self.metrics.queue_length.with_label_values(&[queue]);
+            gauge.set(i64::try_from(len).unwrap_or(i64::MAX));
+        };
+        set("messages", inlets.messages.len());
+        set("control", inlets.control.len());
+        let members = self.status.borrow().members.len();
+        let members = i64::try_from(members).unwrap_or(i64::MAX);
+        self.metrics.members_alive.set(members);
     }
 
     fn show(&self) {

@@ -62,7 +62,10 @@ impl Intake {
     }
 
     async fn take(&self, from: Arc<Connection>, envelope: Envelope) {
-        match self.check(&from, envelope).await {
+        let timer = self.metrics.check_duration.start_timer();
+        let checked = self.check(&from, envelope).await;
+        timer.observe_duration();
+        match checked {
             Ok(message) => {
                 // Nobody listening means that the node is going down.
                 let _ = self.messages.send(Input::Received { from, message }).await;

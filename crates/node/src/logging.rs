@@ -52,6 +52,10 @@ impl Logging {
     /// Writes something else from now on.
     pub fn change(&self, spec: &str) -> Result<(), ChangeRefused> {
         let spec = Spec::parse(spec)?;
+        if self.spec().is_some() {
+            // By the old rules: the new ones may hide it.
+            tracing::info!(target: "logging", "the logging spec changes to {spec}");
+        }
         self.0.reload(spec).map_err(|_gone| ChangeRefused::NotOurs)
     }
 }
@@ -150,7 +154,7 @@ impl Seldom {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{io, sync::Arc};
 
     use super::*;
@@ -167,8 +171,18 @@ mod tests {
         assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(0));
     }
 
+    /// What was written.
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    /// Writes to memory what a subscriber is told, as long as it is there.
+    pub(crate) fn to_memory(spec: &str) -> (Logging, impl Subscriber + Send + Sync, Lines) {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let spec = Spec::parse(spec).unwrap();
+        let (logging, layer) = filtered(spec, false, false, move || writer.clone());
+        (logging, tracing_subscriber::registry().with(layer), lines)
+    }
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -182,7 +196,7 @@ mod tests {
     }
 
     /// Says one thing at many places and gives who was heard.
-    fn heard(lines: &Lines) -> String {
+    pub(crate) fn heard(lines: &Lines) -> String {
         lines.0.lock().unwrap().clear();
         tracing::debug!(target: "gossip.comm", "comm-debug");
         tracing::info!(target: "gossip.comm", "comm-info");
@@ -196,11 +210,7 @@ mod tests {
 
     #[test]
     fn another_spec_changes_what_is_written_from_the_next_line_on() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let spec = Spec::parse("warn").unwrap();
-        let (logging, layer) = filtered(spec, false, false, move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(layer);
+        let (logging, subscriber, lines) = to_memory("warn");
         tracing::subscriber::with_default(subscriber, || {
             assert_eq!(heard(&lines), "state-warn");
             logging.change("gossip.=debug:info").unwrap();

@@ -1,47 +1,141 @@
 //! What can be counted of a node. Names that Fabric has are Fabric's, so that dashboards made for
 //! Go peers work; ours begin with `tidings_`.
+//!
+//! Promises: no label has a value that a peer can invent. They are channels that we joined, orderers
+//! that a channel's configuration names, and words of this program. `docs/ops.md` lists them all.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
-use tidings_gossip::Source;
+use tidings_gossip::{Source, id::ChannelId};
 
-/// The metrics of one node, with a registry of its own: a process may run many nodes.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// `gossip_state_height`, by channel.
-    pub state_height: IntGaugeVec,
-    /// `gossip_state_commit_duration` in seconds, by channel.
-    pub commit_duration: HistogramVec,
-    /// `gossip_payload_buffer_size`, by channel.
-    pub payload_buffer_size: IntGaugeVec,
-    /// `gossip_leader_election_leader`, by channel.
-    pub leader: IntGaugeVec,
-    /// `gossip_membership_total_peers_known`, by channel.
-    pub peers_known: IntGaugeVec,
-    /// `gossip_comm_messages_sent`.
-    pub messages_sent: IntCounter,
-    /// `gossip_comm_messages_received`.
-    pub messages_received: IntCounter,
-    /// `gossip_comm_overflow_count`.
-    pub overflow: IntCounter,
-    /// `tidings_comm_bytes_sent`, by kind of message.
-    pub bytes_sent: IntCounterVec,
-    /// `tidings_comm_bytes_received`, by kind of message.
-    pub bytes_received: IntCounterVec,
-    /// `tidings_refused`: messages, handshakes and blocks turned away, by rule.
-    pub refused: IntCounterVec,
-    /// `tidings_blocks_committed`, by channel and way (push, pull, transfer, deliver).
-    pub blocks: IntCounterVec,
-    /// `tidings_delivery_suspicions`: orderers suspected of holding back blocks, by channel.
-    pub delivery_suspicions: IntGaugeVec,
-    /// `tidings_delivery_withheld`: how often an orderer was left for holding back a block, by
-    /// channel.
-    pub delivery_withheld: IntCounterVec,
-    /// `tidings_input_duration`: seconds that the core took for one input.
-    pub input_duration: Histogram,
+/// As in most of Fabric's histograms of durations, in seconds.
+const USUAL: &[f64] = prometheus::DEFAULT_BUCKETS;
+
+/// As in Fabric's histograms of its ledger.
+const OF_LEDGER: &[f64] = &[0.005, 0.01, 0.015, 0.05, 0.1, 1.0, 10.0];
+
+/// What takes microseconds when all is well.
+const SHORT: &[f64] = &[1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 5e-2];
+
+/// From a relay within one machine to a block that had to wait for its predecessors.
+const OF_SPREADING: &[f64] = &[
+    1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Each metric once: field, type, name, labels, what it says.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {
+        /// The metrics of one node, with a registry of its own: a process may run many nodes.
+        /// Copies share everything.
+        #[derive(Clone, Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = concat!("`", $name, "`: ", $help, ".")] pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// Registers everything.
+            pub fn new() -> Self {
+                let registry = Registry::new();
+                let metrics = Self {
+                    $($field: register(&registry, &Family {
+                        name: $name,
+                        help: $help,
+                        labels: &[$($label),*],
+                        buckets: first(&[$($buckets,)? &[]]),
+                    }),)*
+                    registry,
+                };
+                metrics.version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics
+            }
+        }
+
+        /// Name, type and labels of each.
+        #[cfg(test)]
+        const ALL: &[(&str, &str, &[&str])] =
+            &[$(($name, stringify!($kind), &[$($label),*])),*];
+    };
+}
+
+metrics! {
+    // Of Fabric.
+    version: IntGaugeVec = "fabric_version" ["version"], "Version of this program";
+    state_height: IntGaugeVec = "gossip_state_height" ["channel"], "Current ledger height";
+    commit_duration: HistogramVec = "gossip_state_commit_duration" ["channel"] in USUAL,
+        "Time it takes to commit a block in seconds";
+    payload_buffer_size: IntGaugeVec = "gossip_payload_buffer_size" ["channel"],
+        "Size of the payload buffer";
+    leader: IntGaugeVec = "gossip_leader_election_leader" ["channel"],
+        "Peer is leader (1) or follower (0)";
+    peers_known: IntGaugeVec = "gossip_membership_total_peers_known" ["channel"],
+        "Total known peers";
+    messages_sent: IntCounter = "gossip_comm_messages_sent" [], "Number of messages sent";
+    messages_received: IntCounter = "gossip_comm_messages_received" [],
+        "Number of messages received";
+    overflow: IntCounter = "gossip_comm_overflow_count" [],
+        "Number of outgoing queue buffer overflows";
+    ledger_height: IntGaugeVec = "ledger_blockchain_height" ["channel"], "Blocks in the ledger";
+    ledger_commit_time: HistogramVec = "ledger_blockstorage_commit_time" ["channel"] in OF_LEDGER,
+        "Seconds that a write of blocks to the ledger took";
+    connections_opened: IntCounter = "grpc_comm_conn_opened" [], "Connections that came in";
+    connections_closed: IntCounter = "grpc_comm_conn_closed" [],
+        "Connections that came in and have ended";
+
+    // Between peers.
+    comm_peers: IntGauge = "tidings_comm_peers" [], "Peers that we have a connection to";
+    kinds_sent: IntCounterVec = "tidings_comm_messages_sent" ["kind"], "Messages sent";
+    kinds_received: IntCounterVec = "tidings_comm_messages_received" ["kind"], "Messages received";
+    bytes_sent: IntCounterVec = "tidings_comm_bytes_sent" ["kind"], "Envelope bytes sent";
+    bytes_received: IntCounterVec = "tidings_comm_bytes_received" ["kind"],
+        "Envelope bytes received";
+    dropped: IntCounterVec = "tidings_comm_dropped" ["reason"], "Messages dropped unsent";
+    queued_messages: IntGauge = "tidings_comm_queued_messages" [],
+        "Messages that wait for their peers";
+    queued_bytes: IntGauge = "tidings_comm_queued_bytes" [],
+        "Bytes of messages that wait for their peers";
+    refused: IntCounterVec = "tidings_refused" ["rule"],
+        "Messages, handshakes and blocks turned away";
+    members_alive: IntGauge = "tidings_members_alive" [],
+        "Members of the network that are alive, ourselves left out";
+
+    // Within the node.
+    queue_length: IntGaugeVec = "tidings_queue_length" ["queue"], "What waits within the node";
+    commit_queue_length: IntGaugeVec = "tidings_commit_queue_length" ["channel"],
+        "Blocks that wait for the writer of the ledger";
+    input_duration: Histogram = "tidings_input_duration" [] in SHORT,
+        "Time the protocol core takes for one input in seconds";
+    check_duration: Histogram = "tidings_check_duration" [] in SHORT,
+        "Time the check of one message takes in seconds";
+
+    // Blocks.
+    blocks_received: IntCounterVec = "tidings_blocks_received" ["channel", "source"],
+        "Good blocks received, by the way they came";
+    blocks_duplicate: IntCounterVec = "tidings_blocks_duplicate" ["channel", "source"],
+        "Blocks received that this node had before";
+    duplicate_bytes: IntCounterVec = "tidings_blocks_duplicate_bytes" ["channel", "source"],
+        "Bytes of blocks received that this node had before";
+    blocks: IntCounterVec = "tidings_blocks_committed" ["channel", "source"],
+        "Blocks committed, by the way they came";
+    spreading_duration: HistogramVec = "tidings_block_first_seen_to_committed_duration" ["channel"]
+        in OF_SPREADING,
+        "Seconds from the first sight of a block, by whichever way, until it was durable";
+    blocks_behind: IntGaugeVec = "tidings_blocks_behind" ["channel"],
+        "Blocks that the highest peer of the channel says it has and we have not";
+    blocks_served: IntCounterVec = "tidings_blocks_served" ["channel"],
+        "Blocks given to peers that asked for a range";
+
+    // The ordering service.
+    delivery_connected: IntGaugeVec = "tidings_delivery_connected" ["channel", "orderer"],
+        "1 for the orderer that blocks are pulled from";
+    delivery_failures: IntCounterVec = "tidings_delivery_failures" ["channel"],
+        "Streams from orderers that ended or never began";
+    delivery_suspicions: IntGaugeVec = "tidings_delivery_suspicions" ["channel"],
+        "Orderers suspected of holding back blocks";
+    delivery_withheld: IntCounterVec = "tidings_delivery_withheld" ["channel"],
+        "Orderers left because they held back a block";
 }
 
 impl Default for Metrics {
@@ -55,9 +149,12 @@ impl Metrics {
     pub(crate) fn forget_channel(&self, channel: &str) {
         for gauge in [
             &self.state_height,
+            &self.ledger_height,
             &self.payload_buffer_size,
             &self.leader,
             &self.peers_known,
+            &self.commit_queue_length,
+            &self.blocks_behind,
             &self.delivery_suspicions,
         ] {
             // One that was never set is not there.
@@ -65,82 +162,11 @@ impl Metrics {
         }
     }
 
-    /// Registers everything.
-    pub fn new() -> Self {
-        let registry = Registry::new();
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
-        };
-        let counter = |name: &str, help: &str| {
-            register(&registry, IntCounter::with_opts(Opts::new(name, help)))
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let commit = HistogramOpts::new(
-            "gossip_state_commit_duration",
-            "Time it takes to commit a block in seconds",
-        );
-        let input = HistogramOpts::new(
-            "tidings_input_duration",
-            "Time the protocol core takes for one input in seconds",
-        )
-        .buckets(vec![1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 5e-2]);
-        Self {
-            state_height: gauge("gossip_state_height", "Current ledger height", &["channel"]),
-            commit_duration: register(&registry, HistogramVec::new(commit, &["channel"])),
-            payload_buffer_size: gauge(
-                "gossip_payload_buffer_size",
-                "Size of the payload buffer",
-                &["channel"],
-            ),
-            leader: gauge(
-                "gossip_leader_election_leader",
-                "Peer is leader (1) or follower (0)",
-                &["channel"],
-            ),
-            peers_known: gauge(
-                "gossip_membership_total_peers_known",
-                "Total known peers",
-                &["channel"],
-            ),
-            messages_sent: counter("gossip_comm_messages_sent", "Number of messages sent"),
-            messages_received: counter(
-                "gossip_comm_messages_received",
-                "Number of messages received",
-            ),
-            overflow: counter(
-                "gossip_comm_overflow_count",
-                "Number of outgoing queue buffer overflows",
-            ),
-            bytes_sent: counters("tidings_comm_bytes_sent", "Envelope bytes sent", &["kind"]),
-            bytes_received: counters(
-                "tidings_comm_bytes_received",
-                "Envelope bytes received",
-                &["kind"],
-            ),
-            refused: counters(
-                "tidings_refused",
-                "Messages, handshakes and blocks turned away",
-                &["rule"],
-            ),
-            blocks: counters(
-                "tidings_blocks_committed",
-                "Blocks committed, by the way they came",
-                &["channel", "source"],
-            ),
-            delivery_suspicions: gauge(
-                "tidings_delivery_suspicions",
-                "Orderers suspected of holding back blocks",
-                &["channel"],
-            ),
-            delivery_withheld: counters(
-                "tidings_delivery_withheld",
-                "Orderers left because they held back a block",
-                &["channel"],
-            ),
-            input_duration: register(&registry, Histogram::with_opts(input)),
-            registry,
+    /// The ledger of a channel holds so many blocks.
+    pub(crate) fn set_height(&self, channel: &ChannelId, height: u64) {
+        let height = i64::try_from(height).unwrap_or(i64::MAX);
+        for gauge in [&self.state_height, &self.ledger_height] {
+            gauge.with_label_values(&[channel.as_str()]).set(height);
         }
     }
 
@@ -164,39 +190,77 @@ pub fn source_label(source: Source) -> &'static str {
     }
 }
 
-fn register<C>(registry: &Registry, made: prometheus::Result<C>) -> C
-where
-    C: prometheus::core::Collector + Clone + 'static,
-{
-    let collector = made.expect("the names and labels above are well formed");
+/// What a metric is made of.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    buckets: &'static [f64],
+}
+
+impl Family {
+    fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help)
+    }
+
+    fn histogram_opts(&self) -> HistogramOpts {
+        HistogramOpts::new(self.name, self.help).buckets(self.buckets.to_vec())
+    }
+}
+
+/// A kind of metric.
+trait Kind: Collector + Clone + 'static {
+    fn of(family: &Family) -> prometheus::Result<Self>;
+}
+
+impl Kind for IntGauge {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::with_opts(family.opts())
+    }
+}
+
+impl Kind for IntGaugeVec {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::new(family.opts(), family.labels)
+    }
+}
+
+impl Kind for IntCounter {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::with_opts(family.opts())
+    }
+}
+
+impl Kind for IntCounterVec {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::new(family.opts(), family.labels)
+    }
+}
+
+impl Kind for Histogram {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::with_opts(family.histogram_opts())
+    }
+}
+
+impl Kind for HistogramVec {
+    fn of(family: &Family) -> prometheus::Result<Self> {
+        Self::new(family.histogram_opts(), family.labels)
+    }
+}
+
+fn register<K: Kind>(registry: &Registry, family: &Family) -> K {
+    let collector = K::of(family).expect("the names and labels above are well formed");
     registry
         .register(Box::new(collector.clone()))
         .expect("each name above occurs once");
     collector
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_printed_as_fabric_prints_them() {
-        let metrics = Metrics::new();
-        metrics.messages_sent.inc();
-        metrics.state_height.with_label_values(&["ch"]).set(7);
-        metrics
-            .commit_duration
-            .with_label_values(&["ch"])
-            .observe(0.02);
-        let text = metrics.text();
-        assert!(text.contains("\ngossip_comm_messages_sent 1\n"), "{text}");
-        assert!(
-            text.contains("gossip_state_height{channel=\"ch\"} 7\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("gossip_state_commit_duration_bucket{channel=\"ch\",le=\"0.005\"} 0"),
-            "{text}"
-        );
-    }
+/// The buckets that a metric names, if it names any.
+const fn first(given: &[&'static [f64]]) -> &'static [f64] {
+    given[0]
 }
+
+#[cfg(test)]
+mod tests;

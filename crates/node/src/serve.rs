@@ -18,7 +18,7 @@ use tidings_proto::gossip::{
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::{comm::CommHandle, logging::Seldom};
+use crate::{comm::CommHandle, logging::Seldom, metrics::Metrics};
 
 /// Most bytes of blocks in one answer, unless a single block is larger. The asker continues after
 /// what it got, so a short answer costs a round trip; a long one delays everything else on the
@@ -56,14 +56,18 @@ pub(crate) struct Serve {
     pub(crate) comm: CommHandle,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) metrics: Metrics,
 }
 
 impl Serve {
     /// Reads and answers, off the caller's task.
     pub(crate) fn answer(&self, blocks: Arc<dyn Blocks>, ask: Ask) {
         let (comm, inputs) = (self.comm.clone(), self.inputs.clone());
+        let served = &self.metrics.blocks_served;
+        let served = served.with_label_values(&[ask.channel.as_str()]);
         self.tasks.spawn_blocking(move || {
             let payloads = payloads(blocks.as_ref(), &ask);
+            served.inc_by(u64::try_from(payloads.len()).unwrap_or(u64::MAX));
             let message = GossipMessage {
                 nonce: ask.nonce,
                 channel: Bytes::copy_from_slice(ask.channel.as_bytes()),

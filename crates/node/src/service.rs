@@ -36,12 +36,14 @@ use crate::{
     crypto::{CorePorts, Crypto, random},
     deliver::{DeliverConfig, DeliverTask, Followed},
     driver::{CONTROL_MAX, ChannelParts, Driver, Inlets, MESSAGES_MAX, Request},
+    health::Health,
     intake::Intake,
     metrics::Metrics,
     msp_folder,
     serve::{Blocks, Serve},
     status::Status,
     tls::{Tls, TlsSettings},
+    vitals::{Lookout, Vitals},
 };
 
 pub use crate::deliver::{AddressOverride, DeliverySettings};
@@ -73,6 +75,8 @@ pub struct NodeConfig {
     pub transport: Transport,
     /// Keys under `peer.deliveryclient` that concern connections.
     pub delivery: DeliverySettings,
+    /// Where the node shows how it is. New for each start.
+    pub vitals: Vitals,
 }
 
 /// How peers are connected to.
@@ -102,7 +106,7 @@ pub struct RunningNode {
     address: SocketAddr,
     me: Me,
     crypto: Arc<Crypto>,
-    metrics: Metrics,
+    vitals: Vitals,
     comm: Comm,
     requests: mpsc::Sender<Request>,
     control: mpsc::Sender<Input>,
@@ -168,7 +172,8 @@ impl RunningNode {
         crypto: Arc<Crypto>,
         tls: Option<Tls>,
     ) -> Result<Self, StartRefused> {
-        let metrics = Metrics::new();
+        let vitals = config.vitals;
+        let metrics = vitals.metrics.clone();
         let address = config
             .listener
             .local_addr()
@@ -204,6 +209,7 @@ impl RunningNode {
             settings: config.delivery,
             ahead_max: 2 * config.gossip.state.block_buffer_size,
             tls: tls.as_ref().map(Tls::client_identity),
+            vitals: vitals.clone(),
             client_auth: config
                 .tls
                 .as_ref()
@@ -220,14 +226,18 @@ impl RunningNode {
             comm: comm.handle(),
             crypto: Arc::clone(&crypto),
             metrics: metrics.clone(),
+            lookout: Lookout::new(vitals.clone()),
             serve: Serve {
                 comm: comm.handle(),
                 inputs: control_in.clone(),
                 tasks: tasks.clone(),
+                metrics,
             },
             channels: BTreeMap::new(),
             status: status_in,
         };
+        let health = vitals.health.clone();
+        health.started(requests_in.downgrade(), me.identity.expires_at);
         let (run, driver_failed) = (
             driver.run(Inlets {
                 messages,
@@ -240,6 +250,7 @@ impl RunningNode {
             // Without this the node would look alive for ever.
             if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                 let reason = "the protocol core broke off; what it says above is a bug of ours";
+                health.gossip_broke(reason);
                 // When it is full the owner has reasons enough.
                 let _ = driver_failed.try_send(reason.to_owned());
             }
@@ -248,7 +259,7 @@ impl RunningNode {
             address,
             me,
             crypto,
-            metrics,
+            vitals,
             comm,
             requests: requests_in,
             control: control_in,
@@ -339,7 +350,12 @@ impl RunningNode {
 
     /// Counters and gauges.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.vitals.metrics
+    }
+
+    /// What is not well.
+    pub fn health(&self) -> &Health {
+        &self.vitals.health
     }
 
     /// The channels that were joined into ledgers of ours, with their blocks.
@@ -449,7 +465,7 @@ impl RunningNode {
             failed: self.failed_sender.clone(),
             crypto: Arc::clone(&self.crypto),
             tls: self.tls.clone(),
-            metrics: self.metrics.clone(),
+            vitals: self.vitals.clone(),
         };
         let writer = Writer::start(channel.clone(), committer, outlets)
             .map_err(|error| StartRefused::Write(format!("no thread for the ledger: {error}")))?;
@@ -464,11 +480,7 @@ impl RunningNode {
             },
             self.control.clone(),
         );
-        let gauge = self
-            .metrics
-            .state_height
-            .with_label_values(&[channel.as_str()]);
-        gauge.set(i64::try_from(height).unwrap_or(i64::MAX));
+        self.vitals.metrics.set_height(&channel, height);
         let view = self
             .crypto
             .channel_view(&channel)

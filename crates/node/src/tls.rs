@@ -13,6 +13,7 @@ mod incoming;
 mod material;
 #[cfg(test)]
 pub(crate) mod memory;
+mod operations;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,6 +39,7 @@ pub use self::{
     dial::{Dial, DialError, Dialed, TcpDial, channel, connect},
     incoming::{Arrival, Closer, Incoming, Listen},
     material::{Place, TlsError, TlsFiles},
+    operations::OperationsTls,
     stream::{Io, ServerStream, TlsInfo},
 };
 use self::{
@@ -116,9 +118,7 @@ impl Tls {
         versions: &'static [&'static SupportedProtocolVersion],
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        });
+        let now = since_epoch_s(now);
         let pair = |source, certificate: &[u8], key: &[u8]| {
             KeyPair::parse(&provider, source, &settings.files, certificate, key, now)
         };
@@ -263,6 +263,13 @@ impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity").finish_non_exhaustive()
     }
+}
+
+/// Zero before 1970, when no certificate is good.
+fn since_epoch_s(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 fn configs(

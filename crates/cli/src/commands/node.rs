@@ -14,7 +14,8 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use tidings_gossip::id::ChannelId;
 use tidings_node::core_config::{CoreConfig, Settings};
-use tidings_node::logging;
+use tidings_node::logging::{self, Logging};
+use tidings_node::operations::{Operations, Shown};
 use tidings_node::service::{RunningNode, StartRefused};
 use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
@@ -82,7 +83,7 @@ impl Command {
 impl Start {
     async fn run(self) -> Result<()> {
         let mut signals = Signals::listen()?;
-        start_logging()?;
+        let logging = start_logging()?;
         let config = CoreConfig::load(self.config.as_deref())?;
         let settings = Settings::read(&config)?;
         tracing::info!(
@@ -105,28 +106,30 @@ impl Start {
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
         let door = Door::open(&socket)?;
         let started = tokio::select! {
-            started = start(settings, genesis) => started,
+            started = start(settings, logging, genesis) => started,
             name = signals.next() => {
                 tracing::info!(target: "peer", "{name} before the node was up");
                 return Ok(());
             }
         };
-        let node = started?;
+        let (node, operations) = started?;
         tracing::info!(target: "peer", "the node answers at {}", socket.display());
-        run(node, &door, &mut signals).await
+        run(node, operations, &door, &mut signals).await
     }
 }
 
-fn start_logging() -> Result<()> {
+fn start_logging() -> Result<Logging> {
     let variable = |name| env::var(name).unwrap_or_default();
     let json = variable("FABRIC_LOGGING_FORMAT").eq_ignore_ascii_case("json");
-    logging::start(&variable("FABRIC_LOGGING_SPEC"), json)
-        .map(drop)
-        .context("FABRIC_LOGGING_SPEC")
+    logging::start(&variable("FABRIC_LOGGING_SPEC"), json).context("FABRIC_LOGGING_SPEC")
 }
 
-/// Starts a node and joins what it is to join.
-async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<RunningNode> {
+/// Starts a node and joins what it is to join. Both ports are opened before anything else is done.
+async fn start(
+    settings: Settings,
+    logging: Logging,
+    genesis: Vec<(&Path, Bytes)>,
+) -> Result<(RunningNode, Option<Operations>)> {
     let (host, port) = settings.listen.clone();
     let listener = TcpListener::bind((host.as_str(), port))
         .await
@@ -135,9 +138,18 @@ async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<Runni
                 "cannot listen on {host}:{port}: {error}; name another peer.listenAddress, or stop what uses it"
             )
         })?;
+    let operations = settings.operations.clone();
     let config = settings
         .node(listener)
         .context("the port that was opened")?;
+    let operations = match operations {
+        None => None,
+        Some(operations) => {
+            let vitals = config.vitals.clone();
+            let shown = Shown { vitals, logging };
+            Some(Operations::start(&operations, shown).await?)
+        }
+    };
     let mut node = RunningNode::start(config).await?;
     for (path, block) in genesis {
         let view = BlockView::parse(block.clone()).ok();
@@ -162,11 +174,16 @@ async fn start(settings: Settings, genesis: Vec<(&Path, Bytes)>) -> Result<Runni
             }
         }
     }
-    Ok(node)
+    Ok((node, operations))
 }
 
 /// Runs a node until a signal comes or it cannot go on.
-async fn run(mut node: RunningNode, door: &Door, signals: &mut Signals) -> Result<()> {
+async fn run(
+    mut node: RunningNode,
+    operations: Option<Operations>,
+    door: &Door,
+    signals: &mut Signals,
+) -> Result<()> {
     let (errands_in, mut errands) = mpsc::channel(ERRANDS_MAX);
     let serving = door.serve(&errands_in);
     tokio::pin!(serving);
@@ -196,10 +213,14 @@ async fn run(mut node: RunningNode, door: &Door, signals: &mut Signals) -> Resul
             }
         }
     };
-    if tokio::time::timeout(STOP_TIME_MAX, node.stop())
-        .await
-        .is_err()
-    {
+    let stopped = async {
+        node.stop().await;
+        // Until then it can be seen how the node stops.
+        if let Some(operations) = operations {
+            operations.stop().await;
+        }
+    };
+    if tokio::time::timeout(STOP_TIME_MAX, stopped).await.is_err() {
         tracing::warn!(target: "peer", "the node did not stop in time; what was committed is safe");
     }
     failure.map_or(Ok(()), |reason| Err(anyhow!(reason)))

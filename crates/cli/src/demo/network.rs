@@ -359,6 +359,7 @@ impl Slot {
             },
             transport: Transport::default(),
             delivery,
+            vitals: tidings_node::vitals::Vitals::default(),
         })
     }
 }

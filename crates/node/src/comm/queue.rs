@@ -40,6 +40,7 @@ pub(crate) fn queue(
     let sender = Sender {
         items,
         shared: shared.clone(),
+        counters: counters.clone(),
     };
     let outgoing = Outgoing {
         greeting,
@@ -74,6 +75,7 @@ pub(crate) enum NotTaken {
 pub(crate) struct Sender {
     items: mpsc::Sender<Envelope>,
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
 }
 
 impl Sender {
@@ -92,8 +94,11 @@ impl Sender {
                 mpsc::error::TrySendError::Closed(envelope) => NotTaken::Closed(Box::new(envelope)),
             })
         };
-        if pushed.is_err() {
-            self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+        match &pushed {
+            Ok(()) => self.counters.queued(len),
+            Err(_) => {
+                self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+            }
         }
         pushed
     }
@@ -164,11 +169,21 @@ impl Stream for Outgoing {
         };
         let len = envelope.wire_len();
         self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+        self.counters.unqueued(len);
         if self.shared.discarded.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         self.counters.sent(kind(&envelope), len);
         Poll::Ready(Some(envelope))
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.waiting.close();
+        while let Ok(envelope) = self.waiting.try_recv() {
+            self.counters.unqueued(envelope.wire_len());
+        }
     }
 }
 
@@ -244,6 +259,9 @@ mod tests {
             assert_eq!(sender.push(numbered(nonce)), Ok(()));
         }
         assert_eq!(sender.push(numbered(3)), Err(NotTaken::Full));
+        let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
+        let bytes: usize = (0..3).map(|nonce| numbered(nonce).wire_len()).sum();
+        assert_eq!(waiting, (3, i64::try_from(bytes).unwrap()));
         drop(sender);
         let left: Vec<_> = outgoing.collect().await;
         assert_eq!(left, [numbered(0), numbered(1), numbered(2)]);
@@ -323,10 +341,13 @@ mod tests {
         );
         assert!(responses.next().await.is_none());
 
-        let (sender, outgoing, _) = small(5);
+        let (sender, outgoing, metrics) = small(5);
         assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(sender.push(numbered(2)), Ok(()));
         sender.discard();
         assert!(Responses::from(outgoing).next().await.is_none());
+        let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
+        assert_eq!(waiting, (0, 0), "what is given up does not wait");
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::{
     Refused,
+    counters::Dropped,
     pair::{Pair, Side},
     queue::{NotTaken, Sender, queue},
     stream::{self, Accepted, Context, Outcome, Registration},
@@ -144,6 +145,7 @@ impl Table {
     /// Runs until stopped, then ends every stream and waits for all tasks.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         loop {
+            self.context.counters.peers(self.peers.len());
             let room = self.news.len() < NEWS_MAX;
             let due = self.due();
             tokio::select! {
@@ -232,12 +234,14 @@ impl Table {
     }
 
     fn dropped(&self, peer: PkiId, not_taken: &NotTaken) {
-        self.context.counters.overflow();
+        let counters = &self.context.counters;
         match not_taken {
             NotTaken::TooLong => {
+                counters.dropped(Dropped::TooLong);
                 warn!(target: "gossip.comm", %peer, "dropped a message that is too long for any peer")
             }
             NotTaken::Full | NotTaken::Closed(_) => {
+                counters.dropped(Dropped::PeerSlow);
                 debug!(target: "gossip.comm", %peer, "dropped a message")
             }
         }

@@ -91,7 +91,7 @@ fn outlets(crypto: &Arc<Crypto>) -> (Outlets, mpsc::Receiver<Input>) {
         failed: mpsc::channel(1).0,
         crypto: Arc::clone(crypto),
         tls: None,
-        metrics: Metrics::new(),
+        vitals: Vitals::default(),
     };
     (outlets, heard)
 }
@@ -213,6 +213,8 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
         source: Source::Push,
     };
     let (outlets, mut heard) = outlets(&crypto);
+    let waiting = &outlets.vitals.metrics.commit_queue_length;
+    let waiting = waiting.with_label_values(&[CHANNEL]);
     let ((begins, began), (go, may_go)) = (sync_channel(1), sync_channel(1));
     let committer = Stuck {
         begins,
@@ -226,8 +228,10 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
         assert!(writer.submit(job()));
     }
     assert!(!writer.submit(job()));
+    assert_eq!(waiting.get(), i64::try_from(JOBS_MAX).unwrap());
     go.send(()).unwrap();
     writer.finish();
+    assert_eq!(waiting.get(), 0);
     let mut all = Vec::new();
     while let Ok(input) = heard.try_recv() {
         all.push(told(&input));

@@ -4,8 +4,11 @@
 const ELSEWHERE: &[&str] = &[
     "chaincode.",
     "ledger.",
-    "metrics.",
-    "operations.",
+    "metrics.statsd.",
+    "operations.tls.cert.file",
+    "operations.tls.clientauthrequired",
+    "operations.tls.clientrootcas.files",
+    "operations.tls.key.file",
     "peer.address",
     "peer.addressautodetect",
     "peer.authentication.",

@@ -5,10 +5,12 @@ use std::{io, path::PathBuf};
 use tidings_gossip::{Config, ElectionConfig, StateConfig};
 use tokio::net::TcpListener;
 
-use super::{ConfigRefused, CoreConfig, address, delivery};
+use super::{ConfigRefused, CoreConfig, address, delivery, operations};
 use crate::{
+    operations::OperationsSettings,
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{TlsFiles, TlsSettings},
+    vitals::Vitals,
 };
 
 /// All that a node needs but an open port.
@@ -35,6 +37,8 @@ pub struct Settings {
     pub transport: Transport,
     /// What of `peer.deliveryclient` concerns connections.
     pub delivery: DeliverySettings,
+    /// `operations`, and of `metrics` whether they are served; none if there is nowhere to listen.
+    pub operations: Option<OperationsSettings>,
 }
 
 impl Settings {
@@ -54,6 +58,7 @@ impl Settings {
             gossip: gossip(config)?,
             transport: transport(config)?,
             delivery: delivery::settings(config)?,
+            operations: operations::settings(config)?,
         };
         warn_of_what_is_not_followed(config)?;
         Ok(settings)
@@ -76,6 +81,7 @@ impl Settings {
             gossip: self.gossip,
             transport: self.transport,
             delivery: self.delivery,
+            vitals: Vitals::default(),
         })
     }
 }
@@ -129,25 +135,32 @@ fn tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {
         client_auth_required,
         client_roots,
         roots: root.into_iter().collect(),
-        files: tls_files(config, client_auth_required)?,
+        files: files(
+            config,
+            &[
+                "peer.tls.cert.file",
+                "peer.tls.key.file",
+                "peer.tls.clientCert.file",
+                "peer.tls.clientKey.file",
+                "peer.tls.rootcert.file",
+            ],
+            client_auth_required.then_some("peer.tls.clientRootCAs.files"),
+        )?,
     }))
 }
 
-/// The files that the keys of TLS name, in the order in which their contents were read.
-fn tls_files(config: &CoreConfig, client_roots: bool) -> Result<TlsFiles, ConfigRefused> {
+/// The files that keys of TLS name, one each and a list, in the order in which they were read.
+pub(super) fn files(
+    config: &CoreConfig,
+    keys: &[&'static str],
+    list: Option<&'static str>,
+) -> Result<TlsFiles, ConfigRefused> {
     let mut files = TlsFiles::new();
-    for key in [
-        "peer.tls.cert.file",
-        "peer.tls.key.file",
-        "peer.tls.clientCert.file",
-        "peer.tls.clientKey.file",
-        "peer.tls.rootcert.file",
-    ] {
+    for &key in keys {
         let name = config.text(key)?;
         files.extend(name.map(|name| (key, vec![config.beside(&name)])));
     }
-    if client_roots {
-        let key = "peer.tls.clientRootCAs.files";
+    if let Some(key) = list {
         let names = config.list(key)?;
         files.insert(key, names.iter().map(|name| config.beside(name)).collect());
     }

@@ -5,6 +5,7 @@ use std::{io, net::IpAddr};
 use super::*;
 
 mod delivery;
+mod operations;
 
 /// The least that a node needs.
 const LEAST: &str = "

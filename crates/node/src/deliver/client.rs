@@ -164,6 +164,9 @@ impl Client {
             channel = %self.channel, endpoint = wanted.endpoint, start = wanted.start,
             "pulling {} from the orderer", R::CONTENT.name()
         );
+        let blocks = R::CONTENT == Content::Blocks;
+        let vitals = &self.config.vitals;
+        let _pulling = blocks.then(|| vitals.pulling(&self.channel, &wanted.endpoint));
         let mut next = wanted.start;
         loop {
             // By our own count: a number that the orderer invents must not make us wait.

@@ -61,7 +61,7 @@ impl RunningNode {
             .map_err(|_gone| LeaveRefused::Stopping)?;
         self.readers.remove(channel);
         self.joined.remove(channel);
-        self.metrics.forget_channel(channel.as_str());
+        self.vitals.forget_channel(channel);
         if let Some(config) = self.crypto.config(channel) {
             self.left.insert(channel.clone(), config.sequence());
             self.tasks.spawn(unload(

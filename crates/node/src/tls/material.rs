@@ -111,11 +111,12 @@ impl fmt::Display for Place {
 /// Which files the settings were read from, by the key that names them.
 pub type TlsFiles = BTreeMap<&'static str, Vec<PathBuf>>;
 
-/// Which of the two pairs.
+/// Which of the pairs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     Server,
     Client,
+    Operations,
 }
 
 impl Source {
@@ -123,6 +124,7 @@ impl Source {
         match self {
             Self::Server => "peer.tls.cert.file",
             Self::Client => "peer.tls.clientCert.file",
+            Self::Operations => "operations.tls.cert.file",
         }
     }
 
@@ -130,6 +132,7 @@ impl Source {
         match self {
             Self::Server => "peer.tls.key.file",
             Self::Client => "peer.tls.clientKey.file",
+            Self::Operations => "operations.tls.key.file",
         }
     }
 }

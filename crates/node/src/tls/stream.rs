@@ -20,6 +20,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use crate::vitals::Open;
+
 /// Gossip handshakes that may be in progress on one connection. A peer needs one, and a second
 /// while it replaces a stream.
 const HANDSHAKES_PER_CONNECTION_MAX: usize = 4;
@@ -144,6 +146,8 @@ pub struct ServerStream {
     first_byte_by: Option<Pin<Box<Sleep>>>,
     /// One of the connections that may be open at once.
     _slot: OwnedSemaphorePermit,
+    /// Counts it while it is open.
+    _open: Option<Open>,
 }
 
 impl ServerStream {
@@ -160,7 +164,14 @@ impl ServerStream {
             info,
             first_byte_by: Some(first_byte_by),
             _slot: slot,
+            _open: None,
         }
+    }
+
+    /// The same, counted.
+    pub(crate) fn counted(mut self, open: Open) -> Self {
+        self._open = Some(open);
+        self
     }
 
     /// What is known about the other end.

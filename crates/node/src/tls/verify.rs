@@ -1,6 +1,6 @@
 //! Which clients may connect.
 //!
-//! Always asks for a certificate. Unless the settings require more, any certificate will do and
+//! Always asks for a certificate. For gossip: unless the settings require more, any certificate will do and
 //! none at all too: who the peer is comes out in the gossip handshake, which is bound to this
 //! certificate by its hash. What is never left out is that the peer holds the certificate's key;
 //! without that the hash would say nothing.
@@ -26,6 +26,7 @@ use super::TlsError;
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     admit: Admit,
+    mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -35,7 +36,7 @@ enum Admit {
     Anybody,
     /// A certificate that chains to the roots.
     Chained(Arc<dyn ClientCertVerifier>),
-    /// A certificate is required, but there are no roots yet.
+    /// A certificate that is shown must chain to roots, but there are none.
     Nobody,
 }
 
@@ -45,19 +46,34 @@ impl ClientVerifier {
         provider: &Arc<CryptoProvider>,
         roots: Option<RootCertStore>,
     ) -> Result<Self, TlsError> {
-        let admit = match roots {
-            None => Admit::Anybody,
-            Some(roots) if roots.is_empty() => Admit::Nobody,
-            Some(roots) => Admit::Chained(
-                WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-                    .build()
-                    .map_err(TlsError::Verifier)?,
-            ),
+        match roots {
+            None => Ok(Self::admitting(provider, Admit::Anybody, false)),
+            Some(roots) => Self::by_roots(provider, roots, true),
+        }
+    }
+
+    /// A certificate that is shown must chain to `roots`; whether one must be shown is said.
+    pub(super) fn by_roots(
+        provider: &Arc<CryptoProvider>,
+        roots: RootCertStore,
+        mandatory: bool,
+    ) -> Result<Self, TlsError> {
+        let admit = if roots.is_empty() {
+            Admit::Nobody
+        } else {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+            Admit::Chained(verifier.build().map_err(TlsError::Verifier)?)
         };
-        Ok(Self {
+        Ok(Self::admitting(provider, admit, mandatory))
+    }
+
+    fn admitting(provider: &CryptoProvider, admit: Admit, mandatory: bool) -> Self {
+        Self {
             admit,
+            mandatory,
             algorithms: provider.signature_verification_algorithms,
-        })
+        }
     }
 }
 
@@ -67,7 +83,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        !matches!(self.admit, Admit::Anybody)
+        self.mandatory
     }
 
     /// Empty unless we restrict: a Go client that finds a list without its issuer sends no

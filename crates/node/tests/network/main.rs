@@ -11,6 +11,7 @@ mod cluster;
 mod material;
 mod orderer;
 mod peer;
+mod vitals;
 
 use std::{fs, io::ErrorKind, sync::Arc};
 
@@ -190,7 +191,16 @@ async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
     assert!(matches!(again, LeaveRefused::NotJoined(_)), "{again}");
     shows(&stays, |channel| !is_peer(channel, me)).await;
     assert!(leaver.reader(&channel()).is_none());
-    assert!(!leaver.metrics().text().contains("state_height{channel"));
+    let shown = leaver.metrics().text();
+    for gauge in [
+        "gossip_state_height",
+        "gossip_payload_buffer_size",
+        "ledger_blockchain_height",
+        "tidings_blocks_behind",
+        "tidings_commit_queue_length",
+    ] {
+        assert!(!shown.contains(&format!("{gauge}{{channel")), "{gauge}");
+    }
     assert!(stays.metrics().text().contains("state_height{channel"));
     let mut status = leaver.status();
     let gone = status.wait_for(|status| status.channels.is_empty());
@@ -326,6 +336,12 @@ async fn a_ledger_that_takes_no_more_is_told_in_one_line() {
             "channel mychannel: no space left; make room and start again"
         };
         assert_eq!(reason, expected);
+        let failed = node.health().failed_checks().await;
+        let [check] = &failed[..] else {
+            panic!("{failed:?}")
+        };
+        let named = (check.component.as_str(), check.reason.as_str());
+        assert_eq!(named, ("ledger/mychannel", expected));
         soon(node.stop()).await;
     }
 }

@@ -7,6 +7,7 @@ use tidings_gossip::{ClusterConfig, Config, StateConfig, id::ChannelId};
 use tidings_node::{
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::ChannelStatus,
+    vitals::Vitals,
 };
 use tokio::{net::TcpListener, time::timeout};
 
@@ -88,6 +89,7 @@ impl Seat {
             },
             transport: Transport::default(),
             delivery: self.delivery.clone(),
+            vitals: Vitals::default(),
         }
     }
 

@@ -1,0 +1,148 @@
+//! Names are what others hold on to: what Fabric has, and what the page for operators lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// What a Go peer of Fabric 3 shows that this node knows, too: name, type, labels, and for a
+/// histogram its buckets.
+const OF_FABRIC: &[(&str, &str, &[&str], &[f64])] = &[
+    ("fabric_version", "gauge", &["version"], &[]),
+    ("gossip_comm_messages_received", "counter", &[], &[]),
+    ("gossip_comm_messages_sent", "counter", &[], &[]),
+    ("gossip_comm_overflow_count", "counter", &[], &[]),
+    ("gossip_leader_election_leader", "gauge", &["channel"], &[]),
+    (
+        "gossip_membership_total_peers_known",
+        "gauge",
+        &["channel"],
+        &[],
+    ),
+    ("gossip_payload_buffer_size", "gauge", &["channel"], &[]),
+    (
+        "gossip_state_commit_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    ("gossip_state_height", "gauge", &["channel"], &[]),
+    ("grpc_comm_conn_closed", "counter", &[], &[]),
+    ("grpc_comm_conn_opened", "counter", &[], &[]),
+    ("ledger_blockchain_height", "gauge", &["channel"], &[]),
+    (
+        "ledger_blockstorage_commit_time",
+        "histogram",
+        &["channel"],
+        &[0.005, 0.01, 0.015, 0.05, 0.1, 1.0, 10.0],
+    ),
+];
+
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+fn type_name(kind: &str) -> &'static str {
+    match kind {
+        "IntGauge" | "IntGaugeVec" => "gauge",
+        "IntCounter" | "IntCounterVec" => "counter",
+        "Histogram" | "HistogramVec" => "histogram",
+        other => panic!("{other} is a new kind"),
+    }
+}
+
+/// The upper ends of the buckets of a histogram, as text.
+fn buckets(text: &str, name: &str) -> Vec<f64> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix("_bucket"));
+    lines
+        .filter_map(|line| {
+            let (_, end) = line.split_once("le=\"")?;
+            end.split_once('"')?.0.parse().ok()
+        })
+        .filter(|end: &f64| end.is_finite())
+        .collect()
+}
+
+#[test]
+fn fabrics_metrics_have_fabrics_types_labels_and_buckets() {
+    let metrics = Metrics::new();
+    metrics
+        .commit_duration
+        .with_label_values(&["ch"])
+        .observe(0.02);
+    metrics
+        .ledger_commit_time
+        .with_label_values(&["ch"])
+        .observe(0.02);
+    let text = metrics.text();
+    let known: Vec<_> = ALL
+        .iter()
+        .filter(|(name, ..)| !name.starts_with("tidings_"))
+        .collect();
+    assert_eq!(known.len(), OF_FABRIC.len());
+    for (name, kind, labels) in known {
+        let fabrics = OF_FABRIC.iter().find(|(fabrics, ..)| fabrics == name);
+        let (_, fabrics_kind, fabrics_labels, fabrics_buckets) = fabrics.unwrap();
+        assert_eq!(type_name(kind), *fabrics_kind, "{name}");
+        assert_eq!(labels, fabrics_labels, "{name}");
+        assert_eq!(buckets(&text, name), *fabrics_buckets, "{name}");
+    }
+}
+
+#[test]
+fn values_are_printed_as_fabric_prints_them() {
+    let metrics = Metrics::new();
+    metrics.messages_sent.inc();
+    metrics.set_height(&ChannelId::from("ch"), 7);
+    let text = metrics.text();
+    for line in [
+        "gossip_comm_messages_sent 1",
+        "gossip_state_height{channel=\"ch\"} 7",
+        "ledger_blockchain_height{channel=\"ch\"} 7",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line}: {text}");
+    }
+}
+
+/// Labels with values that peers could invent would let them fill our memory and everybody's
+/// dashboards. What each of these can be is said in `docs/ops.md`.
+#[test]
+fn labels_are_of_a_kind_that_peers_cannot_invent() {
+    let labels: BTreeSet<_> = ALL.iter().flat_map(|(_, _, labels)| *labels).collect();
+    let known = [
+        "channel", "kind", "orderer", "queue", "reason", "rule", "source", "version",
+    ];
+    assert_eq!(labels.into_iter().copied().collect::<Vec<_>>(), known);
+}
+
+/// Rows of the tables of the page: a name, its type, its labels.
+fn documented() -> BTreeMap<String, (String, String)> {
+    let page = include_str!("../../../../docs/ops.md");
+    let rows = page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+        let name = cells.next()?.strip_suffix('`')?;
+        let kind = cells.next()?.split(',').next()?;
+        let labels = cells.next()?.replace('`', "");
+        Some((name.to_owned(), (kind.to_owned(), labels)))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_page_for_operators_lists_each_with_its_type_and_labels() {
+    let documented = documented();
+    for (name, kind, labels) in ALL {
+        let expected = (type_name(kind).to_owned(), labels.join(", "));
+        assert_eq!(
+            documented.get(*name),
+            Some(&expected),
+            "{name} in docs/ops.md"
+        );
+    }
+    let ours = |name: &&String| name.starts_with("tidings_") || name.starts_with("gossip_");
+    for name in documented.keys().filter(ours) {
+        let known = ALL.iter().any(|(known, ..)| known == name);
+        assert!(known, "docs/ops.md lists {name}, which is not there");
+    }
+}

@@ -1,0 +1,65 @@
+//! TLS of the operations server: HTTP for people and their programs, not for peers.
+//!
+//! As in Fabric: 1.2 or 1.3, and a client certificate that is shown must chain to the roots of the
+//! settings; whether one must be shown is a setting, too. Without roots none is good.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use rustls::{ServerConfig, server::NoServerSessionStorage, sign::SingleCertAndKey};
+
+use super::{
+    TlsError, TlsFiles,
+    material::{self, KeyPair, Source},
+    since_epoch_s,
+    verify::ClientVerifier,
+};
+
+/// What `operations.tls` names, as read from its files. PEM throughout.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct OperationsTls {
+    /// `operations.tls.cert.file`.
+    pub certificate: Vec<u8>,
+    /// `operations.tls.key.file`.
+    pub key: Vec<u8>,
+    /// `operations.tls.clientAuthRequired`.
+    pub client_auth_required: bool,
+    /// `operations.tls.clientRootCAs.files`.
+    pub client_roots: Vec<Vec<u8>>,
+    /// Which files these were read from, for what is said of them.
+    pub files: TlsFiles,
+}
+
+impl OperationsTls {
+    /// Checks everything that the settings name, as for the TLS between peers.
+    pub(crate) fn server_config(&self, now: SystemTime) -> Result<ServerConfig, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let pair = KeyPair::parse(
+            &provider,
+            Source::Operations,
+            &self.files,
+            &self.certificate,
+            &self.key,
+            since_epoch_s(now),
+        )?;
+        let (files, roots) = (&self.files, &self.client_roots);
+        let roots = material::roots("operations.tls.clientRootCAs.files", files, roots)?;
+        let clients = ClientVerifier::by_roots(&provider, roots, self.client_auth_required)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(TlsError::Setup)?
+            .with_client_cert_verifier(Arc::new(clients))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.key)));
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for OperationsTls {
+    /// Keeps keys out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperationsTls")
+            .field("client_auth_required", &self.client_auth_required)
+            .finish_non_exhaustive()
+    }
+}
