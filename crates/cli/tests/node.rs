@@ -17,6 +17,7 @@ use tempfile::TempDir;
 /// A made network of one peer with a chain of two blocks, and a configuration for that peer.
 struct Place {
     dir: TempDir,
+    program: PathBuf,
 }
 
 impl Place {
@@ -38,7 +39,8 @@ impl Place {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        let place = Self { dir };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_tidings"));
+        let place = Self { dir, program };
         place.configure("127.0.0.1:0", "msp");
         place
     }
@@ -67,7 +69,7 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .current_dir(self.dir.path())
@@ -344,6 +346,42 @@ fn a_running_node_is_watched_and_told_what_to_log() {
     // From then on it says nothing, not even that it stops.
     let (_, after) = log.split_once("the logging spec changes to error").unwrap();
     assert_eq!(after.trim(), "");
+}
+
+/// Where scripts and images run `peer node start`, it takes a link.
+#[test]
+fn the_program_answers_as_peer() {
+    let mut place = Place::make();
+    let link = place.path("peer");
+    std::os::unix::fs::symlink(&place.program, &link).unwrap();
+    place.program = link;
+    for (help, usage) in [
+        (&["--help"][..], "Usage: peer <COMMAND>"),
+        (
+            &["node", "start", "--help"],
+            "Usage: peer node start [OPTIONS]",
+        ),
+        (
+            &["channel", "list", "--help"],
+            "Usage: peer channel list [OPTIONS]",
+        ),
+    ] {
+        let said = place.says(help);
+        assert!(said.contains(usage), "{said}");
+    }
+    let version = place.says(&["version"]);
+    assert!(
+        version.starts_with(concat!("tidings ", env!("CARGO_PKG_VERSION"))),
+        "as what it is: {version}"
+    );
+    let node = place.start(&[]);
+    let genesis = place.path("demo/genesis.block");
+    place.tidings(&["channel", "join", "-b", text(&genesis)]);
+    assert_eq!(
+        place.says(&["channel", "list"]),
+        "Channels peers has joined: \ntidings\n"
+    );
+    node.end("-TERM");
 }
 
 #[test]

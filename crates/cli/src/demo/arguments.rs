@@ -1,5 +1,6 @@
 //! What `tidings demo` can be told.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -78,11 +79,15 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Port of the web page on 127.0.0.1; 0 takes any [default: 8710, or any if that is taken].
+    /// Where the web page listens. Elsewhere than on this machine it is for containers, whose port
+    /// is published on 127.0.0.1: it answers only those who call it so, or localhost.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub(crate) page_address: IpAddr,
+    /// Port of the web page; 0 takes any [default: 8710, or any if that is taken].
     #[arg(long, value_name = "PORT")]
     pub(crate) page_port: Option<u16>,
     /// Serve no web page.
-    #[arg(long, conflicts_with = "page_port")]
+    #[arg(long, conflicts_with_all = ["page_port", "page_address"])]
     pub(crate) no_page: bool,
 }
 
@@ -109,12 +114,13 @@ impl Arguments {
         })
     }
 
-    /// The port of the page, and whether it must be that one.
-    pub(crate) fn page(&self) -> Option<(u16, bool)> {
-        (!self.no_page).then(|| {
-            self.page_port
-                .map_or((PAGE_PORT, false), |port| (port, true))
-        })
+    /// Where the page listens, and whether it must be that port.
+    pub(crate) fn page(&self) -> Option<(SocketAddr, bool)> {
+        let (port, exactly) = self
+            .page_port
+            .map_or((PAGE_PORT, false), |port| (port, true));
+        let address = SocketAddr::new(self.page_address, port);
+        (!self.no_page).then_some((address, exactly))
     }
 }
 
@@ -139,8 +145,11 @@ mod tests {
 
     #[test]
     fn the_page_gives_way_only_from_its_default() {
-        assert_eq!(parse("").unwrap().page(), Some((PAGE_PORT, false)));
-        assert_eq!(parse("--page-port 99").unwrap().page(), Some((99, true)));
+        let page = |line| parse(line).unwrap().page();
+        let at = |ip: [u8; 4], port| SocketAddr::from((ip, port));
+        assert_eq!(page(""), Some((at([127, 0, 0, 1], PAGE_PORT), false)));
+        let everywhere = "--page-port 99 --page-address 0.0.0.0";
+        assert_eq!(page(everywhere), Some((at([0; 4], 99), true)));
         assert_eq!(parse("--no-page").unwrap().page(), None);
     }
 
@@ -154,6 +163,8 @@ mod tests {
             "--block-bytes 0",
             "--recorded x --orgs 2",
             "--no-page --page-port 1",
+            "--no-page --page-address ::",
+            "--page-address here",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,4 +1,4 @@
-//! The web page of the demo, on loopback only.
+//! The web page of the demo, for browsers on this machine.
 //!
 //! Promises: serves one embedded page and a stream of snapshots, nothing else; a slow reader gets
 //! fewer snapshots, never a queue of old ones; and a page of another site that a browser was
@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -35,8 +35,8 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
 const EVENT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Opens the port of the page; 0 takes any free one.
-pub(crate) async fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
 }
 
 /// Serves until the sender of the snapshots is gone.
@@ -97,6 +97,8 @@ async fn events(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -119,7 +121,7 @@ mod tests {
     }
 
     async fn start() -> (SocketAddr, watch::Sender<Snapshot>) {
-        let listener = listen(0).await.unwrap();
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, receiver) = watch::channel(Snapshot {
             height: 7,

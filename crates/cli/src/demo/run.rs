@@ -3,6 +3,7 @@
 //! One loop turns everything that happens into snapshots. It decides when the run is over and
 //! never waits for anything but the next event or the next picture.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let folder = Folder::open(arguments.dir.as_deref())?;
     let page = match arguments.page() {
-        Some((port, exactly)) => Some(open_page(port, exactly).await?),
+        Some((address, exactly)) => Some(open_page(address, exactly).await?),
         None => None,
     };
     let setup = match &arguments.recorded {
@@ -80,22 +81,26 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     course.end(arguments, problems).await
 }
 
-/// Opens the port of the page and says where it is.
-async fn open_page(port: u16, exactly: bool) -> Result<(tokio::net::TcpListener, String)> {
-    let listener = match page::listen(port).await {
-        Err(_) if !exactly => page::listen(0).await,
+/// Opens the port of the page and says where a browser finds it.
+async fn open_page(
+    address: SocketAddr,
+    exactly: bool,
+) -> Result<(tokio::net::TcpListener, String)> {
+    let any = SocketAddr::new(address.ip(), 0);
+    let listener = match page::listen(address).await {
+        Err(_) if !exactly => page::listen(any).await,
         listener => listener,
     };
     let listener = listener.map_err(|error| {
         anyhow!(
-            "cannot serve the page on port {port}: {error}; give another --page-port, or --no-page"
+            "cannot serve the page at {address}: {error}; give another --page-port, or --no-page"
         )
     })?;
-    let address = format!(
-        "http://{}/",
-        listener.local_addr().context("the port of the page")?
-    );
-    Ok((listener, address))
+    let mut address = listener.local_addr().context("the port of the page")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok((listener, format!("http://{address}/")))
 }
 
 /// What is told by several threads.
