@@ -19,7 +19,6 @@ use tidings_proto::tag::Kind;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::material::Member;
 use super::progress::{Node, Vitals, Way};
@@ -67,17 +66,12 @@ struct Slot {
     bootstrap: String,
     leader: bool,
     data: PathBuf,
-    running: Option<Running>,
+    running: Option<RunningNode>,
     /// Its height when it was killed.
     height: u64,
     /// Bytes of its earlier lives.
     sent: u64,
     received: u64,
-}
-
-struct Running {
-    node: RunningNode,
-    forward: JoinHandle<()>,
 }
 
 impl Network {
@@ -148,16 +142,16 @@ impl Network {
         self.slots.iter().rposition(|slot| !slot.leader)
     }
 
-    /// Ends a node at once: nothing is finished, nobody is told.
+    /// Ends a node at once: nothing is finished, nobody is told. Only what its ledger had begun to
+    /// write comes to its end, and is counted.
     pub(crate) fn kill(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        if let Some(running) = slot.running.take() {
-            slot.height = running.node.reader(&self.channel).map_or(0, Reader::height);
-            slot.sent += bytes(&running.node, Direction::Sent);
-            slot.received += bytes(&running.node, Direction::Received);
-            running.forward.abort();
+        if let Some(node) = slot.running.take() {
+            slot.height = node.reader(&self.channel).map_or(0, Reader::height);
+            slot.sent += bytes(&node, Direction::Sent);
+            slot.received += bytes(&node, Direction::Received);
         }
     }
 
@@ -187,7 +181,7 @@ impl Network {
         let Some(slot) = self.slots.get(index) else {
             return Vitals::default();
         };
-        let Some(Running { node, .. }) = &slot.running else {
+        let Some(node) = &slot.running else {
             return Vitals {
                 height: slot.height,
                 sent: slot.sent,
@@ -215,10 +209,10 @@ impl Network {
     pub(crate) fn known_pairs(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for slot in &self.slots {
-            let Some(running) = &slot.running else {
+            let Some(node) = &slot.running else {
                 continue;
             };
-            for member in &running.node.status().borrow().members {
+            for member in &node.status().borrow().members {
                 let Some(other) = self.names.get(&member.peer) else {
                     continue;
                 };
@@ -239,10 +233,10 @@ impl Network {
     /// then on blocks are pushed to them.
     pub(crate) fn organizations_met(&self) -> bool {
         self.slots.iter().all(|slot| {
-            let Some(running) = &slot.running else {
+            let Some(node) = &slot.running else {
                 return false;
             };
-            let status = running.node.status();
+            let status = node.status();
             let status = status.borrow();
             let channel = status
                 .channels
@@ -264,10 +258,10 @@ impl Network {
     /// Why a node cannot go on, if one cannot.
     pub(crate) fn failure(&mut self) -> Option<String> {
         for slot in &mut self.slots {
-            let Some(running) = &mut slot.running else {
+            let Some(node) = &mut slot.running else {
                 continue;
             };
-            if let Some(reason) = running.node.failed().now_or_never() {
+            if let Some(reason) = node.failed().now_or_never() {
                 return Some(format!("{}: {reason}", slot.member.name));
             }
         }
@@ -278,8 +272,8 @@ impl Network {
     pub(crate) async fn stop(mut self) -> Vec<PathBuf> {
         let mut ledgers = Vec::new();
         for slot in &mut self.slots {
-            if let Some(running) = slot.running.take() {
-                running.node.stop().await;
+            if let Some(node) = slot.running.take() {
+                node.stop().await;
             }
             ledgers.push(slot.data.join("channels").join(self.channel.as_str()));
         }
@@ -303,7 +297,8 @@ impl Network {
         }
         self.names.insert(node.me().identity.pki_id, name);
         let events = self.events.clone();
-        let forward = tokio::spawn(async move {
+        // Ends with the last that the node commits.
+        tokio::spawn(async move {
             loop {
                 match commits.recv().await {
                     Ok(commit) => {
@@ -327,7 +322,7 @@ impl Network {
                 }
             }
         });
-        slot.running = Some(Running { node, forward });
+        slot.running = Some(node);
         Ok(())
     }
 }
