@@ -301,6 +301,19 @@ fn new_endpoints_reconnect_at_once_and_the_same_ones_do_not() {
 }
 
 #[test]
+fn a_leader_that_comes_back_asks_the_orderers_of_now() {
+    let mut t = Table::leading(5, &["a:1"]);
+    t.block(5);
+    t.feed(Input::Lead(false));
+    // Meanwhile another peer leads, and blocks with configurations come from it.
+    assert_eq!(t.endpoints(&["b:1"]), []);
+    assert_eq!(t.endpoints(&["c:1"]), []);
+    assert_eq!(t.feed(Input::Height(20)), []);
+    let out = t.feed(Input::Lead(true));
+    assert_eq!(connects(&out), [("c:1".to_owned(), 20, Duration::ZERO)]);
+}
+
+#[test]
 fn reconnects_begin_after_what_was_verified_or_committed() {
     let mut t = Table::leading(5, &["a:1"]);
     t.block(5);

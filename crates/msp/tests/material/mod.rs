@@ -99,6 +99,19 @@ impl Organization {
         }
     }
 
+    /// A TLS certificate for this machine with its key, both PEM.
+    pub fn tls_pair(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.tls_authority).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The PEM certificate of its TLS authority.
+    pub fn tls_root_pem(&self) -> String {
+        unix_lines(&self.tls_authority.pem())
+    }
+
     /// The DER certificate of its TLS authority.
     pub fn tls_root(&self) -> Bytes {
         self.tls_authority.der().to_vec().into()

@@ -11,7 +11,7 @@ use tidings_proto::{
     },
 };
 
-use crate::material::{self, CHANNEL, Draft, Material, Member, tree};
+use crate::material::{self, CHANNEL, Draft, Material, Member, Organization, tree};
 
 /// Blocks that follow from each other, signed by the first orderer or by a quorum.
 pub(crate) struct Chain {
@@ -107,15 +107,27 @@ impl Chain {
         });
     }
 
-    /// Gives the ordering organization one more TLS root, at its old address.
-    pub(crate) fn add_tls_root(&mut self) {
+    /// Gives the ordering organization one more TLS root, at its old address: that of the
+    /// organization that is returned.
+    pub(crate) fn add_tls_root(&mut self) -> Organization {
         let admin = self.material.orderer_a.member("admin.a", "admin");
+        let successor = Organization::new("More");
         let alter = |group: &mut ConfigGroup, material: &Material| {
             let mut msp = material.orderer_a.msp();
-            let more = material::Organization::new("More").msp();
-            msp.tls_root_certs.extend(more.tls_root_certs);
+            msp.tls_root_certs.push(successor.tls_root_pem().into());
             let own = tree::at(group, &["Orderer", "OrdererA-group"]);
             tree::replace(own, "MSP", &tree::msp(&msp));
+        };
+        self.reconfigure(alter, &[&admin]);
+        successor
+    }
+
+    /// Gives the ordering organization another address.
+    pub(crate) fn move_orderer(&mut self, to: &str) {
+        let admin = self.material.orderer_a.member("admin.a", "admin");
+        let alter = |group: &mut ConfigGroup, _: &Material| {
+            let own = tree::at(group, &["Orderer", "OrdererA-group"]);
+            tree::replace(own, "Endpoints", &tree::addresses(&[to]));
         };
         self.reconfigure(alter, &[&admin]);
     }

@@ -10,6 +10,7 @@ mod cluster;
 #[path = "../../../msp/tests/material/mod.rs"]
 mod material;
 mod orderer;
+mod orderers;
 mod peer;
 mod vitals;
 

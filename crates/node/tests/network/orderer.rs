@@ -1,10 +1,10 @@
 //! An orderer that serves blocks to whoever asks, and remembers from where on they were wanted.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
-use tidings_node::tls::{Closer, Incoming};
+use tidings_node::tls::{Closer, Incoming, Tls};
 use tidings_proto::{
     block::BlockView,
     common::{Block, Envelope, Payload},
@@ -24,6 +24,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::{material::Organization, peer::tls_settings};
 
 /// Ends when it is dropped.
 pub(crate) struct Orderer {
@@ -45,13 +47,23 @@ impl Orderer {
     }
 
     pub(crate) fn start(door: TcpListener, blocks: Vec<Bytes>) -> Self {
+        Self::start_with(None, door, blocks)
+    }
+
+    /// With TLS, as one of an organization.
+    pub(crate) fn start_secured(org: &Organization, door: TcpListener, blocks: Vec<Bytes>) -> Self {
+        let tls = Tls::new(&tls_settings(org), SystemTime::now()).unwrap();
+        Self::start_with(Some(tls), door, blocks)
+    }
+
+    fn start_with(tls: Option<Tls>, door: TcpListener, blocks: Vec<Bytes>) -> Self {
         let (served, serving) = watch::channel(Served {
             headers: blocks.clone(),
             blocks,
         });
         let (asked, starts) = mpsc::channel(64);
         let (asked_headers, headers) = mpsc::channel(64);
-        let (incoming, closer) = Incoming::new(door, None);
+        let (incoming, closer) = Incoming::new(door, tls);
         let service = AtomicBroadcastServer::new(Service {
             served: serving,
             asked,

@@ -7,6 +7,7 @@ use tidings_gossip::{ClusterConfig, Config, StateConfig, id::ChannelId};
 use tidings_node::{
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::ChannelStatus,
+    tls::TlsSettings,
     vitals::Vitals,
 };
 use tokio::{net::TcpListener, time::timeout};
@@ -33,6 +34,7 @@ pub(crate) struct Seat {
     leader: bool,
     pub(crate) delivery: DeliverySettings,
     pub(crate) cluster: ClusterConfig,
+    pub(crate) tls: Option<TlsSettings>,
 }
 
 impl Seat {
@@ -54,6 +56,7 @@ impl Seat {
             leader: first.is_none(),
             delivery: DeliverySettings::default(),
             cluster: ClusterConfig::default(),
+            tls: None,
         };
         (seat, listener)
     }
@@ -63,7 +66,7 @@ impl Seat {
         NodeConfig {
             msp_id: self.msp_id.clone(),
             msp_dir: self.home.path().join("msp"),
-            tls: None,
+            tls: self.tls.clone(),
             listener,
             endpoint: self.address.to_string(),
             external_endpoint: String::new(),
@@ -95,6 +98,17 @@ impl Seat {
 
     pub(crate) async fn start(&self, listener: TcpListener) -> RunningNode {
         RunningNode::start(self.config(listener)).await.unwrap()
+    }
+}
+
+/// A certificate of the organization for this machine, and trust in its own.
+pub(crate) fn tls_settings(org: &Organization) -> TlsSettings {
+    let (certificate, key) = org.tls_pair();
+    TlsSettings {
+        certificate: certificate.into(),
+        key: key.into(),
+        roots: vec![org.tls_root_pem().into()],
+        ..TlsSettings::default()
     }
 }
 
