@@ -84,6 +84,10 @@ metrics! {
     connections_closed: IntCounter = "grpc_comm_conn_closed" [],
         "Connections that came in and have ended";
 
+    // Of this node.
+    certificate_end: IntGaugeVec = "tidings_certificate_expiry" ["certificate"],
+        "Seconds since the Unix epoch at which a certificate of ours expires";
+
     // Between peers.
     comm_peers: IntGauge = "tidings_comm_peers" [], "Peers that we have a connection to";
     kinds_sent: IntCounterVec = "tidings_comm_messages_sent" ["kind"], "Messages sent";

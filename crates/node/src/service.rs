@@ -150,6 +150,13 @@ impl RunningNode {
             incarnation_ns: incarnation,
             metadata: Bytes::new(),
         };
+        let ends = &config.vitals.metrics.certificate_end;
+        let identity_ends_at = me.identity.expires_at;
+        ends.with_label_values(&["identity"]).set(identity_ends_at);
+        if let Some((server, client)) = tls.as_ref().map(Tls::certificates_end_at) {
+            ends.with_label_values(&["tls server"]).set(server);
+            ends.with_label_values(&["tls client"]).set(client);
+        }
         let mut node = Self::assemble(config, me, crypto, tls)?;
         tracing::info!(
             target: "gossip.service",

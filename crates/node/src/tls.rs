@@ -198,6 +198,12 @@ impl Tls {
         self.parts.client.sha256
     }
 
+    /// When the certificates end that we present when dialled and when dialling, in seconds since
+    /// the Unix epoch.
+    pub fn certificates_end_at(&self) -> (i64, i64) {
+        (self.parts.server.ends_at, self.parts.client.ends_at)
+    }
+
     /// What we show when dialling, to be used with other roots.
     pub fn client_identity(&self) -> ClientIdentity {
         let Parts {

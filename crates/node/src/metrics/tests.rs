@@ -111,7 +111,15 @@ fn values_are_printed_as_fabric_prints_them() {
 fn labels_are_of_a_kind_that_peers_cannot_invent() {
     let labels: BTreeSet<_> = ALL.iter().flat_map(|(_, _, labels)| *labels).collect();
     let known = [
-        "channel", "kind", "orderer", "queue", "reason", "rule", "source", "version",
+        "certificate",
+        "channel",
+        "kind",
+        "orderer",
+        "queue",
+        "reason",
+        "rule",
+        "source",
+        "version",
     ];
     assert_eq!(labels.into_iter().copied().collect::<Vec<_>>(), known);
 }

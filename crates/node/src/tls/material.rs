@@ -143,6 +143,8 @@ pub(super) struct KeyPair {
     pub(super) key: Arc<CertifiedKey>,
     /// Of the leaf.
     pub(super) sha256: [u8; 32],
+    /// Of the leaf's validity, in seconds since the Unix epoch.
+    pub(super) ends_at: i64,
 }
 
 impl KeyPair {
@@ -193,6 +195,7 @@ impl KeyPair {
             Ok(()) => Ok(Self {
                 key: Arc::new(key),
                 sha256,
+                ends_at: end.timestamp(),
             }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch {
                 key: key_setting,

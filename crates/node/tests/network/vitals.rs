@@ -65,6 +65,8 @@ async fn what_happens_to_blocks_can_be_seen() {
         );
         assert_eq!(all - vain, 8.0, "{received:?}");
         assert_eq!(value(vitals, "tidings_comm_peers"), Some(1.0));
+        let identity = "tidings_certificate_expiry{certificate=\"identity\"}";
+        assert!(value(vitals, identity).unwrap() > 1.7e9);
         assert_eq!(value(vitals, "tidings_members_alive"), Some(1.0));
     }
     assert_eq!(

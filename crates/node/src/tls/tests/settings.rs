@@ -24,6 +24,7 @@ fn without_a_client_pair_the_server_pair_serves_both_roles() {
         tls.server_certificate_sha256(),
         tls.client_certificate_sha256()
     );
+    assert_eq!(tls.certificates_end_at(), (64_060_588_800, 64_060_588_800));
     assert_eq!(
         tls.client_identity().certificate_sha256(),
         tls.client_certificate_sha256()
