@@ -33,7 +33,7 @@ impl Vitals {
         self.health.forget_channel(channel);
     }
 
-    /// An orderer gives us blocks from now on, until the answer is dropped.
+    /// We are connected to an orderer that shall give us blocks, until the answer is dropped.
     pub(crate) fn pulling(&self, channel: &ChannelId, orderer: &str) -> Pulling {
         let gauge = &self.metrics.delivery_connected;
         gauge.with_label_values(&[channel.as_str(), orderer]).set(1);

@@ -19,7 +19,9 @@ use tidings_proto::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tonic::{Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic::{
+    Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
+};
 use tonic_prost::ProstCodec;
 
 use super::{DeliverConfig, Followed, Wanted, place::place};
@@ -158,15 +160,17 @@ impl Client {
         wanted: &Wanted,
         ledger: &mut Followed,
     ) -> Result<Infallible, Ended> {
-        let mut responses = self.open(R::CONTENT, wanted).await?;
+        let channel = self.connect(&wanted.endpoint).await?;
+        // A Go orderer says nothing, not even that it accepts, before it has something to send.
+        let blocks = R::CONTENT == Content::Blocks;
+        let vitals = &self.config.vitals;
+        let _pulling = blocks.then(|| vitals.pulling(&self.channel, &wanted.endpoint));
+        let mut responses = self.ask(channel, R::CONTENT, wanted).await?;
         tracing::info!(
             target: "peer.blocksprovider",
             channel = %self.channel, endpoint = wanted.endpoint, start = wanted.start,
             "pulling {} from the orderer", R::CONTENT.name()
         );
-        let blocks = R::CONTENT == Content::Blocks;
-        let vitals = &self.config.vitals;
-        let _pulling = blocks.then(|| vitals.pulling(&self.channel, &wanted.endpoint));
         let mut next = wanted.start;
         loop {
             // By our own count: a number that the orderer invents must not make us wait.
@@ -186,8 +190,12 @@ impl Client {
         }
     }
 
-    async fn open(&self, content: Content, wanted: &Wanted) -> Result<Streaming<Response>, Ended> {
-        let channel = self.connect(&wanted.endpoint).await?;
+    async fn ask(
+        &self,
+        channel: Channel,
+        content: Content,
+        wanted: &Wanted,
+    ) -> Result<Streaming<Response>, Ended> {
         let mut grpc = Grpc::new(channel).max_decoding_message_size(content.bytes_max());
         grpc.ready()
             .await
@@ -203,7 +211,7 @@ impl Client {
         Ok(responses.into_inner())
     }
 
-    async fn connect(&self, endpoint: &str) -> Result<tonic::transport::Channel, Ended> {
+    async fn connect(&self, endpoint: &str) -> Result<Channel, Ended> {
         let overrides = &self.config.settings.address_overrides;
         let place = place(
             overrides,

@@ -92,3 +92,26 @@ async fn what_happens_to_blocks_can_be_seen() {
         assert_eq!(value(vitals, opened), value(vitals, closed));
     }
 }
+
+#[tokio::test]
+async fn an_orderer_that_has_nothing_to_send_serves_us_all_the_same() {
+    // A Go orderer says nothing at all before it has a block.
+    let (door, address) = Orderer::door().await;
+    let chain = Chain::new(&address.to_string());
+    let (_seat, mut node) = leader(&chain).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    let (silent, _) = soon(door.accept()).await.unwrap();
+    let connected = || {
+        let line = "tidings_delivery_connected{channel=\"mychannel\"";
+        node.metrics().text().contains(line)
+    };
+    let becomes = async |expected| {
+        while connected() != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(becomes(true)).await;
+    drop((silent, door));
+    soon(becomes(false)).await;
+    node.stop().await;
+}
