@@ -434,6 +434,19 @@ fn a_node_that_cannot_start_says_what_to_change() {
     );
     fs::write(&config, good).unwrap();
 
+    let mut with = place.command(&["node", "start"]);
+    let folder = complaint(
+        &with
+            .env("CORE_PEER_FILESYSTEMPATH", &other)
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        folder.contains(&format!("cannot write to the folder {}", text(&other)))
+            && folder.contains("peer.fileSystemPath"),
+        "{folder}"
+    );
+
     let not = place.path("core.yaml");
     let join = place.complaint(&["node", "start", "--join", text(&not)]);
     assert!(

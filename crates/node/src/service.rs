@@ -299,6 +299,7 @@ impl RunningNode {
         let dir = chains::dir(&self.data_dir, channel.as_str());
         if self.joined.contains(&channel) || !dir.exists() {
             self.check_new(&config)?;
+            self.check_certificate(&config)?;
         }
         let mut ledger = chains::open(&dir)?;
         let config = if ledger.height() > 0 {
@@ -447,6 +448,20 @@ impl RunningNode {
             channel,
             msp_id: own.to_owned(),
         })
+    }
+
+    /// Whether a channel takes us for a peer of our organization. Asked once, when it is joined:
+    /// what a later configuration says of us is for others to heed.
+    fn check_certificate(&self, config: &ChannelConfig) -> Result<(), StartRefused> {
+        let msps = config.msps();
+        let found = msps.deserialize(&self.me.identity.serialized);
+        found
+            .and_then(|identity| msps.validate(&identity))
+            .map_err(|reason| StartRefused::Stranger {
+                channel: ChannelId::from(config.channel_id()),
+                msp_id: self.me.identity.org.as_str().to_owned(),
+                reason: reason.to_string(),
+            })
     }
 
     /// Puts a channel to work.

@@ -100,8 +100,7 @@ impl Start {
             .iter()
             .map(|path| Ok((path.as_path(), read_input(path)?)))
             .collect::<Result<Vec<_>>>()?;
-        fs::create_dir_all(&settings.data_dir)
-            .with_context(|| format!("cannot make {}", settings.data_dir.display()))?;
+        make_data_dir(&settings.data_dir)?;
         let socket = self.socket.clone();
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
         let door = Door::open(&socket)?;
@@ -116,6 +115,18 @@ impl Start {
         tracing::info!(target: "peer", "the node answers at {}", socket.display());
         run(node, operations, &door, &mut signals).await
     }
+}
+
+/// Makes the folder, and finds out whether it can be written to before anything else fails in it.
+fn make_data_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)
+        .and_then(|()| tempfile::tempfile_in(dir).map(drop))
+        .with_context(|| {
+            format!(
+                "cannot write to the folder {}: make it writable for this user, or name another in peer.fileSystemPath",
+                dir.display()
+            )
+        })
 }
 
 fn start_logging() -> Result<Logging> {

@@ -79,6 +79,18 @@ pub enum StartRefused {
         /// Our MSP id.
         msp_id: String,
     },
+    /// The channel knows the own organization, but by other certificates.
+    #[error(
+        "channel {channel} does not take our certificate for one of {msp_id}: {reason}; the folder of peer.mspConfigPath must be of the organization that peer.localMspId names"
+    )]
+    Stranger {
+        /// The channel.
+        channel: ChannelId,
+        /// Our MSP id.
+        msp_id: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// The genesis block could not be written.
     #[error("{0}")]
     Write(String),

@@ -30,7 +30,7 @@ use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
 
 use chain::Chain;
-use material::tree;
+use material::{Material, tree};
 use orderer::Orderer;
 use peer::{Seat, channel, reaches, shows, soon};
 
@@ -162,6 +162,13 @@ async fn a_channel_is_joined_once_from_its_beginning_and_by_members() {
     let refused = node.join(chain.material.genesis(group)).await.unwrap_err();
     assert!(
         matches!(refused, StartRefused::Outsider { .. }),
+        "{refused}"
+    );
+    // The same names, other keys.
+    let others = Material::new();
+    let refused = node.join(others.genesis(others.group())).await.unwrap_err();
+    assert!(
+        matches!(refused, StartRefused::Stranger { .. }),
         "{refused}"
     );
     assert!(
