@@ -1,10 +1,11 @@
-//! What is on disk: the chain of one channel.
+//! What is on disk: the chain of one channel, and its private data.
 //!
 //! A ledger is a folder of append-only segment files that hold blocks exactly as they were
 //! committed, and beside each finished segment an index that can be thrown away and is made
-//! again. `FORMAT.md` draws both to the byte.
+//! again. `FORMAT.md` draws both to the byte. Private data has two keyed stores of its own:
+//! [`private`] what belongs to committed blocks, [`transient`] what waits for its block.
 //!
-//! # Promises
+//! # Promises of the ledger
 //!
 //! - **Committed means on disk.** [`Ledger::append`] returns after `fdatasync` of the blocks'
 //!   bytes, and readers see a block only then. A group of blocks costs one sync; the index costs
@@ -30,14 +31,18 @@ mod chain;
 mod damage;
 mod folder;
 mod index;
+mod keyed;
 mod ledger;
+pub mod private;
 mod reader;
 mod record;
 mod segment;
+pub mod transient;
 
 pub use audit::{Audit, AuditError};
 pub use chain::{BlockHash, Tip, data_hash};
 pub use damage::{Damage, Failed, Fault, ReadError};
+pub use keyed::{StoreDamage, StoreError, StoreOpenError};
 pub use ledger::{
     AppendError, Ledger, OpenError, Recovery, SEGMENT_ENTRIES_MAX, SEGMENT_LEN_MAX, Settings,
 };

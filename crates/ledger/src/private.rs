@@ -1,0 +1,559 @@
+//! The private write sets of committed blocks, and the account of those that are missing.
+//!
+//! A block holds only the hash of each private write set. This store holds the write set, or says
+//! that it is missing and why: every write set that a block names for a known collection has one
+//! entry here.
+//!
+//! # Promises
+//!
+//! - **Before the block.** [`PrivateStore::prepare`] returns after a block's entries are durable;
+//!   the block is appended to the ledger only then. So a block in the ledger always has its
+//!   account, whenever the node dies.
+//! - **Prepared is not committed.** A block that was prepared and never appended is prepared again,
+//!   with the same or other content. Readers say what the last block of the ledger is and see
+//!   nothing above it.
+//! - **Without a gap.** Blocks are prepared in the order of their numbers. Preparing one says that
+//!   those below it are in the ledger, and they are never prepared again.
+//! - **Expired is gone.** What block B wrote with a block-to-live of N is not shown from block
+//!   B + N + 1 on, as in Fabric, and [`PrivateStore::expire`] removes it from the file.
+//! - **Flat memory.** Whoever reads holds one write set at a time.
+//!
+//! It knows no hashes, members or policies: what is put in was checked by somebody else, who also
+//! says which collections we are entitled to. `docs/protocol/private-stores.md` draws the tables.
+
+mod backlog;
+mod tables;
+mod walk;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use redb::StorageError;
+
+use crate::{
+    StoreError, StoreOpenError,
+    keyed::{Change, Keyed},
+};
+pub use backlog::{BACKLOG_COLLECTIONS_MAX, Backlog, CollectionCounts, Counts};
+use tables::{ABOUT, COUNTS, Entry, Expiry, HEIGHT, KIND, State, Step, Tables};
+pub use walk::{MissingSets, Sets};
+
+/// Bytes of one write set: as much as one gossip message holds. A larger one cannot be fetched
+/// from anybody either.
+pub const SET_LEN_MAX: usize = 100 << 20;
+
+/// Bytes of a namespace or collection, which are in keys. Those of definitions are far shorter.
+pub const NAME_LEN_MAX: usize = 1024;
+
+/// Entries removed or changed in one step, between which blocks have their turn.
+const STEP_LEN_MAX: usize = 1024;
+
+/// Where a private write set belongs: transaction `tx`, counted from 0, of block `block`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The block's number.
+    pub block: u64,
+    /// The transaction's position in it.
+    pub tx: u64,
+    /// The chaincode.
+    pub namespace: String,
+    /// Its collection.
+    pub collection: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            block,
+            tx,
+            namespace,
+            collection,
+        } = self;
+        write!(
+            f,
+            "{namespace}/{collection} of block {block}, transaction {tx}"
+        )
+    }
+}
+
+/// What is to be known of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateBlock {
+    /// Its number.
+    pub number: u64,
+    /// Every private write set that it names. Of two for one transaction and collection the first
+    /// counts.
+    pub entries: Vec<PrivateEntry>,
+}
+
+/// A private write set that a block names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateEntry {
+    /// The transaction's position in the block.
+    pub tx: u64,
+    /// The chaincode.
+    pub namespace: String,
+    /// Its collection.
+    pub collection: String,
+    /// For how many blocks after its own it is to be had; 0 for always.
+    pub block_to_live: u64,
+    /// The write set, or why we have none.
+    pub content: Content,
+}
+
+/// A write set, or why we have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The bytes whose hash is in the block.
+    Held(Bytes),
+    /// We have none.
+    Missing(Why),
+}
+
+/// Why a write set is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Nobody who was asked had it.
+    Absent,
+    /// Others had something whose hash is not the one in the block.
+    WrongHash,
+    /// Nobody was asked.
+    NotAsked,
+    /// The collection is not for our organization.
+    NotEntitled,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "nobody had it",
+            Self::WrongHash => "others had something else",
+            Self::NotAsked => "nobody was asked",
+            Self::NotEntitled => "not for our organization",
+        })
+    }
+}
+
+/// Those that are missing, by what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Queue {
+    /// To be fetched.
+    Eligible,
+    /// To be fetched, more seldom: it was tried.
+    Deprioritized,
+    /// Not to be fetched: we are not entitled to it.
+    Ineligible,
+}
+
+/// A write set that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSet {
+    /// Where it belongs.
+    pub place: Place,
+    /// The bytes as they were put in.
+    pub rwset: Bytes,
+    /// The first block of the ledger with which it is no longer to be had, if there is one.
+    pub expires_at: Option<u64>,
+}
+
+/// A write set that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingSet {
+    /// Where it belongs.
+    pub place: Place,
+    /// Why it is missing.
+    pub why: Why,
+    /// The first block of the ledger with which it is no longer to be had, if there is one.
+    pub expires_at: Option<u64>,
+}
+
+/// What became of write sets that were fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filled {
+    /// Were missing and are held now.
+    pub stored: u64,
+    /// Were held before.
+    pub held: u64,
+    /// Are not wanted: expired meanwhile, not for us, or never named by a block.
+    pub unwanted: u64,
+}
+
+/// The private data store of one channel, open. Its methods may be called by many threads.
+#[derive(Debug)]
+pub struct PrivateStore {
+    file: Arc<Keyed>,
+    /// Blocks below this are in the ledger for sure.
+    settled: AtomicU64,
+}
+
+impl PrivateStore {
+    /// Opens the store in a folder of its own, or makes an empty one. The whole file is checked.
+    /// The height of the ledger says which blocks are committed and may not change.
+    pub fn open(dir: impl AsRef<Path>, ledger_height: u64) -> Result<Self, StoreOpenError> {
+        Ok(Self {
+            file: Arc::new(Keyed::open(dir.as_ref(), &KIND)?),
+            settled: AtomicU64::new(ledger_height),
+        })
+    }
+
+    /// There was no store in the folder, and an empty one was made.
+    pub fn was_created(&self) -> bool {
+        self.file.was_created()
+    }
+
+    /// The lowest number that was never prepared. Below the height of the ledger, as in a store
+    /// that was made anew, the blocks from here on are to be prepared before any other. Above it,
+    /// the blocks from the ledger's height on were prepared and never appended.
+    pub fn height(&self) -> Result<u64, StoreError> {
+        self.file.read(|transaction| {
+            let about = transaction.open_table(ABOUT)?;
+            Ok(about.get(HEIGHT)?.map_or(0, |height| height.value()))
+        })
+    }
+
+    /// Puts down what is known of blocks that are to be appended next, all or none. What was
+    /// prepared for one of these numbers before is replaced. Says that all blocks below the first
+    /// are in the ledger.
+    pub fn prepare(&self, blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
+        let Some(first) = blocks.first().map(|block| block.number) else {
+            return Ok(());
+        };
+        judge(blocks)?;
+        let done = self.file.write(|transaction| {
+            let mut tables = Tables::open(transaction)?;
+            let height = tables.height()?;
+            // Blocks of the ledger that a store made anew lacks may still come.
+            let settled = self.settled.load(Ordering::Acquire).min(height);
+            if first > height {
+                let error = PrepareError::Gap {
+                    number: first,
+                    want: height,
+                };
+                return Ok(Change::Nothing(Err(error)));
+            }
+            if first < settled {
+                let error = PrepareError::Settled { number: first };
+                return Ok(Change::Nothing(Err(error)));
+            }
+            for block in blocks {
+                tables.replace_block(block)?;
+            }
+            let next = blocks.last().map_or(first, |block| block.number) + 1;
+            tables.about.insert(HEIGHT, next.max(height))?;
+            Ok(Change::Keep(Ok(())))
+        })?;
+        if done.is_ok() {
+            self.settled.fetch_max(first, Ordering::AcqRel);
+        }
+        done
+    }
+
+    /// The write sets of a block that are held and, with `last_block` as the last of the ledger,
+    /// neither expired nor above it. A block that is prepared and not yet appended is seen by who
+    /// names it as the last.
+    pub fn sets(&self, block: u64, last_block: u64) -> Result<Sets, StoreError> {
+        Sets::of_block(&self.file, block, last_block)
+    }
+
+    /// One write set, if it is held and to be seen as in [`PrivateStore::sets`].
+    pub fn set(&self, place: &Place, last_block: u64) -> Result<Option<StoredSet>, StoreError> {
+        self.file.read(|transaction| {
+            let look = walk::Look::new(transaction, last_block)?;
+            Ok(look.stored(place.clone())?)
+        })
+    }
+
+    /// The write sets of a collection that are held, from this block and transaction on, oldest
+    /// first, to be seen as in [`PrivateStore::sets`].
+    pub fn sets_of(
+        &self,
+        namespace: &str,
+        collection: &str,
+        from: (u64, u64),
+        last_block: u64,
+    ) -> Result<Sets, StoreError> {
+        Sets::of_collection(&self.file, (namespace, collection), from, last_block)
+    }
+
+    /// The write sets of a queue, those of the newest block first, to be seen as in
+    /// [`PrivateStore::sets`]. Take as many as are wanted.
+    pub fn missing(&self, queue: Queue, last_block: u64) -> Result<MissingSets, StoreError> {
+        MissingSets::of(&self.file, queue, last_block)
+    }
+
+    /// How many write sets are held and missing.
+    pub fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.file.read(|transaction| {
+            let mut backlog = Backlog::default();
+            let table = transaction.open_table(COUNTS)?;
+            for row in table.range::<(&str, &str)>(..)? {
+                let (key, counts) = row?;
+                let (namespace, collection) = key.value();
+                backlog.add(namespace, collection, Counts::of(counts.value()));
+            }
+            Ok(backlog)
+        })
+    }
+
+    /// Puts down write sets that were missing and have been fetched. Those that are held stay as
+    /// they are.
+    pub fn fill(&self, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
+        judge_lens(sets)?;
+        let filled = self.change(|tables| {
+            let mut filled = Filled::default();
+            for (place, rwset) in sets {
+                match tables.entry(place)? {
+                    Some(entry) if entry.state == State::Held => filled.held += 1,
+                    Some(Entry {
+                        state: State::Missing(Queue::Eligible | Queue::Deprioritized, _),
+                        expiry,
+                    }) => {
+                        let state = State::Held;
+                        tables.put(place, Entry { state, expiry }, Some(rwset))?;
+                        filled.stored += 1;
+                    }
+                    _ => filled.unwanted += 1,
+                }
+            }
+            Ok((filled.stored > 0, filled))
+        })?;
+        Ok(filled)
+    }
+
+    /// Puts other bytes in the place of write sets that are held, as when keys are purged from
+    /// them. What is not held is left out; says how many were replaced.
+    pub fn replace(&self, sets: &[(Place, Bytes)]) -> Result<u64, FillError> {
+        judge_lens(sets)?;
+        let replaced = self.change(|tables| {
+            let mut replaced = 0;
+            for (place, rwset) in sets {
+                let entry = tables.entry(place)?;
+                if let Some(entry) = entry.filter(|entry| entry.state == State::Held) {
+                    tables.put(place, entry, Some(rwset))?;
+                    replaced += 1;
+                }
+            }
+            Ok((replaced > 0, replaced))
+        })?;
+        Ok(replaced)
+    }
+
+    /// Moves what is missing and eligible to those that are asked for more seldom; says how many.
+    pub fn deprioritize(&self, places: &[Place]) -> Result<u64, StoreError> {
+        self.change(|tables| {
+            let mut moved = 0;
+            for place in places {
+                if let Some(Entry {
+                    state: State::Missing(Queue::Eligible, why),
+                    expiry,
+                }) = tables.entry(place)?
+                {
+                    let state = State::Missing(Queue::Deprioritized, why);
+                    tables.put(place, Entry { state, expiry }, None)?;
+                    moved += 1;
+                }
+            }
+            Ok((moved > 0, moved))
+        })
+    }
+
+    /// Makes what is missing of a collection eligible, since our organization has become a member;
+    /// says how many were not.
+    pub fn entitle(&self, namespace: &str, collection: &str) -> Result<u64, StoreError> {
+        let (mut entitled, mut from) = (0, Some((0, 0)));
+        while let Some(start) = from {
+            let (len, next) = self.change(|tables| {
+                let name = (namespace, collection);
+                let Step { places, next } =
+                    tables.of_collection(name, Queue::Ineligible, start, STEP_LEN_MAX)?;
+                for place in &places {
+                    if let Some(entry) = tables.entry(place)? {
+                        let state = State::Missing(Queue::Eligible, Why::NotAsked);
+                        tables.put(place, Entry { state, ..entry }, None)?;
+                    }
+                }
+                Ok((!places.is_empty(), (places.len() as u64, next)))
+            })?;
+            entitled += len;
+            from = next;
+        }
+        Ok(entitled)
+    }
+
+    /// Removes from the file what has expired with this last block of the ledger; says how many.
+    pub fn expire(&self, last_block: u64) -> Result<u64, StoreError> {
+        let mut expired = 0;
+        loop {
+            let len = self.change(|tables| {
+                let places = tables.over(last_block, STEP_LEN_MAX)?;
+                for place in &places {
+                    tables.remove(place)?;
+                }
+                Ok((!places.is_empty(), places.len()))
+            })?;
+            expired += len as u64;
+            if len < STEP_LEN_MAX {
+                return Ok(expired);
+            }
+        }
+    }
+
+    /// Changes the tables; `change` says whether anything changed at all.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<(bool, T), StorageError>,
+    ) -> Result<T, StoreError> {
+        self.file.write(|transaction| {
+            let (changed, value) = change(&mut Tables::open(transaction)?)?;
+            Ok(if changed {
+                Change::Keep(value)
+            } else {
+                Change::Nothing(value)
+            })
+        })
+    }
+}
+
+impl Tables<'_> {
+    fn replace_block(&mut self, block: &PrivateBlock) -> Result<(), StorageError> {
+        for place in self.of_block(block.number)? {
+            self.remove(&place)?;
+        }
+        for entry in &block.entries {
+            let place = entry.place(block.number);
+            if self.entry(&place)?.is_some() {
+                continue;
+            }
+            let expiry = Expiry::of(block.number, entry.block_to_live);
+            let (state, rwset) = match &entry.content {
+                Content::Held(rwset) => (State::Held, Some(&**rwset)),
+                Content::Missing(why) => (State::Missing(why.queue(), *why), None),
+            };
+            self.put(&place, Entry { state, expiry }, rwset)?;
+        }
+        Ok(())
+    }
+}
+
+impl PrivateEntry {
+    fn place(&self, block: u64) -> Place {
+        Place {
+            block,
+            tx: self.tx,
+            namespace: self.namespace.clone(),
+            collection: self.collection.clone(),
+        }
+    }
+}
+
+impl Why {
+    fn queue(self) -> Queue {
+        match self {
+            Self::Absent | Self::WrongHash | Self::NotAsked => Queue::Eligible,
+            Self::NotEntitled => Queue::Ineligible,
+        }
+    }
+}
+
+/// Why blocks were not prepared. None of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The blocks are not in the order of their numbers, or the last number is the last there is.
+    #[error("block {number} is not followed by the next one")]
+    Disorder {
+        /// The block before.
+        number: u64,
+    },
+    /// Blocks below were never prepared.
+    #[error("block {number} cannot be prepared before block {want}")]
+    Gap {
+        /// Its number.
+        number: u64,
+        /// The number that comes first.
+        want: u64,
+    },
+    /// The block is in the ledger, and what is known of it changes by reconciliation only.
+    #[error("block {number} is committed and cannot be prepared again")]
+    Settled {
+        /// Its number.
+        number: u64,
+    },
+    /// More than [`SET_LEN_MAX`]; to be put down as missing.
+    #[error("{place}: {len} bytes, more than {SET_LEN_MAX}")]
+    TooLarge {
+        /// The write set.
+        place: Place,
+        /// Its bytes.
+        len: usize,
+    },
+    /// More than [`NAME_LEN_MAX`]. No definition has such a name; to be left out.
+    #[error("block {block}, transaction {tx}: a name of {len} bytes, more than {NAME_LEN_MAX}")]
+    NameTooLong {
+        /// The block.
+        block: u64,
+        /// The transaction.
+        tx: u64,
+        /// The bytes of the name.
+        len: usize,
+    },
+    /// The store failed. The blocks may be prepared or not; they can be prepared again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why write sets were not put down. None of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// More than [`SET_LEN_MAX`].
+    #[error("{place}: {len} bytes, more than {SET_LEN_MAX}")]
+    TooLarge {
+        /// The write set.
+        place: Place,
+        /// Its bytes.
+        len: usize,
+    },
+    /// The store failed. The same can be tried again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What can be said of blocks without the store.
+fn judge(blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
+    for (at, block) in blocks.iter().enumerate() {
+        let number = block.number;
+        let next = blocks.get(at + 1).map(|next| next.number);
+        let follows = number.checked_add(1);
+        if follows.is_none() || next.is_some() && next != follows {
+            return Err(PrepareError::Disorder { number });
+        }
+        for entry in &block.entries {
+            let len = entry.namespace.len().max(entry.collection.len());
+            if len > NAME_LEN_MAX {
+                let (block, tx) = (number, entry.tx);
+                return Err(PrepareError::NameTooLong { block, tx, len });
+            }
+            if let Content::Held(rwset) = &entry.content
+                && rwset.len() > SET_LEN_MAX
+            {
+                let (place, len) = (entry.place(number), rwset.len());
+                return Err(PrepareError::TooLarge { place, len });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn judge_lens(sets: &[(Place, Bytes)]) -> Result<(), FillError> {
+    let large = sets.iter().find(|(_, rwset)| rwset.len() > SET_LEN_MAX);
+    large.map_or(Ok(()), |(place, rwset)| {
+        let (place, len) = (place.clone(), rwset.len());
+        Err(FillError::TooLarge { place, len })
+    })
+}
