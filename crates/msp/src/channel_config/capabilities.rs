@@ -95,6 +95,13 @@ impl Capabilities {
             .any(|name| self.application.contains(*name))
     }
 
+    /// From application V2_0: chaincodes are defined in the `_lifecycle` namespace.
+    pub fn lifecycle_v2(&self) -> bool {
+        ["V2_0", "V2_5"]
+            .iter()
+            .any(|name| self.application.contains(*name))
+    }
+
     fn any_of_channel(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.channel.contains(*name))
     }
@@ -157,9 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn acls_and_endpoints_come_with_their_capabilities() {
+    fn what_came_with_a_capability_is_told_by_it() {
         assert!(!of(&[], &["V1_1"]).unwrap().acls());
         assert!(of(&[], &["V1_2"]).unwrap().acls());
+        assert!(!of(&["V2_0"], &["V1_4_2"]).unwrap().lifecycle_v2());
+        assert!(of(&[], &["V2_0"]).unwrap().lifecycle_v2());
+        assert!(of(&[], &["V2_5"]).unwrap().lifecycle_v2());
         assert!(!of(&["V1_3"], &[]).unwrap().v1_4_2_or_later());
         assert!(of(&["V3_0"], &[]).unwrap().v1_4_2_or_later());
     }

@@ -35,6 +35,7 @@ pub struct EndorsedTransaction {
     channel_id: Arc<str>,
     tx_id: Arc<str>,
     actions_len: usize,
+    action_header: Bytes,
     /// `protos.ChaincodeActionPayload`.
     action: Bytes,
     /// `protos.ProposalResponsePayload`.
@@ -107,6 +108,7 @@ impl EndorsedTransaction {
             channel_id: head.channel_id.into(),
             tx_id: head.tx_id.into(),
             actions_len: parts(transaction, 1).count(),
+            action_header: envelope.slice_ref(last_bytes(first, 1)?.unwrap_or_default()),
             action: envelope.slice_ref(action),
             response: envelope.slice_ref(response),
             results: envelope.slice_ref(results),
@@ -132,6 +134,11 @@ impl EndorsedTransaction {
     /// How many actions it has. Only the first is looked at, and a valid one has no other.
     pub fn actions_len(&self) -> usize {
         self.actions_len
+    }
+
+    /// The header of the action: who proposed it.
+    pub fn action_header(&self) -> &Bytes {
+        &self.action_header
     }
 
     /// The proposal as its creator shows it to everybody.

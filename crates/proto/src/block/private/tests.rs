@@ -118,7 +118,7 @@ fn of_actions(header_type: HeaderType, payloads: &[Bytes]) -> Bytes {
     let actions = payloads
         .iter()
         .map(|payload| TransactionAction {
-            header: Bytes::new(),
+            header: "who".into(),
             payload: payload.clone(),
         })
         .collect();
@@ -332,6 +332,7 @@ fn an_endorsed_transaction_shows_what_was_signed_by_whom() {
         ("mychannel", "an id")
     );
     assert_eq!(transaction.actions_len(), 1);
+    assert_eq!(transaction.action_header(), "who");
     assert_eq!(transaction.proposal(), b"proposal");
     assert_eq!(transaction.proposal_hash(), b"its hash");
     let payload = ProposalResponsePayload::decode(transaction.response_payload().clone()).unwrap();
