@@ -5,8 +5,10 @@
 //! collections as of which block. [`check_definition`] says whether those whose word it is agreed
 //! to a definition.
 //!
-//! Promises Fabric's answer to whether somebody may have the data of a collection, and to nobody
-//! more. Knows nothing of the data, where it is kept, or how it travels.
+//! Promises Fabric's answer to whether somebody may have the data of a collection, never a wider
+//! one. Knows nothing of the data, where it is kept, or how it travels.
+//!
+//! Rules: docs/protocol/collections.md.
 
 mod definitions;
 mod endorsed;

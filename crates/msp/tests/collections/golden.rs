@@ -21,8 +21,11 @@ use tidings_msp::{
 use tidings_proto::{
     block::{BlockView, PrivateWrites},
     gossip::{GossipMessage, Payload, PrivatePayload, PvtDataPayload, gossip_message::Content},
+    protos::StaticCollectionConfig,
     rwset::TxPvtReadWriteSet,
 };
+
+use crate::draft::{apply, collection, write};
 
 fn fixtures(what: &str) -> Option<PathBuf> {
     let folder = Path::new(concat!(
@@ -221,6 +224,78 @@ fn check_writes(bytes: &Bytes, set: &PrivateWrites) {
         assert_eq!(sha256(&write.value)[..], hashed.value_hash.unwrap());
         assert!(!hashed.is_purge);
     }
+}
+
+/// What Go peers wrote for three definitions of one chaincode: with two collections, with another
+/// policy for the first of them, and with another version of the chaincode. Keys below
+/// `namespaces/`.
+const DEFINITIONS: [&[(&str, &str)]; 3] = [
+    &[
+        (
+            "fields/mycc/Collections",
+            "12650a3c0a3a0a06736861726564122a0a28120c120a080112020800120208011a0b12090a074f7267314d53\
+             501a0b12090a074f7267324d53502001280530010a250a230a046f75727312190a1712081206080112020800\
+             1a0b12090a074f7267314d53502002",
+        ),
+        ("fields/mycc/EndorsementInfo", "12090a01311a0465736363"),
+        ("fields/mycc/Sequence", "0801"),
+        (
+            "fields/mycc/ValidationInfo",
+            "12360a0476736363122e0a2c120c120a080112020800120208011a0d120b0a074f7267314d535010031a0d12\
+             0b0a074f7267324d53501003",
+        ),
+        (
+            "metadata/mycc",
+            "0a13436861696e636f6465446566696e6974696f6e120853657175656e6365120f456e646f7273656d656e74\
+             496e666f120e56616c69646174696f6e496e666f120b436f6c6c656374696f6e73",
+        ),
+    ],
+    &[
+        (
+            "fields/mycc/Collections",
+            "12540a2b0a290a0673686172656412190a17120812060801120208001a0b12090a074f7267314d5350200128\
+             0530010a250a230a046f75727312190a17120812060801120208001a0b12090a074f7267314d53502002",
+        ),
+        ("fields/mycc/Sequence", "0802"),
+    ],
+    &[
+        ("fields/mycc/EndorsementInfo", "12090a01321a0465736363"),
+        ("fields/mycc/Sequence", "0803"),
+    ],
+];
+
+#[test]
+fn definitions_that_go_peers_wrote_read_as_they_were_made() {
+    let mut definitions = Definitions::new();
+    for (block, writes) in [5, 8, 11].into_iter().zip(DEFINITIONS) {
+        let writes = writes.iter().map(|(key, value)| {
+            let value = hex::decode(value).unwrap();
+            write(format!("namespaces/{key}"), value)
+        });
+        let applied = apply(&mut definitions, block, vec![writes.collect()]);
+        assert_eq!(applied.entries.len(), 1);
+    }
+    let shared = |msp_ids: &[&str]| StaticCollectionConfig {
+        maximum_peer_count: 1,
+        block_to_live: 5,
+        member_only_read: true,
+        ..collection("shared", msp_ids)
+    };
+    let ours = StaticCollectionConfig {
+        maximum_peer_count: 2,
+        ..collection("ours", &["Org1MSP"])
+    };
+    let found = |block, name| {
+        let found = definitions.at(block, "mycc", name).unwrap();
+        (found.block, found.collection.config().clone())
+    };
+    assert_eq!(
+        found(8, "shared"),
+        (Some(5), shared(&["Org1MSP", "Org2MSP"]))
+    );
+    assert_eq!(found(11, "shared"), (Some(8), shared(&["Org1MSP"])));
+    assert_eq!(found(12, "shared"), (Some(11), shared(&["Org1MSP"])));
+    assert_eq!(found(12, "ours"), (Some(11), ours));
 }
 
 #[test]

@@ -73,6 +73,30 @@ fn a_package_is_taken_up_to_its_limits() {
 }
 
 #[test]
+fn metadata_is_read_up_to_its_limit() {
+    let with_metadata = |len: usize| {
+        let around = metadata("cc", "ChaincodeDefinition").value.len();
+        // An unknown field with a length of two bytes.
+        let padding = len - around - 3;
+        let field = [
+            vec![0x1a, u8::try_from(padding & 0x7f).unwrap() | 0x80],
+            vec![u8::try_from(padding >> 7).unwrap()],
+            vec![0; padding],
+        ];
+        let mut writes = first("cc", &of(&["c=Org1MSP"]));
+        let value = [writes[2].value.to_vec(), field.concat()].concat();
+        assert_eq!(value.len(), len);
+        writes[2].value = value.into();
+        verdict(writes)
+    };
+    assert_eq!(with_metadata(4096), Ok(()));
+    assert_eq!(
+        with_metadata(4097),
+        Err(Undefined::Package(PackageRefused::NotAChaincode))
+    );
+}
+
+#[test]
 fn all_packages_together_are_taken_up_to_their_limit() {
     let mut definitions = Definitions::new();
     let large = long(PACKAGE_LEN_MAX);
