@@ -27,6 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
             view.channel_id(),
             view.is_config_block(),
             view.header_asn1(),
+            view.claimed_codes(),
         );
     }
 });

@@ -10,6 +10,7 @@ pub mod block;
 pub mod certificate;
 pub mod chain;
 pub mod channel_config;
+pub mod collection;
 pub mod crl;
 pub mod crypto;
 mod der;

@@ -134,7 +134,7 @@ impl Policy {
         self.evaluate_identities(&[]).is_ok()
     }
 
-    fn new(rule: Arc<Rule>, msps: Arc<MspManager>) -> Self {
+    pub(crate) fn new(rule: Arc<Rule>, msps: Arc<MspManager>) -> Self {
         Self { rule, msps }
     }
 }

@@ -5,7 +5,19 @@
 //! sizes an allocation. The walk reads what the Go runtime reads: repeated parts merge, unknown
 //! fields are passed over. Hashing and signatures are not done here.
 
+mod endorsed;
+mod private;
+mod shape;
+
 use bytes::Bytes;
+
+pub use self::{
+    endorsed::{
+        EndorsedTransaction, Endorsement, NotEndorsed, PUBLIC_WRITES_MAX,
+        TRANSACTION_COLLECTIONS_MAX, TouchedNamespace,
+    },
+    private::{ENDORSERS_MAX, HashedWrite, PrivateWrites, PublicWrite},
+};
 
 use crate::{
     common::{BlockHeader, HeaderType},

@@ -68,6 +68,14 @@ pub(crate) fn are_few(message: &[u8]) -> Result<bool, Malformed> {
     count(&MESSAGE, message, DEPTH_MAX, &mut left)
 }
 
+/// How many list elements a serialized `protos.CollectionConfigPackage` holds, over all its lists:
+/// what its decoded form takes in memory. None when it is more than [`ELEMENTS_MAX`].
+pub fn collection_elements(package: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut left = ELEMENTS_MAX;
+    let few = count(&COLLECTIONS, package, DEPTH_MAX, &mut left)?;
+    Ok(few.then_some(ELEMENTS_MAX - left))
+}
+
 /// Takes what is found from `left`. Gives false as soon as there is more.
 fn count(shape: &Shape, message: &[u8], depth: usize, left: &mut usize) -> Result<bool, Malformed> {
     if shape.0.is_empty() || depth == 0 {
@@ -172,6 +180,20 @@ mod tests {
             are_few(&field(24, &elements.repeat(ELEMENTS_MAX / 2 + 1))),
             Ok(false)
         );
+    }
+
+    #[test]
+    fn elements_of_a_package_of_collections_are_counted() {
+        let policy = [field(2, &field(2, &field(2, &[]).repeat(2))), field(3, &[])].concat();
+        let collection = field(1, &field(2, &field(1, &policy)));
+        let package = field(1, &collection).repeat(3);
+        assert_eq!(collection_elements(&package), Ok(Some(12)));
+        assert_eq!(collection_elements(&[]), Ok(Some(0)));
+        let at_limit = field(1, &[]).repeat(ELEMENTS_MAX);
+        assert_eq!(collection_elements(&at_limit), Ok(Some(ELEMENTS_MAX)));
+        let above = field(1, &[]).repeat(ELEMENTS_MAX + 1);
+        assert_eq!(collection_elements(&above), Ok(None));
+        assert_eq!(collection_elements(&[0x0a]), Err(Malformed::Truncated));
     }
 
     #[test]

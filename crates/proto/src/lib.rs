@@ -57,6 +57,6 @@ packages! {
     transientstore,
 }
 
-pub use elements::ELEMENTS_MAX;
+pub use elements::{ELEMENTS_MAX, collection_elements};
 pub use prost::Message;
 pub use wire::Malformed;

@@ -22,6 +22,7 @@ use tidings_proto::{
         PullMsgType, Secret, SecretEnvelope,
         gossip_message::{Content, Tag},
     },
+    protos::TxValidationCode,
     tag::{Kind, check_tag},
 };
 
@@ -266,6 +267,80 @@ fn every_recorded_block_is_walked_and_its_header_is_the_one_go_hashed() {
             assert_eq!(view.is_config_block(), number < 3, "block {number}");
             check_transactions(&view, expect);
         }
+    }
+}
+
+#[test]
+fn private_writes_of_recorded_blocks_are_those_that_go_found() {
+    let Some((folder, expected)) = expected() else {
+        return;
+    };
+    let mut seen = BTreeMap::new();
+    for expect in expected["blocks"].as_array().unwrap() {
+        for name in ["file", "from_orderer_file"] {
+            let bytes = Bytes::from(fs::read(folder.join(expect[name].as_str().unwrap())).unwrap());
+            let view = BlockView::parse(bytes).unwrap();
+            let found: Vec<_> = view
+                .private_writes()
+                .filter(|set| set.has_writes)
+                .map(|set| {
+                    assert!(set.hashed_writes().count() > 0 && !set.endorsers.is_empty());
+                    serde_json::json!({
+                        "tx": set.tx,
+                        "tx_id": *set.tx_id,
+                        "namespace": *set.namespace,
+                        "collection": *set.collection,
+                        "pvt_rwset_hash": hex::encode(&set.hash),
+                    })
+                })
+                .collect();
+            assert_eq!(
+                found,
+                private_writes_by_go(expect),
+                "block {}",
+                expect["number"]
+            );
+            *seen.entry(name).or_insert(0) += found.len();
+        }
+    }
+    assert_eq!(seen, [("file", 6), ("from_orderer_file", 6)].into());
+}
+
+fn private_writes_by_go(block: &Value) -> Vec<Value> {
+    let mut writes = Vec::new();
+    for (tx, transaction) in block["transactions"].as_array().unwrap().iter().enumerate() {
+        for collection in transaction["collections"].as_array().into_iter().flatten() {
+            let mut write = collection.clone();
+            write["tx"] = tx.into();
+            write["tx_id"] = transaction["tx_id"].clone();
+            writes.push(write);
+        }
+    }
+    writes
+}
+
+#[test]
+fn a_peer_claims_codes_and_an_orderer_does_not() {
+    let Some((folder, expected)) = expected() else {
+        return;
+    };
+    for expect in expected["blocks"].as_array().unwrap() {
+        let claimed = |name: &str| {
+            let bytes = Bytes::from(fs::read(folder.join(expect[name].as_str().unwrap())).unwrap());
+            BlockView::parse(bytes).unwrap().claimed_codes()
+        };
+        let codes: Vec<u8> = expect["transactions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|transaction| {
+                let name = transaction["validation_code"].as_str().unwrap();
+                let code = TxValidationCode::from_str_name(name).unwrap();
+                u8::try_from(code as i32).unwrap()
+            })
+            .collect();
+        assert_eq!(claimed("file").unwrap(), codes);
+        assert_eq!(claimed("from_orderer_file"), None);
     }
 }
 

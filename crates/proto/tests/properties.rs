@@ -4,13 +4,20 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use tidings_proto::{
     Message,
-    block::{BlockView, TransactionHead},
+    block::{BlockView, EndorsedTransaction, TransactionHead},
     canonical::CanonicalEnvelope,
     common::{
-        Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Header, Payload,
+        Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Header, HeaderType,
+        Payload,
     },
     envelope::Opened,
     gossip::{GossipMessage, PullMsgType, gossip_message::Content},
+    kvrwset::{HashedRwSet, KvWrite, KvWriteHash, KvrwSet},
+    protos::{
+        ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, Endorsement,
+        ProposalResponsePayload, Transaction, TransactionAction,
+    },
+    rwset::{CollectionHashedReadWriteSet, NsReadWriteSet, TxReadWriteSet},
     tag::check_tag,
 };
 
@@ -88,7 +95,158 @@ fn check_head(envelope: &[u8]) {
     }
 }
 
+/// A read-write set whose serialized parts may be anything.
+fn results() -> impl Strategy<Value = TxReadWriteSet> {
+    let hashed = vec((bytes(4), any::<bool>(), bytes(4)), 0..3).prop_map(|writes| {
+        let of = |(key_hash, is_delete, value_hash)| KvWriteHash {
+            key_hash,
+            is_delete,
+            value_hash,
+            is_purge: is_delete,
+        };
+        HashedRwSet {
+            hashed_writes: writes.into_iter().map(of).collect(),
+            ..Default::default()
+        }
+    });
+    let hashed = prop_oneof![
+        9 => hashed.prop_map(|set| set.encode_to_vec()),
+        1 => fields(),
+    ];
+    let collection =
+        ("[ab]", hashed, bytes(4)).prop_map(|(name, hashed, hash)| CollectionHashedReadWriteSet {
+            collection_name: name,
+            hashed_rwset: hashed.into(),
+            pvt_rwset_hash: hash,
+        });
+    let public = vec(("[kl]", any::<bool>(), bytes(3)), 0..3).prop_map(|writes| {
+        let of = |(key, is_delete, value)| KvWrite {
+            key,
+            is_delete,
+            value,
+        };
+        KvrwSet {
+            writes: writes.into_iter().map(of).collect(),
+            ..Default::default()
+        }
+    });
+    let public = prop_oneof![
+        9 => public.prop_map(|set| set.encode_to_vec()),
+        1 => fields(),
+    ];
+    let namespace = ("[xy]", public, vec(collection, 0..3)).prop_map(
+        |(namespace, public, collection_hashed_rwset)| NsReadWriteSet {
+            namespace,
+            rwset: public.into(),
+            collection_hashed_rwset,
+        },
+    );
+    vec(namespace, 0..3).prop_map(|ns_rwset| TxReadWriteSet {
+        data_model: 0,
+        ns_rwset,
+    })
+}
+
+fn endorsed(results: &TxReadWriteSet, endorsers: Vec<Bytes>) -> Bytes {
+    let extension = ChaincodeAction {
+        results: results.encode_to_vec().into(),
+        // Nothing at all would be no action.
+        events: Bytes::from_static(b"events"),
+        ..Default::default()
+    };
+    let response = ProposalResponsePayload {
+        proposal_hash: Bytes::new(),
+        extension: extension.encode_to_vec().into(),
+    };
+    let endorsements = endorsers.into_iter().map(|endorser| Endorsement {
+        endorser,
+        signature: Bytes::new(),
+    });
+    let action = ChaincodeEndorsedAction {
+        proposal_response_payload: response.encode_to_vec().into(),
+        endorsements: endorsements.collect(),
+    };
+    let payload = ChaincodeActionPayload {
+        action: Some(action),
+        ..Default::default()
+    };
+    let actions = vec![TransactionAction {
+        header: Bytes::new(),
+        payload: payload.encode_to_vec().into(),
+    }];
+    let channel_header = ChannelHeader {
+        r#type: HeaderType::EndorserTransaction as i32,
+        ..Default::default()
+    };
+    let header = Some(Header {
+        channel_header: channel_header.encode_to_vec().into(),
+        signature_header: Bytes::new(),
+    });
+    let data = Transaction { actions }.encode_to_vec().into();
+    let payload = Payload { header, data }.encode_to_vec().into();
+    let signature = Bytes::new();
+    Envelope { payload, signature }.encode_to_vec().into()
+}
+
+/// Public writes in one namespace, and hashed sets by namespace and collection.
+#[derive(Default)]
+struct Writes {
+    public: Vec<KvWrite>,
+    private: Vec<(String, HashedRwSet)>,
+}
+
+fn writes_by_codec(results: &TxReadWriteSet) -> Option<Writes> {
+    let Writes {
+        mut public,
+        mut private,
+    } = Writes::default();
+    for namespace in &results.ns_rwset {
+        let set = KvrwSet::decode(namespace.rwset.clone()).ok()?;
+        if namespace.namespace == "x" {
+            public.extend(set.writes);
+        }
+        for collection in &namespace.collection_hashed_rwset {
+            let set = HashedRwSet::decode(collection.hashed_rwset.clone()).ok()?;
+            let name = format!("{}/{}", namespace.namespace, collection.collection_name);
+            if !private.iter().any(|(known, _)| *known == name) {
+                private.push((name, set));
+            }
+        }
+    }
+    Some(Writes { public, private })
+}
+
 proptest! {
+    #[test]
+    fn an_endorsed_transaction_is_read_as_the_codec_decodes_it(
+        results in results(), endorsers in vec(bytes(3), 0..3)
+    ) {
+        let envelope = endorsed(&results, endorsers.clone());
+        let transaction = EndorsedTransaction::parse(&envelope);
+        // What the codec refuses, a field of the wrong wire type, may be an unknown field to Go.
+        if let Some(Writes { public, private }) = writes_by_codec(&results) {
+            let transaction = transaction.unwrap();
+            let seen = transaction.public_writes(7, "x");
+            prop_assert_eq!(seen.len(), public.len());
+            for (seen, write) in seen.iter().zip(public) {
+                let deleted = write.is_delete || write.value.is_empty();
+                prop_assert_eq!(&seen.key, &write.key);
+                prop_assert_eq!(&seen.value, &(!deleted).then_some(write.value));
+            }
+            let seen = transaction.private_writes(7);
+            prop_assert_eq!(seen.len(), private.len());
+            for (seen, (name, set)) in seen.iter().zip(private) {
+                prop_assert_eq!(format!("{}/{}", seen.namespace, seen.collection), name);
+                prop_assert_eq!(seen.has_writes, !set.hashed_writes.is_empty() || !set.metadata_writes.is_empty());
+                prop_assert_eq!(&*seen.endorsers, &*endorsers);
+                let keys: Vec<_> = seen.hashed_writes().map(|write| (write.key_hash, write.is_purge)).collect();
+                let expect: Vec<_> =
+                    set.hashed_writes.into_iter().map(|write| (write.key_hash, write.is_purge)).collect();
+                prop_assert_eq!(keys, expect);
+            }
+        }
+    }
+
     #[test]
     fn canonical_is_what_the_codec_writes_back(envelope in fields()) {
         let canonical = CanonicalEnvelope::parse(&envelope);
@@ -137,6 +295,7 @@ proptest! {
         }
         if let Ok(view) = view {
             let _ = (view.channel_id(), view.is_config_block(), view.header_asn1());
+            let _ = (view.private_writes().count(), view.claimed_codes());
         }
     }
 

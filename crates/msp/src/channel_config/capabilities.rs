@@ -95,6 +95,23 @@ impl Capabilities {
             .any(|name| self.application.contains(*name))
     }
 
+    /// From application V2_0: chaincodes are defined in the `_lifecycle` namespace.
+    pub fn lifecycle_v2(&self) -> bool {
+        ["V2_0", "V2_5"]
+            .iter()
+            .any(|name| self.application.contains(*name))
+    }
+
+    /// From application V1_4_2: peers keep private data of transactions that turn out invalid.
+    pub fn keeps_private_data_of_invalid(&self) -> bool {
+        self.lifecycle_v2() || self.application.contains("V1_4_2")
+    }
+
+    /// From application V2_5: a transaction may have earlier private data of a key forgotten.
+    pub fn purges_private_data(&self) -> bool {
+        self.application.contains("V2_5")
+    }
+
     fn any_of_channel(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.channel.contains(*name))
     }
@@ -157,9 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn acls_and_endpoints_come_with_their_capabilities() {
+    fn what_came_with_a_capability_is_told_by_it() {
         assert!(!of(&[], &["V1_1"]).unwrap().acls());
         assert!(of(&[], &["V1_2"]).unwrap().acls());
+        for (application, lifecycle, keeps, purges) in [
+            ("V1_3", false, false, false),
+            ("V1_4_2", false, true, false),
+            ("V2_0", true, true, false),
+            ("V2_5", true, true, true),
+        ] {
+            let capabilities = of(&["V2_0"], &[application]).unwrap();
+            assert_eq!(capabilities.lifecycle_v2(), lifecycle, "{application}");
+            assert_eq!(capabilities.keeps_private_data_of_invalid(), keeps);
+            assert_eq!(capabilities.purges_private_data(), purges);
+        }
         assert!(!of(&["V1_3"], &[]).unwrap().v1_4_2_or_later());
         assert!(of(&["V3_0"], &[]).unwrap().v1_4_2_or_later());
     }

@@ -69,6 +69,14 @@ impl SignaturePolicy {
         if envelope.version != 0 {
             return Err(SignaturePolicyRefused::Version(envelope.version));
         }
+        Self::compile_any_version(envelope)
+    }
+
+    /// Compiles a decoded policy without regard to its version, as Fabric does where the policy
+    /// is not from the channel's configuration.
+    pub(crate) fn compile_any_version(
+        envelope: SignaturePolicyEnvelope,
+    ) -> Result<Self, SignaturePolicyRefused> {
         let rule = envelope
             .rule
             .as_ref()

@@ -82,6 +82,11 @@ impl Policies {
         Policy::new(rule, Arc::clone(&self.msps))
     }
 
+    /// Whether there is a policy of that name.
+    pub fn contains(&self, path: &str) -> bool {
+        self.root.find(path).is_some()
+    }
+
     /// The names of all policies that are satisfied without any signature, such as an implicit
     /// meta policy over no groups. Fabric takes them; whoever runs the node should know.
     pub fn open(&self) -> Vec<String> {
