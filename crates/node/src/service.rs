@@ -406,24 +406,16 @@ impl RunningNode {
 
     /// Goes on with a channel that was joined before.
     async fn reopen(&mut self, config: ChannelConfig, ledger: Ledger) -> Result<(), StartRefused> {
-        match self.check_new(&config) {
-            Ok(channel) => {
-                let reader = ledger.reader();
-                self.open(config, Box::new(ledger), Arc::new(reader.clone()))
-                    .await?;
-                self.readers.insert(channel, reader);
-                Ok(())
-            }
-            Err(refused @ StartRefused::Outsider { .. }) => {
-                // Others may put us out of a channel; that must not keep us from all the rest.
-                tracing::warn!(target: "peer.channel", "{refused}; the channel rests");
-                Ok(())
-            }
-            Err(refused) => Err(refused),
-        }
+        let channel = self.check_new(&config)?;
+        let reader = ledger.reader();
+        self.open(config, Box::new(ledger), Arc::new(reader.clone()))
+            .await?;
+        self.readers.insert(channel, reader);
+        Ok(())
     }
 
-    /// Whether a channel can be joined: not twice, and by its members only.
+    /// No channel is joined twice. Whether its configuration names our organization already is
+    /// no question here: one that was added later begins with the first block like all others.
     fn check_new(&self, config: &ChannelConfig) -> Result<ChannelId, StartRefused> {
         let channel = ChannelId::from(config.channel_id());
         if self.joined.contains(&channel) {
@@ -436,23 +428,15 @@ impl RunningNode {
         {
             return Err(StartRefused::Outdated(channel));
         }
-        let own = self.me.identity.org.as_str();
-        if config
-            .application_organizations()
-            .values()
-            .any(|org| org.msp_id == own)
-        {
-            return Ok(channel);
-        }
-        Err(StartRefused::Outsider {
-            channel,
-            msp_id: own.to_owned(),
-        })
+        Ok(channel)
     }
 
-    /// Whether a channel takes us for a peer of our organization. Asked once, when it is joined:
-    /// what a later configuration says of us is for others to heed.
+    /// Whether a channel that names our organization takes us for a peer of it. Asked once, when
+    /// it is joined: what a later configuration says of us is for others to heed.
     fn check_certificate(&self, config: &ChannelConfig) -> Result<(), StartRefused> {
+        if config.msp(self.me.identity.org.as_str()).is_none() {
+            return Ok(());
+        }
         let msps = config.msps();
         let found = msps.deserialize(&self.me.identity.serialized);
         found

@@ -5,12 +5,12 @@
 
 mod sightings;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use prometheus::IntCounter;
 use tidings_gossip::{
     Effect, Input, Notice,
-    delivery::{Command, Event},
+    delivery::{Command, Event, StreamId},
     id::ChannelId,
 };
 
@@ -90,12 +90,18 @@ impl Drop for Open {
 pub(crate) struct Lookout {
     vitals: Vitals,
     sightings: Sightings,
+    /// The latest stream of blocks of each channel, to tell it from those of headers.
+    sources: BTreeMap<ChannelId, StreamId>,
 }
 
 impl Lookout {
     pub(crate) fn new(vitals: Vitals) -> Self {
         let sightings = Sightings::new(vitals.metrics.clone());
-        Self { vitals, sightings }
+        Self {
+            vitals,
+            sightings,
+            sources: BTreeMap::new(),
+        }
     }
 
     /// Before it is handled.
@@ -103,21 +109,29 @@ impl Lookout {
         self.sightings.input(Instant::now(), input);
         if let Input::Delivery {
             channel,
-            event: Event::Failed { reason, .. },
+            event: Event::Failed { stream, reason, .. },
         } = input
         {
             let failures = &self.vitals.metrics.delivery_failures;
             failures.with_label_values(&[channel.as_str()]).inc();
-            self.vitals.health.pull_failed(channel, reason);
+            if self.sources.get(channel) == Some(stream) {
+                self.vitals.health.pull_failed(channel, reason);
+            }
         }
     }
 
     /// Before it is done. The core goes on saying of a channel that it was left.
-    pub(crate) fn effect(&self, effect: &Effect, is_joined: impl Fn(&ChannelId) -> bool) {
+    pub(crate) fn effect(&mut self, effect: &Effect, is_joined: impl Fn(&ChannelId) -> bool) {
         match effect {
             Effect::Deliver { channel, command } => match command {
-                Command::Connect { .. } => self.vitals.health.pull_wanted(channel, Instant::now()),
-                Command::Disconnect => self.vitals.health.pull_ended(channel),
+                Command::Connect { stream, .. } => {
+                    self.sources.insert(channel.clone(), *stream);
+                    self.vitals.health.pull_wanted(channel, Instant::now());
+                }
+                Command::Disconnect => {
+                    self.sources.remove(channel);
+                    self.vitals.health.pull_ended(channel);
+                }
                 // Of headers, without which blocks come all the same.
                 Command::Watch { .. } | Command::Unwatch(_) => {}
             },

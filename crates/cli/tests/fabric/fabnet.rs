@@ -46,6 +46,9 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A network.
 pub(crate) struct Fabnet {
+    base: u16,
+    organizations: Value,
+    orderer: Value,
     peers: Vec<GoPeer>,
     extras: BTreeMap<String, Extra>,
     watchdog: Child,
@@ -66,7 +69,8 @@ pub(crate) struct GoPeer {
     pub(crate) operations: String,
     /// The first eight hex digits of its PKI-ID, as our logs name it.
     pub(crate) pki: String,
-    log: PathBuf,
+    /// Where it logs.
+    pub(crate) log: PathBuf,
 }
 
 /// An identity that no Go peer uses.
@@ -126,24 +130,35 @@ impl Fabnet {
         let dir = home.path().join("net");
         let watchdog = watch(&dir);
         let mut network = Self {
+            base: free_ports(),
+            organizations: Value::Null,
+            orderer: Value::Null,
             peers: Vec::new(),
             extras: BTreeMap::new(),
             watchdog,
             home: Some(home),
             _turn: turn,
         };
-        let base = free_ports().to_string();
+        let base = network.base.to_string();
         let told = network.run(&[&["up", "--port-base", &base], options].concat());
         network.describe(&serde_json::from_str(&told).unwrap());
         network
     }
 
     fn describe(&mut self, all: &Value) {
+        self.orderer = all["orderer"].clone();
+        self.organizations = all["orgs"].clone();
         let peers = all["peers"].as_array().unwrap();
         self.peers = peers.iter().map(GoPeer::read).collect();
         let extras = all["extra_identities"].as_array().unwrap();
         let extras = extras.iter().map(Extra::read);
         self.extras = extras.map(|extra| (extra.name.clone(), extra)).collect();
+    }
+
+    /// A port of this network's share, of which the first 300 have their use.
+    pub(crate) fn port(&self, number: u16) -> u16 {
+        assert!(number < PORTS_LEN);
+        self.base + number
     }
 
     /// Where everything of this scenario lies.
@@ -163,6 +178,41 @@ impl Fabnet {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "fabnet.py {arguments:?}: {text}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What one of Fabric's programs says, run for the administrator of an organization.
+    #[track_caller]
+    pub(crate) fn program(&self, org: &str, name: &str, arguments: &[&str]) -> Vec<u8> {
+        let peer = self.of(org).next().unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let org = &self.organizations[org];
+        let output = Command::new(Path::new(&env::var_os("FABRIC_BIN").unwrap()).join(name))
+            .args(arguments)
+            .current_dir(self.home())
+            .env("FABRIC_CFG_PATH", self.config_dir(&peer.name))
+            .env("FABRIC_LOGGING_SPEC", "ERROR")
+            .env("CORE_PEER_LOCALMSPID", text(&org["msp_id"]))
+            .env("CORE_PEER_MSPCONFIGPATH", text(&org["admin_msp_dir"]))
+            .env("CORE_PEER_ADDRESS", &peer.endpoint)
+            .env("CORE_PEER_TLS_ENABLED", "true")
+            .env("CORE_PEER_TLS_ROOTCERT_FILE", text(&org["tls_ca"]))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {arguments:?}: {said}");
+        output.stdout
+    }
+
+    /// How a program of Fabric reaches the orderer.
+    pub(crate) fn to_orderer(&self) -> [&str; 5] {
+        let orderer = |key: &str| self.orderer[key].as_str().unwrap();
+        [
+            "-o",
+            orderer("endpoint"),
+            "--tls",
+            "--cafile",
+            orderer("tls_ca"),
+        ]
     }
 
     /// Where a Go peer has its `core.yaml`.

@@ -19,10 +19,11 @@ const ELECTION: Duration = Duration::from_secs(5);
 
 /// A silent leader is noticed at most twice the threshold after its last word, and followed by
 /// another one election later.
-const TIMERS: Duration = Duration::from_secs(2 * ALIVE_THRESHOLD.as_secs() + ELECTION.as_secs());
+pub(crate) const TIMERS: Duration =
+    Duration::from_secs(2 * ALIVE_THRESHOLD.as_secs() + ELECTION.as_secs());
 
 /// What a loaded machine may add to that.
-const SLACK: Duration = Duration::from_secs(10);
+pub(crate) const SLACK: Duration = Duration::from_secs(10);
 
 /// What was steady for so long is taken for settled: leaders declare twice in a threshold, so two
 /// that hear each other are one by then.
@@ -49,13 +50,23 @@ fn where_ours_is_first(scenario: &str, options: &[&str]) -> Option<(Fabnet, Stri
 }
 
 /// Everybody of Org1 that can lead.
-struct Candidates {
-    network: Fabnet,
-    ours: BTreeMap<String, Node>,
+pub(crate) struct Candidates {
+    pub(crate) network: Fabnet,
+    pub(crate) ours: BTreeMap<String, Node>,
     dead: Option<String>,
 }
 
 impl Candidates {
+    /// Nodes of ours that run beside the Go peers of a network.
+    pub(crate) fn new(network: Fabnet, ours: impl IntoIterator<Item = Node>) -> Self {
+        let ours = ours.into_iter().map(|node| (node.name.clone(), node));
+        Self {
+            network,
+            ours: ours.collect(),
+            dead: None,
+        }
+    }
+
     fn names(&self) -> impl Iterator<Item = String> {
         let go = self.network.of("Org1").map(|peer| peer.name.clone());
         let all = go.chain(self.ours.keys().cloned());
@@ -75,7 +86,7 @@ impl Candidates {
 
     /// Waits until there was one and the same leader for a while. Gives it, and for how long
     /// there were several before.
-    fn settle(&self, within: Duration) -> (String, Duration) {
+    pub(crate) fn settle(&self, within: Duration) -> (String, Duration) {
         let mut several = Duration::ZERO;
         let mut since = Instant::now();
         let mut looked = since;
@@ -134,11 +145,7 @@ fn leads_for_go_peers() {
         format_args!("alone, our node led after {:.1?}", start.elapsed()),
     );
     network.run(&["start-peer", "org1-peer0", "org1-peer1"]);
-    let candidates = Candidates {
-        network,
-        ours: BTreeMap::from([(first.clone(), node)]),
-        dead: None,
-    };
+    let candidates = Candidates::new(network, [node]);
     let (leader, several) = candidates.settle(TIMERS + SLACK);
     assert_eq!(leader, first, "whoever comes first is not displaced");
     measured(
@@ -195,12 +202,8 @@ fn leaders_die_ten_times() {
     } else {
         "org1-extra0"
     };
-    let ours = [first.as_str(), second].map(|name| (name.to_owned(), network.join(name)));
-    let mut candidates = Candidates {
-        network,
-        ours: BTreeMap::from(ours),
-        dead: None,
-    };
+    let ours = [first.as_str(), second].map(|name| network.join(name));
+    let mut candidates = Candidates::new(network, ours);
     let kills: u32 = setting("TIDINGS_FABRIC_KILLS", 10);
     let blocks = (60 * kills).to_string();
     let (mut leader, _) = candidates.settle(TIMERS + SLACK);
@@ -264,7 +267,7 @@ fn leaders_die_ten_times() {
 }
 
 /// The height of the orderer when it grows no more.
-fn quiet(network: &Fabnet) -> u64 {
+pub(crate) fn quiet(network: &Fabnet) -> u64 {
     let mut last = 0;
     until("the orderer has nothing to do", BLOCKS_TIME_MAX, || {
         let before = last;

@@ -16,11 +16,15 @@
 
 mod blocks;
 mod chain;
+mod configuration;
+mod crashes;
 mod fabnet;
 mod gauge;
 mod guests;
 mod late;
 mod leaders;
 mod membership;
+mod newcomers;
 mod node;
+mod update;
 mod wait;

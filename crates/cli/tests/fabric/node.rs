@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -112,14 +113,10 @@ impl Node {
     /// Starts it, in the channel of that genesis block, and waits until it answers.
     #[track_caller]
     pub(crate) fn start(&mut self, genesis: &Path) {
-        assert!(self.child.is_none(), "{} runs", self.name);
         let before = self.log_len();
-        let mut log = File::options();
-        let log = log.create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = self.command(&["node", "start", "--join", genesis.to_str().unwrap()]);
-        command.stdout(Stdio::null()).stderr(log);
-        let child = self.child.insert(command.spawn().unwrap());
-        let (name, path) = (&self.name, self.home.join("log"));
+        self.launch(genesis);
+        let (name, path) = (&self.name, self.log_path());
+        let child = self.child.as_mut().unwrap();
         until(&format!("{name} answers"), START_TIME_MAX, || {
             let said = read_since(&path, before);
             let ended = child.try_wait().unwrap();
@@ -128,11 +125,29 @@ impl Node {
         });
     }
 
-    /// Ends it at once: nothing is finished, nobody is told.
+    /// Starts it and does not wait.
+    #[track_caller]
+    pub(crate) fn launch(&mut self, genesis: &Path) {
+        assert!(self.child.is_none(), "{} runs", self.name);
+        let mut log = File::options();
+        let log = log.create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.command(&["node", "start", "--join", genesis.to_str().unwrap()]);
+        command.stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Ends it at once: nothing is finished, nobody is told. It must not have ended by itself.
+    #[track_caller]
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
-        child.wait().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "{} ended before it was killed",
+            self.name
+        );
     }
 
     /// Ends it in good order.
@@ -252,8 +267,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.runs() {
-            self.kill();
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, which the test that notices has told.
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

@@ -209,13 +209,24 @@ impl<P: Ports> Node<P> {
         &mut self,
         now: Moment,
         id: ChannelId,
-        join: JoinChannel,
+        mut join: JoinChannel,
         height: u64,
         out: &mut Vec<Effect>,
     ) {
         if let Err(reason) = self.may_join(&id, &join) {
             warn(out, format!("channel {id} is not joined: {reason}"));
             return;
+        }
+        let own = &self.me.identity.org;
+        if !join.members.contains_key(own) {
+            // Whoever was added to a channel later begins with its first block all the same. Its
+            // members are nothing to us, nor we to them, before a configuration says so.
+            let text = "blocks come from the orderers alone until its configuration does";
+            warn(
+                out,
+                format!("channel {id} does not name {own} (S-V1): {text}"),
+            );
+            join.members.clear();
         }
         let (config, seed) = (&self.config, &self.seed);
         let anchors = join.members.clone();
@@ -249,15 +260,15 @@ impl<P: Ports> Node<P> {
     }
 
     fn may_join(&self, id: &ChannelId, join: &JoinChannel) -> Result<(), String> {
-        let own = &self.me.identity.org;
-        if !join.members.is_empty() && !join.members.contains_key(own) {
-            return Err(format!("its configuration does not name {own} (S-V1)"));
-        }
         if self.config.org_leader && self.config.use_leader_election {
             let keys = "peer.gossip.orgLeader and peer.gossip.useLeaderElection";
             return Err(format!("{keys} exclude each other (S-V2): switch one off"));
         }
         if let Some(channel) = self.channels.get(id) {
+            let own = &self.me.identity.org;
+            if !join.members.is_empty() && !join.members.contains_key(own) {
+                return Err(format!("its configuration does not name {own} (S-V1)"));
+            }
             let heeded = channel.may_configure(join);
             return heeded
                 .map_err(|reason| format!("its configuration is ignored (S-C12): {reason}"));

@@ -327,13 +327,25 @@ fn i_s7_nothing_is_heard_from_a_dropped_identity() {
 #[test]
 fn s_v1_a_configuration_without_our_organization_changes_nothing() {
     let mut t = Table::new(follower());
-    warned("S-V1", &t.join("ch", join(1, &["B", "C"])));
-    assert_eq!(t.node.channels().count(), 0);
     t.join("ch", join(1, &["A", "B"]));
     warned("S-V1", &t.join("ch", join(2, &["C"])));
     let (still, never) = (t.meet("B", "b"), t.meet("C", "c"));
     assert_eq!(t.say(&still, &still, "ch"), [], "B is still in");
     refused(&never, "S-C3", &t.say(&never, &never, "ch"));
+}
+
+#[test]
+fn s_v1_where_we_are_not_named_yet_we_know_nobody_and_ask_the_orderers_alone() {
+    let mut t = Table::new(leader());
+    warned("S-V1", &t.join("ch", join(1, &["B", "C"])));
+    assert!(t.node.is_leading(&"ch".into()));
+    let (foreign, own) = (t.meet("B", "b"), t.meet("A", "a"));
+    refused(&foreign, "S-C3", &t.say(&foreign, &foreign, "ch"));
+    refused(&own, "S-C3", &t.say(&own, &own, "ch"));
+    warned("S-V1", &t.join("ch", join(2, &["B"])));
+    t.join("ch", join(3, &["A", "B"]));
+    assert_eq!(t.say(&foreign, &foreign, "ch"), []);
+    assert_eq!(t.node.channel_peers(&"ch".into()).len(), 1);
 }
 
 #[test]

@@ -166,11 +166,19 @@ impl Client {
         let vitals = &self.config.vitals;
         let _pulling = blocks.then(|| vitals.pulling(&self.channel, &wanted.endpoint));
         let mut responses = self.ask(channel, R::CONTENT, wanted).await?;
-        tracing::info!(
-            target: "peer.blocksprovider",
-            channel = %self.channel, endpoint = wanted.endpoint, start = wanted.start,
-            "pulling {} from the orderer", R::CONTENT.name()
-        );
+        let (endpoint, start) = (&wanted.endpoint, wanted.start);
+        if blocks {
+            tracing::info!(
+                target: "peer.blocksprovider",
+                channel = %self.channel, endpoint, start, "pulling blocks from the orderer"
+            );
+        } else {
+            // An orderer that lags behind answers and fails again and again.
+            tracing::debug!(
+                target: "peer.blocksprovider",
+                channel = %self.channel, endpoint, start, "pulling headers from the orderer"
+            );
+        }
         let mut next = wanted.start;
         loop {
             // By our own count: a number that the orderer invents must not make us wait.
@@ -292,13 +300,6 @@ impl Client {
 }
 
 impl Content {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Blocks => "blocks",
-            Self::Headers => "headers",
-        }
-    }
-
     fn bytes_max(self) -> usize {
         match self {
             Self::Blocks => BLOCK_BYTES_MAX,

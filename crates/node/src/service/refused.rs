@@ -69,16 +69,6 @@ pub enum StartRefused {
          again to join it from the beginning"
     )]
     Outdated(ChannelId),
-    /// The own organization is not on the channel.
-    #[error(
-        "{msp_id} is no application organization of channel {channel}: gossip peers would ignore us"
-    )]
-    Outsider {
-        /// The channel.
-        channel: ChannelId,
-        /// Our MSP id.
-        msp_id: String,
-    },
     /// The channel knows the own organization, but by other certificates.
     #[error(
         "channel {channel} does not take our certificate for one of {msp_id}: {reason}; the folder of peer.mspConfigPath must be of the organization that peer.localMspId names"

@@ -26,11 +26,14 @@ use tidings_node::{
     service::{AddressOverride, LeaveRefused, RunningNode, StartRefused},
     status::ChannelStatus,
 };
-use tidings_proto::block::BlockView;
+use tidings_proto::{
+    block::BlockView,
+    common::{ConfigGroup, msp_role::MspRoleType},
+};
 use tokio::net::TcpListener;
 
 use chain::Chain;
-use material::{Material, tree};
+use material::{Material, Organization, tree};
 use orderer::Orderer;
 use peer::{Seat, channel, reaches, shows, soon};
 
@@ -144,7 +147,7 @@ async fn an_orderer_is_reached_where_the_operator_says() {
 }
 
 #[tokio::test]
-async fn a_channel_is_joined_once_from_its_beginning_and_by_members() {
+async fn a_channel_is_joined_once_and_from_its_beginning() {
     let (chain, _orderer) = ordering(2).await;
     let (seat, mut node) = leader(&chain).await;
     for bad in [
@@ -155,15 +158,6 @@ async fn a_channel_is_joined_once_from_its_beginning_and_by_members() {
         let refused = node.join(bad).await.unwrap_err();
         assert!(matches!(refused, StartRefused::Genesis(_)), "{refused}");
     }
-    let mut group = chain.material.group();
-    tree::at(&mut group, &["Application"])
-        .groups
-        .remove("Org1-group");
-    let refused = node.join(chain.material.genesis(group)).await.unwrap_err();
-    assert!(
-        matches!(refused, StartRefused::Outsider { .. }),
-        "{refused}"
-    );
     // The same names, other keys.
     let others = Material::new();
     let refused = node.join(others.genesis(others.group())).await.unwrap_err();
@@ -245,6 +239,34 @@ async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
     assert_eq!(leaver.reader(&channel()).unwrap().height(), 8);
     leaver.stop().await;
     stays.stop().await;
+}
+
+#[tokio::test]
+async fn an_organization_that_was_added_later_begins_with_the_first_block_too() {
+    let (mut chain, orderer) = ordering(3).await;
+    let later = Organization::new("Later");
+    let (seat, listener) = Seat::new(&later, "peer0", None).await;
+    let mut node = seat.start(listener).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    reaches(&node, 3).await;
+    node.stop().await;
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let node = seat.start(listener).await;
+    let admins = [&chain.material.org1, &chain.material.org2].map(|org| org.member("a", "admin"));
+    let alter = |group: &mut ConfigGroup, _: &Material| {
+        let application = tree::at(group, &["Application"]);
+        application.version += 1;
+        let mut group = application.groups["Org1-group"].clone();
+        tree::put(&mut group, "MSP", &tree::msp(&later.msp()));
+        let member = vec![tree::role(&later.msp_id, MspRoleType::Member)];
+        tree::put_policy(&mut group, "Readers", tree::out_of(1, member));
+        application.groups.insert(later.key.clone(), group);
+    };
+    chain.reconfigure(alter, &admins.each_ref());
+    chain.grow_to(6);
+    orderer.serve(chain.blocks.clone());
+    reaches(&node, 6).await;
+    node.stop().await;
 }
 
 #[tokio::test]

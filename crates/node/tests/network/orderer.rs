@@ -142,25 +142,31 @@ impl AtomicBroadcast for Service {
             &self.asked
         };
         asked.try_send(start.number).unwrap();
-        let (responses, stream) = mpsc::channel(1);
+        let list = move |served: &Served, next: usize| {
+            let list = if headers {
+                &served.headers
+            } else {
+                &served.blocks
+            };
+            list.get(next).cloned()
+        };
+        // Go's orderers say nothing before they have something to say.
         let mut served = self.served.clone();
+        let there = served.wait_for(|served| list(served, next).is_some());
+        there
+            .await
+            .map(drop)
+            .map_err(|_gone| Status::cancelled("the test is over"))?;
+        let (responses, stream) = mpsc::channel(1);
         self.streams.spawn(async move {
             // As long as the client lets its side open.
             let _requests = requests;
             loop {
-                let list = |served: &Served| {
-                    let list = if headers {
-                        &served.headers
-                    } else {
-                        &served.blocks
-                    };
-                    list.get(next).cloned()
-                };
                 let more = tokio::select! {
-                    more = served.wait_for(|served| list(served).is_some()) => more,
+                    more = served.wait_for(|served| list(served, next).is_some()) => more,
                     () = responses.closed() => return,
                 };
-                let Ok(Some(block)) = more.map(|served| list(&served)) else {
+                let Ok(Some(block)) = more.map(|served| list(&served, next)) else {
                     return;
                 };
                 let is_config = BlockView::parse(block.clone()).unwrap().is_config_block();
