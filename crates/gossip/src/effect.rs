@@ -7,6 +7,7 @@ use crate::{
     delivery,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
     message::VerifiedBlock,
+    transfer::{Progress, Stage},
 };
 
 /// One thing to do. Effects are done in the order in which they were pushed.
@@ -148,6 +149,15 @@ pub enum Notice {
         channel: ChannelId,
         /// Blocks waiting.
         size: usize,
+    },
+    /// A gap too large for gossip is filled by state transfer.
+    CatchUp {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether it begins, goes on or ends.
+        stage: Stage,
+        /// How far it is.
+        progress: Progress,
     },
     /// A message was dropped by a rule.
     Refused {

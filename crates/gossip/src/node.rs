@@ -26,12 +26,12 @@ use crate::{
     discovery::{Discovery, Member},
     election::Election,
     emitter::Emitter,
-    id::{ChannelId, Moment, PkiId, Ticket},
+    id::{ChannelId, ConnectionId, Moment, PkiId, Ticket},
     identity::Identities,
     message::{PeerIdentity, StateInfo},
     ports::Ports,
     router::Router,
-    transfer::Transfer,
+    transfer::{Progress, Transfer},
     view::View,
 };
 use settle::Work;
@@ -84,8 +84,8 @@ pub struct Node<P> {
     /// The same again, where leaders are elected; else none.
     elections: BTreeMap<ChannelId, Election>,
     strangers: Strangers,
-    /// Whose request is being answered; each channel answers one at a time.
-    serving: BTreeMap<Ticket, ChannelId>,
+    /// Whose request is being answered; each channel answers a bounded number at a time.
+    serving: BTreeMap<Ticket, (ChannelId, ConnectionId)>,
     next_ticket: u64,
     /// What is left to do for the input at hand; empty between inputs.
     work: VecDeque<Work>,
@@ -200,6 +200,11 @@ impl<P: Ports> Node<P> {
     /// Blocks of a channel that wait for a predecessor or for the committer.
     pub fn waiting_blocks(&self, channel: &ChannelId) -> Option<usize> {
         self.transfers.get(channel).map(Transfer::waiting)
+    }
+
+    /// How far the filling of a gap in a channel has come, while there is one.
+    pub fn catching_up(&self, now: Moment, channel: &ChannelId) -> Option<Progress> {
+        self.transfers.get(channel)?.progress(now)
     }
 
     /// Whether this node pulls blocks of a channel from the ordering service, having been

@@ -2,29 +2,30 @@
 //!
 //! Promises: blocks are handed to the committer strictly by number, without gaps, a bounded
 //! number of them ahead; a block that the committer refuses is wanted again; what a peer sends in
-//! answer counts only if it was asked for, from the first missing block on. Answers the requests
-//! of others one at a time, each peer in its turn. Knows nothing of what is in a block.
+//! answer counts only if it was asked for, without gaps from the first block that was. Answers the
+//! requests of others, one of each peer at a time, each in its turn. Knows nothing of what is in a
+//! block.
 //!
 //! Rules: docs/protocol/transfer.md.
 
+mod answers;
 mod buffer;
 mod catch_up;
+mod progress;
+mod ranges;
 mod requests;
+mod sources;
 
 use std::{sync::Arc, time::Duration};
 
-use prost::Message as _;
-use tidings_proto::{
-    gossip::{
-        Envelope, PvtDataPayload, RemoteStateRequest, RemoteStateResponse,
-        gossip_message::{Content, Tag},
-    },
-    rwset::TxPvtReadWriteSet,
+use tidings_proto::gossip::{
+    Envelope, RemoteStateResponse,
+    gossip_message::{Content, Tag},
 };
 
 use self::{
     buffer::{Buffer, Pushed, Waiting},
-    catch_up::{Ask, CatchUp, Verdict},
+    catch_up::CatchUp,
     requests::{Request, Requests},
 };
 use crate::{
@@ -32,16 +33,23 @@ use crate::{
     config::Config,
     effect::{Destination, Notice, Source},
     id::{ChannelId, ConnectionId, Moment, PkiId},
-    message::{Connection, Message, TransferredBlock, VerifiedBlock},
+    message::{Connection, Message, VerifiedBlock},
     ports::Ports,
     view::View,
     wire,
 };
 
-pub use self::buffer::{BUFFER_BYTES_MAX, COMMIT_WINDOW};
+pub use self::{
+    buffer::{BUFFER_BYTES_MAX, COMMIT_WINDOW},
+    catch_up::{AHEAD_BYTES_MAX, AHEAD_MAX, RANGES_MAX, REQUESTS_MAX},
+    progress::{Progress, REPORT_INTERVAL, Share, Stage},
+    requests::SERVING_MAX,
+    sources::WINDOW_MAX,
+};
 
-/// How long a block may wait for the one before it until that one is asked for. Pushes of
-/// neighbouring blocks overtake each other by milliseconds, not by this.
+/// How long a block that somebody has may be missing until it is asked for. Pushes of
+/// neighbouring blocks overtake each other, and the state infos about them, by milliseconds, not
+/// by this.
 pub const GAP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A node without state transfer that is this many blocks behind a pushed one may never catch up
@@ -70,12 +78,20 @@ pub enum Input {
     /// The committer refused this block, whatever for. Every [`Effect::Commit`] is answered, so
     /// those behind it are refused one by one as well, for want of their predecessor.
     CommitRefused(u64),
-    /// The blocks of [`Effect::Serve`] were sent or could not be read.
-    Served,
+    /// A peer of the channel said that it has so many blocks; whether to believe it is seen when
+    /// it is asked.
+    Claimed(u64),
+    /// The blocks of the [`Effect::Serve`] to this stream were sent or could not be read.
+    Served(ConnectionId),
     /// A dial or a write towards this peer failed.
     Unreachable(PkiId),
     /// This stream is gone.
-    Disconnected(ConnectionId),
+    Disconnected {
+        /// Which stream.
+        connection: ConnectionId,
+        /// Who was at its other end.
+        peer: PkiId,
+    },
 }
 
 /// What is to be done.
@@ -106,7 +122,7 @@ pub enum Effect {
         private_data: Vec<bytes::Bytes>,
     },
     /// Read these blocks, all of which are durable, and send them on that stream. Answered by
-    /// [`Input::Served`], before which there is no other.
+    /// [`Input::Served`], before which there is no other for the same peer.
     Serve {
         /// First block.
         start: u64,
@@ -142,6 +158,7 @@ pub struct Transfer {
     catch_up: CatchUp,
     requests: Requests,
     gap: Option<Gap>,
+    claim: Option<Claim>,
     /// An answer did not fit; only what the ledger waits for is asked until it grew.
     is_full: bool,
     warned_at: Option<u64>,
@@ -153,6 +170,13 @@ struct Gap {
     missing: u64,
     since: Moment,
     asked: bool,
+}
+
+/// Somebody has a little more than what came here so far.
+#[derive(Debug)]
+struct Claim {
+    height: u64,
+    since: Moment,
 }
 
 /// What a component may look at while it is fed.
@@ -182,6 +206,7 @@ impl Transfer {
             catch_up: CatchUp::new(&channel, &config.state, now, seed),
             requests: Requests::new(config.state.channel_size),
             gap: None,
+            claim: None,
             is_full: false,
             warned_at: None,
             config: config.clone(),
@@ -211,15 +236,20 @@ impl Transfer {
                 self.is_full = false;
                 self.hand_over(out);
             }
-            Input::CommitRefused(number) => self.refuse(number, out),
-            Input::Served => {
-                self.requests.served();
+            Input::CommitRefused(number) => self.refuse(now, number, out),
+            Input::Claimed(height) => self.note_claim(now, height),
+            Input::Served(connection) => {
+                self.requests.served(connection);
                 self.serve(out);
             }
-            Input::Unreachable(peer) => self.catch_up.lost(now, &peer),
-            Input::Disconnected(connection) => self.requests.disconnected(connection),
+            Input::Unreachable(peer) => self.catch_up.unreachable(now, &peer),
+            Input::Disconnected { connection, peer } => {
+                self.requests.disconnected(connection);
+                self.catch_up.disconnected(now, &peer);
+            }
         }
         self.watch_gap(now);
+        self.watch_claim();
         self.pursue(now, around, out);
     }
 
@@ -230,9 +260,13 @@ impl Transfer {
             && gap.since + GAP_PATIENCE <= now
         {
             gap.asked = true;
-            self.catch_up.begin();
+            self.catch_up.begin(now, self.buffer.height());
         }
-        self.catch_up.tick(now);
+        if self.claim_is_due().is_some_and(|due| due <= now) {
+            self.claim = None;
+            self.catch_up.begin(now, self.buffer.height());
+        }
+        self.catch_up.tick(now, self.buffer.height());
         self.pursue(now, Around { channel, view }, out);
     }
 
@@ -240,7 +274,10 @@ impl Transfer {
     pub fn deadline(&self) -> Option<Moment> {
         let gap = self.gap.as_ref().filter(|gap| !gap.asked);
         let gap = gap.map(|gap| gap.since + GAP_PATIENCE);
-        [gap, self.catch_up.deadline()].into_iter().flatten().min()
+        [gap, self.claim_is_due(), self.catch_up.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Number of blocks known to be durable.
@@ -253,13 +290,20 @@ impl Transfer {
         self.buffer.waiting()
     }
 
+    /// How far the filling of a gap has come, while there is one.
+    pub fn progress(&self, now: Moment) -> Option<Progress> {
+        self.catch_up.progress(now, self.buffer.height())
+    }
+
     /// Takes a block by the rules of its source: gossip may not fill the buffer from its far
     /// end, an orderer may as far as it would be waited for.
     fn take(&mut self, block: VerifiedBlock, source: Source, out: &mut Vec<Effect>) {
         let (number, height) = (block.number, self.buffer.height());
         let limit = match source {
             Source::Push | Source::Pull => self.config.state.block_buffer_size,
-            Source::Deliver | Source::Transfer => self.far(),
+            Source::Deliver | Source::Transfer => {
+                blocking_limit(self.config.state.block_buffer_size)
+            }
         };
         // An old block is no news, whoever sends it.
         let Some(ahead) = number.checked_sub(height) else {
@@ -283,21 +327,25 @@ impl Transfer {
         );
     }
 
-    fn push(&mut self, waiting: Waiting, out: &mut Vec<Effect>) {
+    /// Whether it was news.
+    fn push(&mut self, waiting: Waiting, out: &mut Vec<Effect>) -> bool {
         let (block, source) = (waiting.block.clone(), waiting.source);
-        match self.buffer.push(waiting) {
-            Pushed::Known => return,
+        let is_taken = match self.buffer.push(waiting) {
+            Pushed::Known => return false,
             Pushed::Full => {
                 self.is_full |= source == Source::Transfer;
                 give_back(block, source, out);
+                false
             }
             Pushed::Taken { evicted } => {
                 for dropped in evicted {
                     give_back(dropped.block, dropped.source, out);
                 }
+                true
             }
-        }
+        };
         self.notify_size(out);
+        is_taken
     }
 
     fn hand_over(&mut self, out: &mut Vec<Effect>) {
@@ -315,51 +363,14 @@ impl Transfer {
         }
     }
 
-    fn refuse(&mut self, number: u64, out: &mut Vec<Effect>) {
+    fn refuse(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         if self.buffer.refuse(number) {
+            self.catch_up.pause(now);
             out.push(Effect::Notify(Notice::Warning(format!(
                 "channel {}: block {number} was refused by the committer, another copy is wanted",
                 self.channel
             ))));
             out.push(Effect::Refused(number));
-        }
-    }
-
-    fn receive(
-        &mut self,
-        now: Moment,
-        from: &Connection,
-        message: Message,
-        ports: &impl Ports,
-        out: &mut Vec<Effect>,
-    ) {
-        let (Message::StateRequest { channel, .. } | Message::StateResponse { channel, .. }) =
-            &message
-        else {
-            return;
-        };
-        if *channel != self.channel {
-            let reason = format!("it names {channel}, not {}", self.channel);
-            out.push(refused(from, "S-S2", reason));
-            return;
-        }
-        if !ports.is_reader(&self.channel, &from.identity) {
-            let reason = format!("it may not read {}", self.channel);
-            out.push(refused(from, "S-S1", reason));
-            return;
-        }
-        match message {
-            Message::StateRequest {
-                nonce, start, end, ..
-            } => {
-                self.queue(from, nonce, start, end, out);
-                self.serve(out);
-            }
-            Message::StateResponse { nonce, blocks, .. } => {
-                self.take_response(now, from, nonce, blocks, out);
-                self.hand_over(out);
-            }
-            _ => {}
         }
     }
 
@@ -404,7 +415,7 @@ impl Transfer {
                     connection: request.connection,
                     envelope: self.envelope(request.nonce, content),
                 });
-                self.requests.served();
+                self.requests.served(request.connection);
                 continue;
             };
             out.push(Effect::Serve {
@@ -414,84 +425,6 @@ impl Transfer {
                 nonce: request.nonce,
             });
         }
-    }
-
-    fn take_response(
-        &mut self,
-        now: Moment,
-        from: &Connection,
-        nonce: u64,
-        blocks: Vec<TransferredBlock>,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some((start, end)) = self.catch_up.awaited(nonce) else {
-            // S-S5. Not worth a notice: a second answer to a repeated request looks like this.
-            return;
-        };
-        if !self.catch_up.was_asked(&from.peer()) {
-            let reason = "it answers what another peer was asked".to_owned();
-            out.push(refused(from, "S-S10", reason));
-            return;
-        }
-        let mut expected = start;
-        let mut bad = None;
-        for transferred in blocks {
-            if let Err(reason) = check_answer(&transferred, expected, end) {
-                bad = Some(reason);
-                break;
-            }
-            expected = expected.saturating_add(1);
-            self.push(
-                Waiting {
-                    block: transferred.block,
-                    source: Source::Transfer,
-                    private_data: transferred.private_data,
-                },
-                out,
-            );
-        }
-        let verdict = match (&bad, expected > start) {
-            (None, true) => Verdict::Good,
-            (Some(_), true) => Verdict::PartlyGood,
-            (_, false) => Verdict::Useless,
-        };
-        self.catch_up.answered(now, from.peer(), verdict);
-        if let Some(reason) = bad {
-            out.push(refused(from, "S-S10", reason));
-        }
-    }
-
-    /// Asks for the first missing blocks while a round is under way and nothing is asked.
-    fn pursue(&mut self, now: Moment, around: Around<'_>, out: &mut Vec<Effect>) {
-        if !self.catch_up.is_idle_in_round() {
-            return;
-        }
-        let missing = self.buffer.first_gap();
-        let far = self.buffer.height().saturating_add(self.far());
-        if missing.start >= far || self.is_full && missing.start != self.buffer.height() {
-            return;
-        }
-        let peers = around.channel.peers(around.view);
-        let ask = self
-            .catch_up
-            .ask(now, missing.start, missing.end.min(far), &peers);
-        let Some(Ask {
-            to,
-            nonce,
-            start,
-            end,
-        }) = ask
-        else {
-            return;
-        };
-        let content = Content::StateRequest(RemoteStateRequest {
-            start_seq_num: start,
-            end_seq_num: end,
-        });
-        out.push(Effect::Send {
-            to,
-            envelope: self.envelope(nonce, content),
-        });
     }
 
     fn watch_gap(&mut self, now: Moment) {
@@ -508,6 +441,33 @@ impl Transfer {
         }
     }
 
+    /// Whoever has more than the buffer would take from gossip is asked at once; what is missing
+    /// of less is as a rule on its way.
+    fn note_claim(&mut self, now: Moment, height: u64) {
+        let behind = height.saturating_sub(self.buffer.first_missing());
+        if behind == 0 || !self.config.state.enabled || self.catch_up.is_under_way() {
+            return;
+        }
+        if behind > self.config.state.block_buffer_size {
+            self.catch_up.begin(now, self.buffer.height());
+        } else if self.claim.is_none() {
+            self.claim = Some(Claim { height, since: now });
+        }
+    }
+
+    fn watch_claim(&mut self) {
+        let reached = self.buffer.first_missing();
+        let is_met = |claim: &Claim| claim.height <= reached;
+        if self.claim.as_ref().is_some_and(is_met) || self.catch_up.is_under_way() {
+            self.claim = None;
+        }
+    }
+
+    fn claim_is_due(&self) -> Option<Moment> {
+        let claim = self.claim.as_ref()?;
+        Some(claim.since + GAP_PATIENCE)
+    }
+
     fn warn_straggler(&mut self, number: u64, out: &mut Vec<Effect>) {
         let height = self.buffer.height();
         let depends_on_others = self.config.use_leader_election || !self.config.org_leader;
@@ -521,10 +481,6 @@ impl Transfer {
                 self.channel
             ))));
         }
-    }
-
-    fn far(&self) -> u64 {
-        blocking_limit(self.config.state.block_buffer_size)
     }
 
     fn envelope(&self, nonce: u64, content: Content) -> Envelope {
@@ -547,27 +503,6 @@ fn give_back(block: VerifiedBlock, source: Source, out: &mut Vec<Effect>) {
         Source::Push | Source::Pull => out.push(Effect::NotKept { block, source }),
         Source::Transfer => {}
     }
-}
-
-/// Whether an answer continues with this block. Private data is looked at here because a block
-/// that was handed over cannot be asked for anew without a detour (S-S10).
-fn check_answer(transferred: &TransferredBlock, expected: u64, end: u64) -> Result<(), String> {
-    let number = transferred.block.number;
-    if number != expected || number > end {
-        return Err(format!(
-            "block {number} came where {expected} was due, up to {end}"
-        ));
-    }
-    for payload in &transferred.private_data {
-        let is_well_formed = PvtDataPayload::decode(payload.clone())
-            .and_then(|payload| TxPvtReadWriteSet::decode(payload.payload));
-        if let Err(error) = is_well_formed {
-            return Err(format!(
-                "private data of block {number} is malformed: {error}"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn refused(from: &Connection, rule: &'static str, reason: String) -> Effect {

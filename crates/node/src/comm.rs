@@ -31,7 +31,7 @@ use tidings_gossip::{
 };
 use tidings_proto::gossip::{Envelope, gossip_server::GossipServer};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -254,7 +254,24 @@ impl CommHandle {
         self.give_message(Command::Reply {
             connection,
             envelope,
+            receipt: None,
         });
+    }
+
+    /// As [`Self::reply`]. What is given ends when the message waits no more, because its peer
+    /// takes it or because it was dropped; the value of its end means nothing.
+    pub(crate) fn reply_watched(
+        &self,
+        connection: ConnectionId,
+        envelope: Envelope,
+    ) -> oneshot::Receiver<()> {
+        let (receipt, left) = oneshot::channel();
+        self.give_message(Command::Reply {
+            connection,
+            envelope,
+            receipt: Some(receipt),
+        });
+        left
     }
 
     /// As [`tidings_gossip::Effect::Close`].

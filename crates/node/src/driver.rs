@@ -17,6 +17,7 @@ use tidings_gossip::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    catch_up,
     comm::CommHandle,
     commit::{Job, Writer},
     crypto::{CorePorts, Crypto},
@@ -240,6 +241,11 @@ impl Driver {
             Notice::MemberForgotten(peer) => {
                 tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
             }
+            Notice::CatchUp {
+                channel,
+                stage,
+                progress,
+            } => catch_up::note(&channel, stage, &progress),
             Notice::Refused { from, rule, reason } => {
                 tracing::debug!(target: "gossip.node", %from, rule, "refused: {reason}");
             }
@@ -278,6 +284,7 @@ impl Driver {
     }
 
     fn channel_statuses(&self) -> Vec<ChannelStatus> {
+        let now = self.now();
         // The core goes on saying of a channel that it was left.
         let channels = self.channels.keys().map(|channel| {
             let leader = self.node.is_leading(channel);
@@ -299,6 +306,7 @@ impl Driver {
                 height,
                 peers,
                 leader,
+                catching_up: self.node.catching_up(now, channel),
             }
         });
         channels.collect()

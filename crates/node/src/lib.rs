@@ -4,6 +4,7 @@
 //! cached), the `driver` hands it to the one [`tidings_gossip::Node`] and does the effects that
 //! come out; blocks go to [`commit`]. Nothing here decides what the protocol does.
 
+mod catch_up;
 pub mod comm;
 pub mod commit;
 pub mod core_config;

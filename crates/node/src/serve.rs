@@ -1,9 +1,14 @@
 //! Answers state requests: reads blocks and sends them as a state response.
 //!
-//! The core allows one answer per channel at a time, so the tasks here are bounded by the number
-//! of channels.
+//! A few are read at a time, whoever asks. A peer gets its next answer when it has taken the one
+//! before from its queue, so that whoever takes answers slowly waits by itself. The core allows a
+//! bounded number of answers in each channel, so the tasks here are bounded.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Instant};
+use std::{
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tidings_gossip::{
@@ -15,7 +20,10 @@ use tidings_proto::gossip::{
     Envelope, GossipMessage, Payload, RemoteStateResponse,
     gossip_message::{Content, Tag},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{comm::CommHandle, logging::Seldom, metrics::Metrics};
@@ -24,6 +32,13 @@ use crate::{comm::CommHandle, logging::Seldom, metrics::Metrics};
 /// what it got, so a short answer costs a round trip; a long one delays everything else on the
 /// connection.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Answers read at a time. The disk has no use for more, and each holds a thread.
+const READS_MAX: usize = 4;
+
+/// How long a peer may let its answer wait until it counts as answered: then it has given up
+/// waiting, too (`peer.gossip.state.responseTimeout`), and others may have its turn.
+const TAKING_TIMEOUT: Duration = Duration::from_secs(3);
 
 static UNREADABLE: Seldom = Seldom::new();
 
@@ -53,32 +68,63 @@ pub(crate) struct Ask {
 /// Where answers go.
 #[derive(Clone)]
 pub(crate) struct Serve {
-    pub(crate) comm: CommHandle,
-    pub(crate) inputs: mpsc::Sender<Input>,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) metrics: Metrics,
+    comm: CommHandle,
+    inputs: mpsc::Sender<Input>,
+    tasks: TaskTracker,
+    metrics: Metrics,
+    reads: Arc<Semaphore>,
 }
 
 impl Serve {
+    /// Answers over `comm`, says so to `inputs`, works in `tasks`.
+    pub(crate) fn new(
+        comm: CommHandle,
+        inputs: mpsc::Sender<Input>,
+        tasks: TaskTracker,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            comm,
+            inputs,
+            tasks,
+            metrics,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+        }
+    }
+
     /// Reads and answers, off the caller's task.
     pub(crate) fn answer(&self, blocks: Arc<dyn Blocks>, ask: Ask) {
-        let (comm, inputs) = (self.comm.clone(), self.inputs.clone());
-        let served = &self.metrics.blocks_served;
-        let served = served.with_label_values(&[ask.channel.as_str()]);
-        self.tasks.spawn_blocking(move || {
-            let payloads = payloads(blocks.as_ref(), &ask);
-            served.inc_by(u64::try_from(payloads.len()).unwrap_or(u64::MAX));
-            let message = GossipMessage {
-                nonce: ask.nonce,
-                channel: Bytes::copy_from_slice(ask.channel.as_bytes()),
-                tag: Tag::ChanOrOrg.into(),
-                content: Some(Content::StateResponse(RemoteStateResponse { payloads })),
-            };
-            comm.reply(ask.connection, Envelope::unsigned(&message));
+        let serve = self.clone();
+        self.tasks.spawn(async move {
+            let (ticket, connection) = (ask.ticket, ask.connection);
+            let permit = serve.reads.acquire().await;
+            let metrics = serve.metrics.clone();
+            let read = serve
+                .tasks
+                .spawn_blocking(move || envelope(blocks.as_ref(), &ask, &metrics));
+            // What broke off has said why, and the peer will ask again.
+            if let Ok(envelope) = read.await {
+                drop(permit);
+                let left = serve.comm.reply_watched(connection, envelope);
+                let _ = timeout(TAKING_TIMEOUT, left).await;
+            }
             // Nobody listening means that the node is going down.
-            let _ = inputs.blocking_send(Input::Served { ticket: ask.ticket });
+            let _ = serve.inputs.send(Input::Served { ticket }).await;
         });
     }
+}
+
+fn envelope(blocks: &dyn Blocks, ask: &Ask, metrics: &Metrics) -> Envelope {
+    let payloads = payloads(blocks, ask);
+    let served = &metrics.blocks_served;
+    let served = served.with_label_values(&[ask.channel.as_str()]);
+    served.inc_by(u64::try_from(payloads.len()).unwrap_or(u64::MAX));
+    Envelope::unsigned(&GossipMessage {
+        nonce: ask.nonce,
+        channel: Bytes::copy_from_slice(ask.channel.as_bytes()),
+        tag: Tag::ChanOrOrg.into(),
+        content: Some(Content::StateResponse(RemoteStateResponse { payloads })),
+    })
 }
 
 fn payloads(blocks: &dyn Blocks, ask: &Ask) -> Vec<Payload> {

@@ -234,12 +234,7 @@ impl RunningNode {
             crypto: Arc::clone(&crypto),
             metrics: metrics.clone(),
             lookout: Lookout::new(vitals.clone()),
-            serve: Serve {
-                comm: comm.handle(),
-                inputs: control_in.clone(),
-                tasks: tasks.clone(),
-                metrics,
-            },
+            serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
             channels: BTreeMap::new(),
             status: status_in,
         };

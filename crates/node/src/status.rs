@@ -1,6 +1,9 @@
 //! What can be seen of a running node, as plain data.
 
-use tidings_gossip::id::{ChannelId, OrgId, PkiId};
+use tidings_gossip::{
+    id::{ChannelId, OrgId, PkiId},
+    transfer::Progress,
+};
 
 /// The node as it was at most a tenth of a second ago.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,4 +36,7 @@ pub struct ChannelStatus {
     pub peers: Vec<(PkiId, u64)>,
     /// We pull blocks from the orderers.
     pub leader: bool,
+    /// While missing blocks are asked of peers: how many are missing, who gives how much, how
+    /// fast.
+    pub catching_up: Option<Progress>,
 }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tidings_gossip::{Message, Source, Verdict, message::Pull};
+use tidings_gossip::{
+    Message, Source, Verdict,
+    message::Pull,
+    transfer::{Progress, Stage},
+};
 use tidings_proto::tag::Kind;
 
 /// Counted over a whole world.
@@ -26,6 +30,8 @@ pub struct Stats {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// How committed blocks had reached their peers.
     pub commits: BTreeMap<Source, u64>,
+    /// What peers reported of filling large gaps, in the order in which it happened.
+    pub catch_ups: Vec<(usize, Stage, Progress)>,
     blocks: BTreeMap<u64, Flight>,
 }
 

@@ -6,6 +6,7 @@
 
 mod ask;
 mod ledger;
+mod lies;
 mod network;
 mod orderer;
 mod peer;
@@ -26,7 +27,7 @@ use tidings_gossip::{
     delivery::StreamId,
     id::{OrgId, PkiId},
     node::Sizes,
-    transfer::blocking_limit,
+    transfer::{AHEAD_MAX, SERVING_MAX, blocking_limit},
 };
 use tidings_proto::Message as _;
 
@@ -109,6 +110,7 @@ enum Event {
     Cut(usize, Vec<Range<usize>>),
     Heal(usize),
     Commit(Life, Commit),
+    Lie(usize),
     Revoke(usize),
     Renew(usize),
     CutBlock,
@@ -227,7 +229,7 @@ impl World {
         let config = &self.settings.config;
         let everybody = self.register.len();
         let store = usize::try_from(config.max_block_count_to_store).unwrap_or(usize::MAX);
-        let buffer = blocking_limit(config.state.block_buffer_size);
+        let buffer = blocking_limit(config.state.block_buffer_size).max(AHEAD_MAX);
         let most = Sizes {
             identities: everybody,
             members: everybody - 1,
@@ -236,7 +238,7 @@ impl World {
             blocks_held: store + 1,
             blocks_waiting: usize::try_from(buffer).unwrap_or(usize::MAX),
             messages_waiting: config.max_propagation_burst_size - 1,
-            serving: 1,
+            serving: SERVING_MAX,
         };
         for (peer, host) in self.hosts.iter().enumerate() {
             let Some(is) = host.body.as_ref().map(|body| body.node.sizes()) else {
@@ -279,6 +281,7 @@ impl World {
             Event::Cut(name, groups) => self.cut(name, groups),
             Event::Heal(name) => drop(self.partitions.remove(&name)),
             Event::Commit(life, commit) => self.commit(life, commit),
+            Event::Lie(peer) => self.begin_to_lie(peer),
             Event::Renew(peer) => self.renew_now(peer),
             Event::Revoke(peer) => self.revoke_now(peer),
             Event::CutBlock => self.cut_block(),
@@ -409,6 +412,13 @@ impl World {
             Notice::Suspicion {
                 orderer, verdict, ..
             } => return self.note_verdict(&orderer, verdict),
+            Notice::CatchUp {
+                stage, progress, ..
+            } => {
+                let line = format!("{stage:?}: {progress:?}");
+                self.stats.catch_ups.push((life.peer, stage, progress));
+                line
+            }
             Notice::Acknowledged { ticket, result } => {
                 if let Some(body) = self.body_mut(life) {
                     body.acknowledged.insert(ticket, result);

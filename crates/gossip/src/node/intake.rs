@@ -26,8 +26,8 @@ impl<P: Ports> Node<P> {
     pub(super) fn take_in(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Connected(connection) => self.learn(&connection.identity),
-            Input::Disconnected { connection, .. } => {
-                self.push_to_transfers(|| transfer::Input::Disconnected(connection));
+            Input::Disconnected { connection, peer } => {
+                self.push_to_transfers(|| transfer::Input::Disconnected { connection, peer });
             }
             Input::Received { from, message } => self.receive(now, from, message.into_inner(), out),
             Input::Unreachable(peer) => {
@@ -156,7 +156,9 @@ impl<P: Ports> Node<P> {
         out: &mut Vec<Effect>,
     ) {
         if let Some(channel) = self.channel_of_mac(&info.peer, &info.channel_mac) {
-            self.push_message(channel, from, Message::StateInfo(info));
+            let claimed = transfer::Input::Claimed(info.height);
+            self.push_message(channel.clone(), from, Message::StateInfo(info));
+            self.push_transfer(channel, claimed);
         } else if *from.org() != self.me.identity.org {
             let reason = "a state info of an unknown channel from another organization";
             refuse(out, from.peer(), "S-N5", reason.to_owned());
@@ -179,10 +181,17 @@ impl<P: Ports> Node<P> {
         message: Message,
         out: &mut Vec<Effect>,
     ) {
-        if self.channels.contains_key(&channel) {
-            self.push_message(channel, from, message);
-        } else {
+        if !self.channels.contains_key(&channel) {
             refuse_channel(out, &from, &channel);
+            return;
+        }
+        let claimed = match &message {
+            Message::StateSnapshot { elements, .. } => elements.iter().map(|e| e.height).max(),
+            _ => None,
+        };
+        self.push_message(channel.clone(), from, message);
+        if let Some(height) = claimed {
+            self.push_transfer(channel, transfer::Input::Claimed(height));
         }
     }
 
@@ -317,7 +326,9 @@ impl<P: Ports> Node<P> {
 
     fn served(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         match self.serving.remove(&ticket) {
-            Some(channel) => self.push_transfer(channel, transfer::Input::Served),
+            Some((channel, connection)) => {
+                self.push_transfer(channel, transfer::Input::Served(connection));
+            }
             None => warn(out, format!("nothing was to be served under {ticket:?}")),
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     Effect, Notice, Source, ack,
     channel::{self, Channel},
     delivery, discovery, election, emitter,
-    id::{ChannelId, Moment, Ticket},
+    id::{ChannelId, ConnectionId, Moment, Ticket},
     identity,
     message::Leadership,
     node::{Node, intake::refuse},
@@ -370,7 +370,7 @@ impl<P: Ports> Node<P> {
                     connection,
                     nonce,
                 } => out.push(Effect::ServeBlocks {
-                    ticket: self.serve_ticket(id),
+                    ticket: self.serve_ticket(id, connection),
                     channel: id.clone(),
                     start,
                     end,
@@ -403,10 +403,10 @@ impl<P: Ports> Node<P> {
         }
     }
 
-    fn serve_ticket(&mut self, id: &ChannelId) -> Ticket {
+    fn serve_ticket(&mut self, id: &ChannelId, connection: ConnectionId) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.serving.insert(ticket, id.clone());
+        self.serving.insert(ticket, (id.clone(), connection));
         ticket
     }
 }

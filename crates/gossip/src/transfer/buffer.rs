@@ -156,16 +156,43 @@ impl Buffer {
         true
     }
 
-    /// The first run of numbers that are not here.
-    pub(super) fn first_gap(&self) -> Range<u64> {
-        let mut start = self.next;
+    /// Sum of the blocks kept, those that were handed over included.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::try_from(self.bytes).unwrap_or(u64::MAX)
+    }
+
+    /// Whether this block is still to come.
+    pub(super) fn lacks(&self, number: u64) -> bool {
+        number >= self.next && !self.blocks.contains_key(&number)
+    }
+
+    /// The first number that is not here.
+    pub(super) fn first_missing(&self) -> u64 {
+        let mut missing = self.next;
         for number in self.blocks.range(self.next..).map(|(number, _)| *number) {
+            if number > missing {
+                break;
+            }
+            missing = number.saturating_add(1);
+        }
+        missing
+    }
+
+    /// The runs of numbers below `limit` that are not here.
+    pub(super) fn gaps(&self, limit: u64) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut start = self.next;
+        let here = self.blocks.range(self.next.min(limit)..limit);
+        for number in here.map(|(number, _)| *number).filter(|n| *n >= self.next) {
             if number > start {
-                return start..number;
+                gaps.push(start..number);
             }
             start = number.saturating_add(1);
         }
-        start..u64::MAX
+        if start < limit {
+            gaps.push(start..limit);
+        }
+        gaps
     }
 
     /// The number that keeps a later block waiting.
@@ -254,7 +281,7 @@ mod tests {
         assert!(!b.refuse(0));
         assert!(!b.refuse(1), "1 fell for the sake of 0");
         assert_eq!(handed_over(&mut b), [0; 0]);
-        assert_eq!(b.first_gap(), 0..1);
+        assert_eq!(b.gaps(9), [0..1, 3..9]);
         assert_eq!(b.push(waiting(0, 1)), taken());
         assert_eq!(handed_over(&mut b), [0, 1, 2]);
         assert!(!b.refuse(2), "said of the first time");
@@ -268,7 +295,7 @@ mod tests {
         assert!(b.refuse(1));
         assert!(!b.refuse(2));
         b.grow(1);
-        assert_eq!(b.first_gap(), 1..2);
+        assert_eq!(b.gaps(9), [1..2, 3..9]);
         assert_eq!(b.push(waiting(1, 1)), taken());
         assert_eq!(handed_over(&mut b), [1, 2]);
         assert!(!b.refuse(0), "durable");
@@ -289,10 +316,23 @@ mod tests {
 
     #[test]
     fn gaps_are_found_from_the_next_block_on() {
-        assert_eq!(buffer(5, []).first_gap(), 5..u64::MAX);
-        assert_eq!(buffer(5, [5, 6]).first_gap(), 7..u64::MAX);
-        assert_eq!(buffer(5, [5, 7, 9]).first_gap(), 6..7);
-        assert_eq!(buffer(5, [9]).first_gap(), 5..9);
+        for (numbers, missing, gaps) in [
+            (vec![], 5, vec![(5, 9)]),
+            (vec![5, 6], 7, vec![(7, 9)]),
+            (vec![5, 7, 9], 6, vec![(6, 7), (8, 9)]),
+            (vec![9], 5, vec![(5, 9)]),
+            (vec![5, 6, 7, 8, 9], 10, vec![]),
+        ] {
+            let mut b = buffer(5, numbers);
+            for _ in 0..2 {
+                let found: Vec<_> = b.gaps(9).iter().map(|gap| (gap.start, gap.end)).collect();
+                assert_eq!((b.first_missing(), &found), (missing, &gaps));
+                assert!(b.gaps(3).is_empty());
+                let lacks = (0..9).filter(|number| b.lacks(*number));
+                assert!(lacks.eq(b.gaps(9).into_iter().flatten()));
+                handed_over(&mut b);
+            }
+        }
         assert_eq!(buffer(5, []).awaited(), None);
         assert_eq!(buffer(5, [5, 7]).awaited(), None);
         assert_eq!(buffer(5, [6]).awaited(), Some(5));

@@ -1,6 +1,7 @@
 //! Requests of others for blocks, waiting for their turn.
 //!
-//! One is answered at a time. Peers take turns, so that one that asks a lot delays itself only.
+//! Of each peer one is answered at a time, of several peers at the same time. Peers take turns, so
+//! that one that asks a lot, or takes answers slowly, delays itself only.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,6 +9,9 @@ use std::{
 };
 
 use crate::id::{ConnectionId, PkiId};
+
+/// Requests answered at a time: each may hold an answer in memory until its peer has taken it.
+pub const SERVING_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -23,7 +27,8 @@ pub(super) struct Requests {
     most: usize,
     waiting: BTreeMap<PkiId, VecDeque<Request>>,
     turn: Option<PkiId>,
-    is_serving: bool,
+    /// Who is being answered on which stream.
+    serving: BTreeMap<ConnectionId, PkiId>,
 }
 
 impl Requests {
@@ -32,7 +37,7 @@ impl Requests {
             most,
             waiting: BTreeMap::new(),
             turn: None,
-            is_serving: false,
+            serving: BTreeMap::new(),
         }
     }
 
@@ -60,27 +65,29 @@ impl Requests {
         dropped
     }
 
-    /// The next one to answer, unless one is being answered.
+    /// The next one to answer, if there is one of a peer that is not being answered already.
     pub(super) fn next(&mut self) -> Option<Request> {
-        if self.is_serving {
+        if self.serving.len() >= SERVING_MAX {
             return None;
         }
+        let is_idle = |peer: &&PkiId| !self.serving.values().any(|served| served == *peer);
         let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
-        let later = self.waiting.range((after, Bound::Unbounded)).next();
-        let (peer, _) = later.or_else(|| self.waiting.first_key_value())?;
-        let peer = *peer;
+        let later = self.waiting.range((after, Bound::Unbounded));
+        let in_turn = later.map(|(peer, _)| peer).chain(self.waiting.keys());
+        let peer = *in_turn.into_iter().find(is_idle)?;
         let queue = self.waiting.get_mut(&peer)?;
-        let request = queue.pop_front();
+        let request = queue.pop_front()?;
         if queue.is_empty() {
             self.waiting.remove(&peer);
         }
         self.turn = Some(peer);
-        self.is_serving = request.is_some();
-        request
+        self.serving.insert(request.connection, peer);
+        Some(request)
     }
 
-    pub(super) fn served(&mut self) {
-        self.is_serving = false;
+    /// The request of this stream is answered.
+    pub(super) fn served(&mut self, connection: ConnectionId) {
+        self.serving.remove(&connection);
     }
 
     /// Nobody waits for the answers any more.
@@ -116,23 +123,41 @@ mod tests {
     fn answered(requests: &mut Requests) -> Vec<(u64, u64)> {
         std::iter::from_fn(|| {
             let request = requests.next()?;
-            requests.served();
+            requests.served(request.connection);
             Some((request.connection.0, request.nonce))
         })
         .collect()
     }
 
     #[test]
-    fn one_is_answered_at_a_time_and_peers_take_turns() {
+    fn one_of_each_peer_is_answered_at_a_time_and_peers_take_turns() {
         let mut r = Requests::new(100);
         for nonce in 0..3 {
             assert_eq!(r.push(peer(1), request(1, nonce)), Ok(()));
         }
+        assert_eq!(r.next(), Some(request(1, 0)));
+        assert_eq!(r.next(), None, "it takes its time");
+        assert_eq!(r.push(peer(2), request(2, 8)), Ok(()));
         assert_eq!(r.push(peer(2), request(2, 9)), Ok(()));
-        assert!(r.next().is_some());
+        assert_eq!(r.next(), Some(request(2, 8)), "which is not the others'");
         assert_eq!(r.next(), None);
-        r.served();
-        assert_eq!(answered(&mut r), [(2, 9), (1, 1), (1, 2)]);
+        r.served(ConnectionId(1));
+        r.served(ConnectionId(2));
+        assert_eq!(answered(&mut r), [(1, 1), (2, 9), (1, 2)]);
+    }
+
+    #[test]
+    fn a_bounded_number_of_peers_is_answered_at_a_time() {
+        let mut r = Requests::new(100);
+        for n in 0..=u8::try_from(SERVING_MAX).unwrap() {
+            let request = request(u64::from(n), 0);
+            assert_eq!(r.push(peer(n), request), Ok(()));
+        }
+        let begun = std::iter::from_fn(|| r.next()).count();
+        assert_eq!(begun, SERVING_MAX);
+        r.served(ConnectionId(3));
+        assert_eq!(r.next(), Some(request(SERVING_MAX as u64, 0)));
+        assert_eq!(r.next(), None);
     }
 
     #[test]

@@ -7,13 +7,16 @@ use tidings_proto::gossip::GossipMessage;
 use super::*;
 use crate::{
     config::StateConfig,
-    message::PeerIdentity,
+    message::{PeerIdentity, TransferredBlock},
     scene::{SEED, Scene, at, block},
     toy,
 };
 
 mod answering;
 mod asking;
+mod bounds;
+mod sharing;
+mod trust;
 
 /// We are `me` of `A` in channel `ch` of `A` and `B`, at height 100.
 struct Table {
@@ -77,8 +80,39 @@ impl Table {
     }
 
     fn receive(&mut self, from: &str, message: Message) -> Vec<Effect> {
-        let from = toy::connection(7, &toy::identity("B", from));
+        self.receive_on(7, from, message)
+    }
+
+    fn receive_on(&mut self, connection: u64, from: &str, message: Message) -> Vec<Effect> {
+        let from = toy::connection(connection, &toy::identity("B", from));
         self.feed(Input::Received { from, message })
+    }
+
+    /// The good answer to this request.
+    fn answer(&mut self, asked: &Asked) -> Vec<Effect> {
+        self.receive(&asked.whom, response(asked.nonce, asked.range.clone()))
+    }
+
+    /// An answer in which nothing passed the gate.
+    fn answer_nothing(&mut self, asked: &Asked) -> Vec<Effect> {
+        self.receive(&asked.whom, response(asked.nonce, []))
+    }
+
+    /// Somebody says so of this height.
+    fn claim(&mut self, height: u64) -> Vec<Effect> {
+        self.feed(Input::Claimed(height))
+    }
+
+    fn shares(&self) -> BTreeMap<String, Share> {
+        let progress = self.transfer.progress(self.now);
+        let shares = progress.map(|progress| progress.sources);
+        let named = |share: Share| (self.names[&share.peer].clone(), share);
+        shares.unwrap_or_default().into_iter().map(named).collect()
+    }
+
+    fn windows(&self) -> Vec<(String, usize)> {
+        let shares = self.shares().into_iter();
+        shares.map(|(name, share)| (name, share.window)).collect()
     }
 
     /// Ticks at every deadline until then.
@@ -93,9 +127,10 @@ impl Table {
         out
     }
 
-    /// The requests among these effects, which must be nothing but requests.
+    /// The requests among these effects, which must be nothing but requests and reports.
     fn asked(&self, out: &[Effect]) -> Vec<Asked> {
         out.iter()
+            .filter(|effect| !is_report(effect))
             .map(|effect| {
                 let Effect::Send { to, envelope } = effect else {
                     panic!("a request expected: {effect:?}");
@@ -196,6 +231,19 @@ fn not_kept(number: u64) -> Effect {
         block: block(number),
         source: Source::Push,
     }
+}
+
+fn is_report(effect: &Effect) -> bool {
+    matches!(effect, Effect::Notify(Notice::CatchUp { .. }))
+}
+
+fn only_sends(out: Vec<Effect>) -> Vec<Effect> {
+    let sends = out.into_iter();
+    sends.filter(|e| matches!(e, Effect::Send { .. })).collect()
+}
+
+fn ranges(asked: &[Asked]) -> Vec<RangeInclusive<u64>> {
+    asked.iter().map(|each| each.range.clone()).collect()
 }
 
 fn is_warning(effect: &Effect) -> bool {

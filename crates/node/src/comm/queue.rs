@@ -59,6 +59,15 @@ struct Shared {
     status: OnceLock<Status>,
 }
 
+/// Goes with a message and is gone when that has left the queue, whether it was sent or not.
+pub(crate) type Receipt = oneshot::Sender<()>;
+
+#[derive(Debug)]
+struct Item {
+    envelope: Envelope,
+    _receipt: Option<Receipt>,
+}
+
 /// Why a message was not taken.
 #[derive(Debug, PartialEq)]
 pub(crate) enum NotTaken {
@@ -73,14 +82,18 @@ pub(crate) enum NotTaken {
 /// The end that messages are put in. The stream ends, after what waits, when it is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
-    items: mpsc::Sender<Envelope>,
+    items: mpsc::Sender<Item>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
 }
 
 impl Sender {
     /// Puts a message in if there is room.
-    pub(crate) fn push(&self, envelope: Envelope) -> Result<(), NotTaken> {
+    pub(crate) fn push(
+        &self,
+        envelope: Envelope,
+        receipt: Option<Receipt>,
+    ) -> Result<(), NotTaken> {
         let len = envelope.wire_len();
         if len > MESSAGE_LEN_MAX {
             return Err(NotTaken::TooLong);
@@ -89,9 +102,15 @@ impl Sender {
         let pushed = if before > 0 && before.saturating_add(len) > SEND_QUEUE_BYTES_MAX {
             Err(NotTaken::Full)
         } else {
-            self.items.try_send(envelope).map_err(|error| match error {
+            let item = Item {
+                envelope,
+                _receipt: receipt,
+            };
+            self.items.try_send(item).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => NotTaken::Full,
-                mpsc::error::TrySendError::Closed(envelope) => NotTaken::Closed(Box::new(envelope)),
+                mpsc::error::TrySendError::Closed(item) => {
+                    NotTaken::Closed(Box::new(item.envelope))
+                }
             })
         };
         match &pushed {
@@ -135,7 +154,7 @@ impl Verdict {
 pub(crate) struct Outgoing {
     greeting: Option<Envelope>,
     gate: Option<oneshot::Receiver<()>>,
-    waiting: mpsc::Receiver<Envelope>,
+    waiting: mpsc::Receiver<Item>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
 }
@@ -164,7 +183,7 @@ impl Stream for Outgoing {
             }
         }
         let next = std::task::ready!(self.waiting.poll_recv(cx));
-        let Some(envelope) = next else {
+        let Some(Item { envelope, .. }) = next else {
             return Poll::Ready(None);
         };
         let len = envelope.wire_len();
@@ -181,7 +200,7 @@ impl Stream for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.waiting.close();
-        while let Ok(envelope) = self.waiting.try_recv() {
+        while let Ok(Item { envelope, .. }) = self.waiting.try_recv() {
             self.counters.unqueued(envelope.wire_len());
         }
     }
@@ -256,9 +275,9 @@ mod tests {
     async fn messages_leave_in_order_up_to_the_limit() {
         let (sender, outgoing, metrics) = small(3);
         for nonce in 0..3 {
-            assert_eq!(sender.push(numbered(nonce)), Ok(()));
+            assert_eq!(sender.push(numbered(nonce), None), Ok(()));
         }
-        assert_eq!(sender.push(numbered(3)), Err(NotTaken::Full));
+        assert_eq!(sender.push(numbered(3), None), Err(NotTaken::Full));
         let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
         let bytes: usize = (0..3).map(|nonce| numbered(nonce).wire_len()).sum();
         assert_eq!(waiting, (3, i64::try_from(bytes).unwrap()));
@@ -278,26 +297,32 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_limited_but_an_empty_queue_takes_any_message() {
         let (sender, mut outgoing, _) = small(10);
-        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX + 1)), Ok(()));
-        assert_eq!(sender.push(numbered(1)), Err(NotTaken::Full));
+        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX + 1), None), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Err(NotTaken::Full));
         assert!(outgoing.next().await.is_some());
-        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Ok(()));
         assert_eq!(
-            sender.push(of_len(SEND_QUEUE_BYTES_MAX)),
+            sender.push(of_len(SEND_QUEUE_BYTES_MAX), None),
             Err(NotTaken::Full)
         );
-        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX / 2)), Ok(()));
+        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX / 2), None), Ok(()));
     }
 
     #[tokio::test]
     async fn c_g6_a_message_that_nobody_would_take_does_not_end_the_stream() {
         let (sender, mut outgoing, _) = small(10);
         let overhead = of_len(MESSAGE_LEN_MAX).wire_len() - MESSAGE_LEN_MAX;
-        assert_eq!(sender.push(of_len(MESSAGE_LEN_MAX)), Err(NotTaken::TooLong));
-        assert_eq!(sender.push(of_len(MESSAGE_LEN_MAX - overhead)), Ok(()));
+        assert_eq!(
+            sender.push(of_len(MESSAGE_LEN_MAX), None),
+            Err(NotTaken::TooLong)
+        );
+        assert_eq!(
+            sender.push(of_len(MESSAGE_LEN_MAX - overhead), None),
+            Ok(())
+        );
         assert!(outgoing.next().await.is_some());
         assert_eq!(
-            sender.push(numbered(1)),
+            sender.push(numbered(1), None),
             Ok(()),
             "no bytes were lost in the count"
         );
@@ -308,7 +333,7 @@ mod tests {
         let counters = Arc::new(Counters::new(&Metrics::new()));
         let (open, gate) = oneshot::channel();
         let (sender, mut outgoing) = queue(Some(numbered(0)), Some(gate), 5, &counters);
-        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Ok(()));
         assert_eq!(outgoing.next().await, Some(numbered(0)));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(Pin::new(&mut outgoing).poll_next(&mut cx), Poll::Pending);
@@ -321,15 +346,41 @@ mod tests {
         let counters = Arc::new(Counters::new(&Metrics::new()));
         let (open, gate) = oneshot::channel();
         let (sender, mut outgoing) = queue(None, Some(gate), 5, &counters);
-        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Ok(()));
         drop(open);
         assert_eq!(outgoing.next().await, None);
     }
 
     #[tokio::test]
+    async fn a_receipt_is_gone_with_its_message() {
+        let (sender, mut outgoing, _) = small(2);
+        let (receipts, mut left): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+        let mut taken = Vec::new();
+        for (nonce, receipt) in (0..).zip(receipts) {
+            taken.push(sender.push(numbered(nonce), Some(receipt)).is_ok());
+        }
+        assert_eq!(taken, [true, true, false]);
+        let mut waits = || {
+            let waits = left
+                .iter_mut()
+                .map(|left| left.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+            waits.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            waits(),
+            [true, true, false],
+            "there was no room for the third"
+        );
+        outgoing.next().await;
+        assert_eq!(waits(), [false, true, false]);
+        drop(outgoing);
+        assert_eq!(waits(), [false, false, false]);
+    }
+
+    #[tokio::test]
     async fn what_waits_is_sent_at_the_end_unless_it_is_discarded() {
         let (sender, outgoing, _) = small(5);
-        assert_eq!(sender.push(numbered(1)), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Ok(()));
         sender.verdict().fail(Status::unknown("first"));
         sender.verdict().fail(Status::unknown("second"));
         drop(sender);
@@ -342,8 +393,8 @@ mod tests {
         assert!(responses.next().await.is_none());
 
         let (sender, outgoing, metrics) = small(5);
-        assert_eq!(sender.push(numbered(1)), Ok(()));
-        assert_eq!(sender.push(numbered(2)), Ok(()));
+        assert_eq!(sender.push(numbered(1), None), Ok(()));
+        assert_eq!(sender.push(numbered(2), None), Ok(()));
         sender.discard();
         assert!(Responses::from(outgoing).next().await.is_none());
         let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
@@ -355,7 +406,7 @@ mod tests {
         let (sender, outgoing, _) = small(5);
         drop(outgoing);
         assert_eq!(
-            sender.push(numbered(1)),
+            sender.push(numbered(1), None),
             Err(NotTaken::Closed(Box::new(numbered(1))))
         );
     }

@@ -27,7 +27,7 @@ use super::{
     Refused,
     counters::Dropped,
     pair::{Pair, Side},
-    queue::{NotTaken, Sender, queue},
+    queue::{NotTaken, Receipt, Sender, queue},
     stream::{self, Accepted, Context, Outcome, Registration},
 };
 
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Reply {
         connection: ConnectionId,
         envelope: Envelope,
+        receipt: Option<Receipt>,
     },
     /// As the core's effect.
     Close(PkiId),
@@ -174,9 +175,10 @@ impl Table {
             Command::Reply {
                 connection,
                 envelope,
+                receipt,
             } => {
                 if let Some(peer) = self.named.get(&connection).copied()
-                    && self.push(peer, envelope).is_some()
+                    && self.push(peer, envelope, receipt).is_some()
                 {
                     debug!(target: "gossip.comm", %peer, "the connection ended before the reply");
                 }
@@ -194,7 +196,7 @@ impl Table {
     }
 
     fn send(&mut self, to: Destination, envelope: Envelope) {
-        let Some(envelope) = self.push(to.peer, envelope) else {
+        let Some(envelope) = self.push(to.peer, envelope, None) else {
             return;
         };
         if !self.dials.contains_key(&to.peer) {
@@ -205,7 +207,7 @@ impl Table {
             self.dial(to.peer, to.endpoint);
         }
         if let Some(dialling) = self.dials.get(&to.peer)
-            && let Err(not_taken) = dialling.queue.push(envelope)
+            && let Err(not_taken) = dialling.queue.push(envelope, None)
         {
             self.dropped(to.peer, &not_taken);
         }
@@ -213,9 +215,14 @@ impl Table {
 
     /// Puts a message in the queue of a peer's connection, or drops it when there is no room.
     /// Gives it back if there is no connection.
-    fn push(&mut self, peer: PkiId, mut envelope: Envelope) -> Option<Envelope> {
+    fn push(
+        &mut self,
+        peer: PkiId,
+        mut envelope: Envelope,
+        mut receipt: Option<Receipt>,
+    ) -> Option<Envelope> {
         while let Some(link) = self.peers.get(&peer).and_then(|entry| entry.streams.best()) {
-            match link.queue.push(envelope) {
+            match link.queue.push(envelope, receipt.take()) {
                 Ok(()) => return None,
                 Err(NotTaken::Closed(back)) => {
                     // Its task will notice; we already know.

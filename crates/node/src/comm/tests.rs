@@ -1,6 +1,7 @@
 //! Comm against itself, against peers that do not behave, and against peers that behave like Go.
 //! Everything runs over pipes in paused time.
 
+mod answers;
 mod duplicates;
 mod flow;
 mod handshake;

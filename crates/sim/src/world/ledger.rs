@@ -128,6 +128,10 @@ impl World {
         connection: ConnectionId,
         nonce: u64,
     ) {
+        if self.hosts.get(life.peer).is_some_and(|host| host.lies) {
+            self.serve_lies(life, range, connection, nonce);
+            return;
+        }
         let Some(host) = self.hosts.get(life.peer) else {
             return;
         };
@@ -138,12 +142,18 @@ impl World {
         }
         let payloads = range
             .filter_map(|number| host.ledger.block(number))
-            .map(|block| Payload {
-                seq_num: block.number,
-                data: block.bytes.clone(),
-                private_data: Vec::new(),
-            })
+            .map(payload)
             .collect();
+        self.reply_blocks(life, connection, nonce, payloads);
+    }
+
+    pub(super) fn reply_blocks(
+        &mut self,
+        life: Life,
+        connection: ConnectionId,
+        nonce: u64,
+        payloads: Vec<Payload>,
+    ) {
         let message = GossipMessage {
             nonce,
             channel: self.settings.channel.as_bytes().to_vec().into(),
@@ -153,5 +163,13 @@ impl World {
             )),
         };
         self.reply(life, connection, Envelope::unsigned(&message));
+    }
+}
+
+pub(super) fn payload(block: &VerifiedBlock) -> Payload {
+    Payload {
+        seq_num: block.number,
+        data: block.bytes.clone(),
+        private_data: Vec::new(),
     }
 }

@@ -175,7 +175,7 @@ impl World {
                 return;
             }
             end.travelling += 1;
-            let latency = self.between(self.settings.latency.clone());
+            let latency = self.latency_to(id, side);
             let arrival = Arrival {
                 link: id,
                 side,
@@ -183,6 +183,14 @@ impl World {
             };
             self.plan(self.now + latency, Event::Arrive(arrival));
         }
+    }
+
+    /// How long an envelope travels to one end of a link.
+    fn latency_to(&mut self, id: LinkId, side: usize) -> Duration {
+        let sender = self.end_mut(id, 1 - side).map(|end| end.life.peer);
+        let slow = sender.and_then(|sender| self.settings.slow.get(&sender));
+        let latency = slow.unwrap_or(&self.settings.latency);
+        self.between(latency.clone())
     }
 
     /// An envelope passes the checks in front of a core and reaches it.

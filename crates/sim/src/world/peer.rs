@@ -32,6 +32,7 @@ pub(super) struct Host {
     pub(super) ledger: Ledger,
     pub(super) incarnation: u32,
     pub(super) body: Option<Body>,
+    pub(super) lies: bool,
     config: Config,
     /// Nanoseconds that its wall clock shows at the start of the world.
     clock_ns: u64,
@@ -143,6 +144,7 @@ impl World {
                 ledger: Ledger::with_genesis(genesis.expect("the genesis block is cut first")),
                 incarnation: 0,
                 body: None,
+                lies: false,
                 config,
                 clock_ns: self.skewed_clock(),
             };

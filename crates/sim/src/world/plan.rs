@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) block_len: usize,
     pub(super) orderers: usize,
     pub(super) byzantine: bool,
+    pub(super) slow: BTreeMap<usize, Range<Duration>>,
 }
 
 /// Describing, before anything runs.
@@ -157,6 +158,13 @@ impl World {
         self
     }
 
+    /// What this peer sends travels for so long.
+    #[must_use]
+    pub fn slow(mut self, peer: usize, latency: Range<Duration>) -> Self {
+        self.settings.slow.insert(peer, latency);
+        self
+    }
+
     /// Changes other settings of all peers.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -194,6 +202,12 @@ impl World {
         self.plan(when.start, Event::Crash(peer));
         self.plan(when.end, Event::Renew(peer));
         self.plan(when.end, Event::Boot(peer));
+    }
+
+    /// From then on the peer claims to have many more blocks than there are, and answers those who
+    /// ask it for blocks with what is not there, is not what they asked for, or not at all.
+    pub fn lie(&mut self, peer: usize, from: Duration) {
+        self.plan(from, Event::Lie(peer));
     }
 
     /// The ordering service cannot be reached.
@@ -250,6 +264,7 @@ impl Default for Settings {
             block_len: 200,
             orderers: 1,
             byzantine: false,
+            slow: BTreeMap::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod blocks;
 mod calm;
 mod chaos;
 mod election;
+mod late;
 mod orderers;
 mod orgs;
 

@@ -3,12 +3,20 @@
 use super::*;
 
 fn serve(start: u64, end: u64, nonce: u64) -> Effect {
+    serve_on(7, start, end, nonce)
+}
+
+fn serve_on(connection: u64, start: u64, end: u64, nonce: u64) -> Effect {
     Effect::Serve {
         start,
         end,
-        connection: ConnectionId(7),
+        connection: ConnectionId(connection),
         nonce,
     }
+}
+
+fn served(connection: u64) -> Input {
+    Input::Served(ConnectionId(connection))
 }
 
 #[test]
@@ -63,7 +71,7 @@ fn s_s4_more_requests_than_may_wait_are_dropped() {
 fn answers_end_at_our_height_and_may_be_empty() {
     let mut t = Table::with(Config::default());
     assert_eq!(t.receive("b", request(1, 95, 105)), [serve(95, 99, 1)]);
-    t.feed(Input::Served);
+    t.feed(served(7));
     let out = t.receive("b", request(2, 100, 105));
     let [
         Effect::Reply {
@@ -82,14 +90,20 @@ fn answers_end_at_our_height_and_may_be_empty() {
 }
 
 #[test]
-fn one_request_is_answered_at_a_time() {
+fn one_request_of_each_peer_is_answered_at_a_time() {
     let mut t = Table::with(Config::default());
     assert_eq!(t.receive("b", request(1, 1, 2)), [serve(1, 2, 1)]);
     assert_eq!(t.receive("b", request(2, 3, 4)), []);
-    assert_eq!(t.receive("b2", request(3, 5, 6)), []);
-    assert_eq!(t.feed(Input::Served), [serve(5, 6, 3)]);
-    assert_eq!(t.feed(Input::Served), [serve(3, 4, 2)]);
-    assert_eq!(t.feed(Input::Served), []);
+    let out = t.receive_on(8, "b2", request(3, 5, 6));
+    assert_eq!(
+        out,
+        [serve_on(8, 5, 6, 3)],
+        "it need not wait for the other"
+    );
+    assert_eq!(t.receive_on(8, "b2", request(4, 7, 8)), []);
+    assert_eq!(t.feed(served(8)), [serve_on(8, 7, 8, 4)]);
+    assert_eq!(t.feed(served(7)), [serve(3, 4, 2)]);
+    assert_eq!(t.feed(served(7)), []);
 }
 
 #[test]
@@ -97,8 +111,11 @@ fn who_hung_up_is_not_answered() {
     let mut t = Table::with(Config::default());
     t.receive("b", request(1, 1, 2));
     t.receive("b", request(2, 3, 4));
-    t.feed(Input::Disconnected(ConnectionId(7)));
-    assert_eq!(t.feed(Input::Served), []);
+    t.feed(Input::Disconnected {
+        connection: ConnectionId(7),
+        peer: toy::identity("B", "b").pki_id,
+    });
+    assert_eq!(t.feed(served(7)), []);
 }
 
 #[test]
