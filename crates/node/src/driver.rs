@@ -287,32 +287,22 @@ impl Driver {
         let now = self.now();
         // The core goes on saying of a channel that it was left.
         let channels = self.channels.keys().map(|channel| {
-            let leader = self.node.is_leading(channel);
-            let gauge = self.metrics.leader.with_label_values(&[channel.as_str()]);
-            gauge.set(i64::from(leader));
-            let height = self.node.height(channel).unwrap_or_default();
             let peers = self.node.channel_peers(channel);
-            let peers: Vec<_> = peers
-                .iter()
-                .map(|peer| (peer.member.peer, peer.info.height))
-                .collect();
-            let highest = peers.iter().map(|(_, height)| *height).max();
-            let behind = highest.unwrap_or_default().saturating_sub(height);
-            let gauge = &self.metrics.blocks_behind;
-            let gauge = gauge.with_label_values(&[channel.as_str()]);
-            gauge.set(i64::try_from(behind).unwrap_or(i64::MAX));
             ChannelStatus {
                 channel: channel.clone(),
-                height,
-                peers,
-                leader,
+                height: self.node.height(channel).unwrap_or_default(),
+                peers: peers
+                    .iter()
+                    .map(|peer| (peer.member.peer, peer.info.height))
+                    .collect(),
+                leader: self.node.is_leading(channel),
                 catching_up: self.node.catching_up(now, channel),
             }
         });
         channels.collect()
     }
 
-    /// What waits for this task, and what it knows.
+    /// What waits for this task.
     fn measure(&self, inlets: &Inlets) {
         let set = |queue: &str, len: usize| {
             let gauge = self.metrics.queue_length.with_label_values(&[queue]);
@@ -320,9 +310,6 @@ impl Driver {
         };
         set("messages", inlets.messages.len());
         set("control", inlets.control.len());
-        let members = self.status.borrow().members.len();
-        let members = i64::try_from(members).unwrap_or(i64::MAX);
-        self.metrics.members_alive.set(members);
     }
 
     fn show(&self) {
@@ -338,6 +325,7 @@ impl Driver {
             members: members.collect(),
             channels: self.channel_statuses(),
         };
+        self.lookout.status(&status);
         tell_who_leads(&self.status.borrow(), &status);
         self.status.send_if_modified(|shown| {
             let changed = *shown != status;

@@ -128,6 +128,12 @@ metrics! {
         "Seconds from the first sight of a block, by whichever way, until it was durable";
     blocks_behind: IntGaugeVec = "tidings_blocks_behind" ["channel"],
         "Blocks that the highest peer of the channel says it has and we have not";
+    catch_up_missing: IntGaugeVec = "tidings_catch_up_missing" ["channel"],
+        "Blocks that are still missing while they are asked of peers";
+    catch_up_sources: IntGaugeVec = "tidings_catch_up_sources" ["channel"],
+        "Peers that missing blocks are asked of";
+    catch_ups: IntCounterVec = "tidings_catch_up_ended" ["channel", "outcome"],
+        "Gaps that were filled by asking peers, or given up";
     blocks_served: IntCounterVec = "tidings_blocks_served" ["channel"],
         "Blocks given to peers that asked for a range";
 
@@ -159,6 +165,8 @@ impl Metrics {
             &self.peers_known,
             &self.commit_queue_length,
             &self.blocks_behind,
+            &self.catch_up_missing,
+            &self.catch_up_sources,
             &self.delivery_suspicions,
         ] {
             // One that was never set is not there.

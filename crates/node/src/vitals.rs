@@ -7,15 +7,16 @@ mod sightings;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGaugeVec};
 use tidings_gossip::{
     Effect, Input, Notice,
     delivery::{Command, Event, StreamId},
     id::ChannelId,
+    transfer::Stage,
 };
 
 use self::sightings::Sightings;
-use crate::{health::Health, metrics::Metrics};
+use crate::{health::Health, metrics::Metrics, status::Status};
 
 /// The signs of life of one node, made before it is started. Copies share everything.
 #[derive(Clone, Debug, Default)]
@@ -140,12 +141,27 @@ impl Lookout {
         }
     }
 
+    /// The node as it stands.
+    pub(crate) fn status(&self, status: &Status) {
+        let metrics = &self.vitals.metrics;
+        let members = i64::try_from(status.members.len()).unwrap_or(i64::MAX);
+        metrics.members_alive.set(members);
+        for each in &status.channels {
+            let highest = each.peers.iter().map(|(_, height)| *height).max();
+            let behind = highest.unwrap_or_default().saturating_sub(each.height);
+            let (missing, sources) = each.catching_up.as_ref().map_or((0, 0), |progress| {
+                let asked = progress.sources.iter().filter(|share| share.window > 0);
+                (progress.behind(), asked.count())
+            });
+            set(&metrics.leader, &each.channel, i64::from(each.leader));
+            set(&metrics.blocks_behind, &each.channel, behind);
+            set(&metrics.catch_up_missing, &each.channel, missing);
+            set(&metrics.catch_up_sources, &each.channel, sources);
+        }
+    }
+
     fn notice(&self, notice: &Notice, is_joined: impl Fn(&ChannelId) -> bool) {
         let metrics = &self.vitals.metrics;
-        let set = |gauge: &prometheus::IntGaugeVec, channel: &ChannelId, value: usize| {
-            let gauge = gauge.with_label_values(&[channel.as_str()]);
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
         match notice {
             Notice::ChannelMembers { channel, .. } | Notice::PayloadBuffer { channel, .. }
                 if !is_joined(channel) => {}
@@ -153,8 +169,115 @@ impl Lookout {
             Notice::PayloadBuffer { channel, size } => {
                 set(&metrics.payload_buffer_size, channel, *size);
             }
+            Notice::CatchUp { channel, stage, .. } => {
+                let outcome = match stage {
+                    Stage::CaughtUp => "caught up",
+                    Stage::Stopped => "stopped",
+                    Stage::Began | Stage::UnderWay => return,
+                };
+                let labels = [channel.as_str(), outcome];
+                metrics.catch_ups.with_label_values(&labels).inc();
+            }
             Notice::Refused { rule, .. } => metrics.refused.with_label_values(&[rule]).inc(),
             _ => {}
+        }
+    }
+}
+
+fn set(gauge: &IntGaugeVec, channel: &ChannelId, value: impl TryInto<i64>) {
+    let gauge = gauge.with_label_values(&[channel.as_str()]);
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidings_gossip::{
+        id::PkiId,
+        transfer::{Progress, Share},
+    };
+
+    use super::*;
+    use crate::status::{ChannelStatus, MemberStatus};
+
+    fn share(peer: u8, window: usize) -> Share {
+        Share {
+            peer: PkiId::new([peer; 32]),
+            blocks: 7,
+            window,
+            open: 0,
+        }
+    }
+
+    #[test]
+    fn catching_up_can_be_seen_until_it_has_ended() {
+        let mut lookout = Lookout::new(Vitals::default());
+        let channel = ChannelId::from("ch");
+        let progress = Progress {
+            from: 10,
+            height: 30,
+            goal: 90,
+            elapsed: Duration::from_secs(1),
+            sources: vec![share(1, 2), share(2, 0), share(3, 1)],
+        };
+        let member = MemberStatus {
+            peer: PkiId::new([1; 32]),
+            org: None,
+            endpoint: String::new(),
+        };
+        let mut status = Status {
+            members: vec![member],
+            channels: vec![ChannelStatus {
+                channel: channel.clone(),
+                height: 30,
+                peers: vec![(PkiId::new([1; 32]), 90), (PkiId::new([2; 32]), 100)],
+                leader: true,
+                catching_up: Some(progress.clone()),
+            }],
+        };
+        let shown = |lookout: &Lookout| {
+            let metrics = &lookout.vitals.metrics;
+            [
+                &metrics.leader,
+                &metrics.blocks_behind,
+                &metrics.catch_up_missing,
+                &metrics.catch_up_sources,
+            ]
+            .map(|gauge| gauge.with_label_values(&["ch"]).get())
+        };
+        lookout.status(&status);
+        assert_eq!(shown(&lookout), [1, 70, 60, 2]);
+        assert_eq!(lookout.vitals.metrics.members_alive.get(), 1);
+        for stage in [Stage::Began, Stage::UnderWay, Stage::CaughtUp] {
+            let (channel, progress) = (channel.clone(), progress.clone());
+            let notice = Notice::CatchUp {
+                channel,
+                stage,
+                progress,
+            };
+            lookout.effect(&Effect::Notify(notice), |_| true);
+        }
+        let ended = &lookout.vitals.metrics.catch_ups;
+        assert_eq!(ended.with_label_values(&["ch", "caught up"]).get(), 1);
+        assert_eq!(ended.with_label_values(&["ch", "stopped"]).get(), 0);
+        status.channels[0].catching_up = None;
+        status.channels[0].height = 101;
+        lookout.status(&status);
+        assert_eq!(shown(&lookout), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_shown_of_a_channel_that_was_left() {
+        let mut lookout = Lookout::new(Vitals::default());
+        for joined in [true, false] {
+            let channel = ChannelId::from("ch");
+            let notice = Notice::ChannelMembers { channel, count: 3 };
+            lookout.effect(&Effect::Notify(notice), |_| joined);
+            let text = lookout.vitals.metrics.text();
+            let line = "gossip_membership_total_peers_known{channel=\"ch\"} 3\n";
+            assert_eq!(text.contains(line), joined, "{text}");
+            lookout.vitals.forget_channel(&ChannelId::from("ch"));
         }
     }
 }

@@ -115,6 +115,7 @@ fn labels_are_of_a_kind_that_peers_cannot_invent() {
         "channel",
         "kind",
         "orderer",
+        "outcome",
         "queue",
         "reason",
         "rule",
