@@ -341,7 +341,7 @@ impl Run {
             self.outlets.roots.send_replace(());
         }
         if let Some(tls) = &self.outlets.tls
-            && let Err(error) = tls.replace_channel_roots(&crypto.peer_tls_roots())
+            && let Err(error) = tls.replace_channel_roots(|| crypto.peer_tls_roots())
         {
             tracing::error!(target: "comm.tls", "TLS roots stay as they were: {error}");
         }

@@ -99,8 +99,11 @@ impl Driver {
                         continue;
                     }
                     Some(Request::RemoveChannel(channel, done)) => {
-                        // The owner may have gone without waiting.
-                        let _ = done.send(self.channels.remove(&channel));
+                        let parts = self.channels.remove(&channel);
+                        if let Err(Some(parts)) = done.send(parts) {
+                            // The owner does not wait any more: whoever stops waits for them.
+                            self.channels.insert(channel, parts);
+                        }
                         continue;
                     }
                     Some(Request::Answer(done)) => {

@@ -300,7 +300,9 @@ impl RunningNode {
         let config = if ledger.height() > 0 {
             self.resume(&channel, &ledger, &block)?
         } else {
+            // A folder without blocks is what a join left that was cut off.
             self.check_new(&config)?;
+            self.check_certificate(&config)?;
             ledger
                 .append(&[block])
                 .map_err(|error| StartRefused::Write(error.to_string()))?;
@@ -310,6 +312,8 @@ impl RunningNode {
         self.open(config, Box::new(ledger), Arc::new(reader.clone()))
             .await?;
         self.readers.insert(channel.clone(), reader);
+        // Last: until the channel is at work the next start had better not be in it.
+        chains::unmark_left(&dir).map_err(|source| StartRefused::Folder { path: dir, source })?;
         Ok(channel)
     }
 
@@ -453,7 +457,7 @@ impl RunningNode {
         let channel = ChannelId::from(config.channel_id());
         self.crypto.install(Arc::new(config));
         if let Some(tls) = &self.tls {
-            tls.replace_channel_roots(&self.crypto.peer_tls_roots())?;
+            tls.replace_channel_roots(|| self.crypto.peer_tls_roots())?;
         }
         let (height, last_hash) = (committer.height(), committer.last_hash());
         let (height_in, heights) = watch::channel(height);

@@ -21,7 +21,7 @@ mod verify;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -96,6 +96,8 @@ struct Parts {
     /// Roots of the settings that clients must chain to; none when any certificate will do.
     client_roots: Option<RootCertStore>,
     current: watch::Sender<Configs>,
+    /// Held from reading which roots there are until they are in force.
+    replacing: Mutex<()>,
 }
 
 /// What new connections use. Replaced as a whole.
@@ -158,6 +160,7 @@ impl Tls {
             roots,
             client_roots,
             current,
+            replacing: Mutex::new(()),
         };
         Ok(Self {
             parts: Arc::new(parts),
@@ -167,14 +170,20 @@ impl Tls {
     /// Trusts these roots and intermediates (PEM or DER) of the joined channels beside those of
     /// the settings, in place of those given here before. Connections that exist are left alone.
     /// One that is no CA certificate is skipped with a warning: another organization must not
-    /// be able to cut us off from all the rest.
+    /// be able to cut us off from all the rest. They are read here, one replacement after the
+    /// other: what was read earlier must not come into force later.
     pub fn replace_channel_roots<C: AsRef<[u8]>>(
         &self,
-        certificates: &[C],
+        certificates: impl FnOnce() -> Vec<C>,
     ) -> Result<(), TlsError> {
         let parts = &*self.parts;
+        let _turn = parts
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let certificates = certificates();
         let mut roots = parts.roots.clone();
-        material::add_sound(&mut roots, certificates);
+        material::add_sound(&mut roots, &certificates);
         let client_roots = parts.client_roots.clone().map(|mut client_roots| {
             // Once a channel is joined, its peers and ours are clients that must be let in.
             if !certificates.is_empty() {

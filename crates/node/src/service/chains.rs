@@ -81,11 +81,11 @@ pub(super) fn mark_left(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Takes the note away, if there is one.
+/// Takes the note away, for good, if there is one.
 pub(super) fn unmark_left(dir: &Path) -> io::Result<()> {
     match fs::remove_file(dir.join(LEFT)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        removed => removed.and_then(|()| File::open(dir)?.sync_all()),
     }
 }
 
@@ -154,6 +154,19 @@ pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_of_leaving_is_made_and_taken_away_as_often_as_one_likes() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            mark_left(dir.path()).unwrap();
+            mark_left(dir.path()).unwrap();
+            assert!(is_left(dir.path()));
+            unmark_left(dir.path()).unwrap();
+            unmark_left(dir.path()).unwrap();
+            assert!(!is_left(dir.path()));
+        }
+    }
 
     #[test]
     fn only_folders_with_names_of_channels_are_opened() {

@@ -26,7 +26,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 impl RunningNode {
     /// Leaves a channel: says so to its peers, takes no further part, and closes its ledger, which
     /// stays where it is. The next start is not in the channel; [`Self::join`] goes on with the
-    /// ledger.
+    /// ledger. Whoever gives up waiting has left all the same from the next start on, and until
+    /// then may leave again.
     pub async fn leave(&mut self, channel: &ChannelId) -> Result<(), LeaveRefused> {
         if !self.joined.contains(channel) {
             return Err(LeaveRefused::NotJoined(channel.clone()));
@@ -101,10 +102,6 @@ impl RunningNode {
         }
         let config = chains::config_in_force(&reader).map_err(broken)?;
         self.check_new(&config)?;
-        chains::unmark_left(&path()).map_err(|source| StartRefused::Folder {
-            path: path(),
-            source,
-        })?;
         Ok(config)
     }
 }
@@ -125,7 +122,7 @@ async fn unload(
         return;
     }
     if let Some(tls) = tls
-        && let Err(error) = tls.replace_channel_roots(&crypto.peer_tls_roots())
+        && let Err(error) = tls.replace_channel_roots(|| crypto.peer_tls_roots())
     {
         tracing::error!(target: "comm.tls", "TLS roots stay as they were: {error}");
     }

@@ -17,6 +17,7 @@ mod vitals;
 use std::{fs, io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tidings_gossip::{Source, VerifiedBlock, id::PkiId};
 use tidings_ledger::Ledger;
 use tidings_msp::block::header_hash;
@@ -160,14 +161,20 @@ async fn a_channel_is_joined_once_and_from_its_beginning() {
     }
     // The same names, other keys.
     let others = Material::new();
-    let refused = node.join(others.genesis(others.group())).await.unwrap_err();
+    let stranger = others.genesis(others.group());
+    let refused = node.join(stranger.clone()).await.unwrap_err();
     assert!(
         matches!(refused, StartRefused::Stranger { .. }),
         "{refused}"
     );
+    let dir = seat.home.path().join("data/channels/mychannel");
+    assert!(!dir.exists(), "nothing is left of it");
+    // Nor does it get into what is left of a join that was cut off.
+    drop(Ledger::open(&dir).unwrap());
+    let refused = node.join(stranger).await.unwrap_err();
     assert!(
-        !seat.home.path().join("data/channels/mychannel").exists(),
-        "nothing is left of it"
+        matches!(refused, StartRefused::Stranger { .. }),
+        "{refused}"
     );
     node.join(chain.blocks[0].clone()).await.unwrap();
     let refused = node.join(chain.blocks[0].clone()).await.unwrap_err();
@@ -239,6 +246,22 @@ async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
     assert_eq!(leaver.reader(&channel()).unwrap().height(), 8);
     leaver.stop().await;
     stays.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_stopped_while_leaving_has_left() {
+    let (chain, _orderer) = ordering(2).await;
+    let (seat, mut node) = leader(&chain).await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    let leaving = node.leave(&channel()).now_or_never();
+    assert!(leaving.is_none(), "it has only begun");
+    node.stop().await;
+    let listener = TcpListener::bind(seat.address).await.unwrap();
+    let mut node = seat.start(listener).await;
+    assert!(node.readers().is_empty() && node.has_left(&channel()));
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    assert!(!node.has_left(&channel()));
+    node.stop().await;
 }
 
 #[tokio::test]

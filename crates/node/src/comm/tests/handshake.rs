@@ -295,7 +295,7 @@ async fn c_g11_anybody_may_ping() {
     let _a = world.node("one/a");
     let stranger = Authority::new("stranger");
     let tls = stranger.tls("x");
-    tls.replace_channel_roots(&[world.ca.root()]).unwrap();
+    tls.replace_channel_roots(|| vec![world.ca.root()]).unwrap();
     let mut client = world.client(Some(&tls), "one/a").await;
     assert_eq!(
         client

@@ -78,13 +78,13 @@ async fn c_s13_a_server_of_unknown_roots_is_refused_until_they_are_known() {
     let (net, a, b) = (Memory::default(), other.tls("a"), ca.tls("b"));
     let refused = against(&net, "a:1", &a, &b).await;
     assert!(matches!(refused, Err(DialError::Tls { .. })));
-    b.replace_channel_roots(&[other.root()]).unwrap();
+    b.replace_channel_roots(|| vec![other.root()]).unwrap();
     assert!(against(&net, "a:1", &a, &b).await.is_ok());
     assert!(
         against(&net, "c:1", &ca.tls("c"), &b).await.is_ok(),
         "the own roots stay"
     );
-    b.replace_channel_roots::<Vec<u8>>(&[]).unwrap();
+    b.replace_channel_roots(Vec::<Vec<u8>>::new).unwrap();
     assert!(
         against(&net, "a:1", &a, &b).await.is_err(),
         "roots are replaced, not added"

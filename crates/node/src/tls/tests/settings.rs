@@ -158,8 +158,22 @@ fn keys_do_not_show_in_logs() {
 fn a_bad_root_of_a_channel_is_skipped() {
     let ca = Authority::new("ca");
     let tls = Tls::new(&ca.settings("a"), SystemTime::now()).unwrap();
-    let roots = [b"nothing".to_vec(), Authority::new("other").root()];
-    assert!(tls.replace_channel_roots(&roots).is_ok());
+    let roots = vec![b"nothing".to_vec(), Authority::new("other").root()];
+    assert!(tls.replace_channel_roots(|| roots).is_ok());
+}
+
+#[test]
+fn nobody_else_replaces_roots_between_reading_and_replacing() {
+    let tls = Authority::new("ca").tls("a");
+    let is_free = || tls.parts.replacing.try_lock().is_ok();
+    let mut was_free = None;
+    let roots = || {
+        was_free = Some(is_free());
+        vec![Authority::new("other").root()]
+    };
+    tls.replace_channel_roots(roots).unwrap();
+    assert_eq!(was_free, Some(false));
+    assert!(is_free());
 }
 
 #[test]

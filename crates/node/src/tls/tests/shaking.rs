@@ -201,12 +201,12 @@ async fn required_certificates_must_chain_to_the_roots_of_the_moment() {
     for refused in [&none, &second, &own, &Client::showing(self_signed("x"))] {
         assert!(seen(&tls, &root, refused).await.is_err());
     }
-    tls.replace_channel_roots(&[later.root()]).unwrap();
+    tls.replace_channel_roots(|| vec![later.root()]).unwrap();
     for accepted in [&first, &second, &own] {
         assert!(seen(&tls, &root, accepted).await.is_ok());
     }
     assert!(seen(&tls, &root, &none).await.is_err());
-    tls.replace_channel_roots::<Vec<u8>>(&[]).unwrap();
+    tls.replace_channel_roots(Vec::<Vec<u8>>::new).unwrap();
     assert!(
         seen(&tls, &root, &second).await.is_err(),
         "roots are replaced, not added"
@@ -287,7 +287,7 @@ async fn c_g2_no_issuers_are_named_unless_clients_are_restricted() {
     };
     let required = Tls::new(&required, SystemTime::now()).unwrap();
     let open = ca.tls("a");
-    open.replace_channel_roots(&[ca.root()]).unwrap();
+    open.replace_channel_roots(|| vec![ca.root()]).unwrap();
     for (tls, named) in [(open, 0), (required, 1)] {
         let hints = Arc::new(std::sync::Mutex::new(None));
         let mut config = Client::showing(ca.issue("x")).config(&ca.root());
