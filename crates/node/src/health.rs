@@ -24,9 +24,16 @@ const GOSSIP: &str = "gossip";
 /// The certificate that we sign by.
 const IDENTITY: &str = "identity";
 
+/// What is said of a core that has ended.
+const STOPPED: &str = "the node has stopped";
+
 /// How long the protocol core may take to answer. It answers between two inputs, each of which
 /// takes microseconds.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long an answer of the core serves all who ask. Anybody may ask at any rate, and the core
+/// has other things to do.
+const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// How long a leader may be without an orderer. Several are tried within it, with their back-off.
 const WITHOUT_ORDERER_MAX: Duration = Duration::from_secs(60);
@@ -45,7 +52,15 @@ pub struct FailedCheck {
 
 /// The health of one node. Copies share everything.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// What the core was asked last, and when it had answered. Held while it is asked: whoever
+    /// asks at the same time gets the same answer.
+    heard: tokio::sync::Mutex<Option<(tokio::time::Instant, Result<(), String>)>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -78,7 +93,7 @@ impl Health {
     pub async fn failed_checks(&self) -> Vec<FailedCheck> {
         let core = self.state().core.clone();
         let silent = match core {
-            Some(core) => asked(&core).await.err(),
+            Some(core) => self.silent(&core).await,
             None => None,
         };
         let mut failed = self.known(Instant::now(), SystemTime::now());
@@ -89,6 +104,23 @@ impl Health {
         failed
             .map(|(component, reason)| FailedCheck { component, reason })
             .collect()
+    }
+
+    /// Why the core does not answer, if it does not, as of a second ago at most.
+    async fn silent(&self, core: &mpsc::WeakSender<Request>) -> Option<String> {
+        let mut heard = self.0.heard.lock().await;
+        // A node that has stopped is told at once.
+        let Some(core) = core.upgrade() else {
+            return Some(STOPPED.to_owned());
+        };
+        if let Some((at, answer)) = &*heard
+            && at.elapsed() < ANSWER_AGE_MAX
+        {
+            return answer.clone().err();
+        }
+        let answer = asked(core).await;
+        *heard = Some((tokio::time::Instant::now(), answer.clone()));
+        answer.err()
     }
 
     /// The node is started: this is its core, and this is when its identity ends.
@@ -181,7 +213,7 @@ impl Health {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,11 +222,10 @@ fn of_ledger(channel: &ChannelId) -> String {
 }
 
 /// Whether the core answers.
-async fn asked(core: &mpsc::WeakSender<Request>) -> Result<(), String> {
+async fn asked(core: mpsc::Sender<Request>) -> Result<(), String> {
     let asked = async {
         let (done, answer) = oneshot::channel();
-        let stopped = || "the node has stopped".to_owned();
-        let core = core.upgrade().ok_or_else(stopped)?;
+        let stopped = || STOPPED.to_owned();
         core.send(Request::Answer(done))
             .await
             .map_err(|_gone| stopped())?;
@@ -290,9 +321,15 @@ mod tests {
         };
         tokio::select! {
             () = answering => unreachable!("the health holds the other end"),
-            checks = health.failed_checks() => assert_eq!(checks, []),
+            checks = async {
+                assert_eq!(component(health.failed_checks().await), silent, "not asked again");
+                tokio::time::advance(ANSWER_AGE_MAX).await;
+                health.failed_checks().await
+            } => assert_eq!(checks, []),
         }
         drop(requests);
+        assert_eq!(health.failed_checks().await, [], "not asked again");
+        tokio::time::advance(ANSWER_AGE_MAX).await;
         let gone = component(health.failed_checks().await);
         assert!(gone.contains("has stopped"), "{gone}");
         drop(core);

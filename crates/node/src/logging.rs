@@ -27,6 +27,11 @@ pub use self::spec::SpecRefused;
 /// What is written when nothing else was asked for.
 pub const DEFAULT_SPEC: &str = "info";
 
+/// Characters of a new spec that are written; whoever wants all of it can ask for it.
+const SPEC_SHOWN_LEN_MAX: usize = 256;
+
+static CHANGED: Seldom = Seldom::new();
+
 /// The logs of this process. Copies are handles to the same.
 #[derive(Clone, Debug)]
 pub struct Logging(reload::Handle<Spec, Registry>);
@@ -54,7 +59,10 @@ impl Logging {
         let spec = Spec::parse(spec)?;
         if self.spec().is_some() {
             // By the old rules: the new ones may hide it.
-            tracing::info!(target: "logging", "the logging spec changes to {spec}");
+            if let Some(left_out) = CHANGED.line(Instant::now()) {
+                let shown: String = spec.to_string().chars().take(SPEC_SHOWN_LEN_MAX).collect();
+                tracing::info!(target: "logging", left_out, "the logging spec changes to {shown}");
+            }
         }
         self.0.reload(spec).map_err(|_gone| ChangeRefused::NotOurs)
     }
@@ -206,6 +214,26 @@ pub(crate) mod tests {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let words = text.lines().filter_map(|line| line.rsplit(' ').next());
         words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn changes_are_written_so_often_and_so_far() {
+        let (logging, subscriber, lines) = to_memory("info");
+        tracing::subscriber::with_default(subscriber, || {
+            let long = (0..100).map(|n| format!("gossip.logger{n}=debug:"));
+            let long: String = long.chain(["info".to_owned()]).collect();
+            for _ in 0..2 * SELDOM_LINES_MAX {
+                logging.change(&long).unwrap();
+            }
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let most = usize::try_from(SELDOM_LINES_MAX).unwrap();
+            assert!(text.lines().count() <= most, "{text}");
+            for line in text.lines() {
+                let (_, shown) = line.split_once(" changes to ").unwrap();
+                let (shown, _) = shown.split_once(" left_out").unwrap_or((shown, ""));
+                assert_eq!(shown.len(), SPEC_SHOWN_LEN_MAX, "{line}");
+            }
+        });
     }
 
     #[test]

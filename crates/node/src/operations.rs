@@ -10,10 +10,11 @@ mod process;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -24,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpListener,
     sync::watch,
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -37,10 +38,15 @@ use crate::{
 };
 
 static NOT_ACCEPTED: Seldom = Seldom::new();
+static TOO_MANY: Seldom = Seldom::new();
 static NOT_SHAKEN: Seldom = Seldom::new();
 
 /// Open connections. Those who watch a node are few; others wait unaccepted until one has ended.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Open connections from one address: nobody alone may keep out a probe. Programs that watch hold
+/// one each.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
 
 /// Time for the TLS handshake; and for the head of a request, also of the next one on the same
 /// connection; as in Fabric.
@@ -167,6 +173,33 @@ impl Operations {
     }
 }
 
+/// Where those who are connected come from.
+#[derive(Debug, Default)]
+struct Inside(BTreeMap<task::Id, IpAddr>);
+
+impl Inside {
+    /// Whether one more from there may come in. Says so in the log if not.
+    fn has_room(&self, from: Option<IpAddr>) -> bool {
+        let same = self.0.values().filter(|address| Some(**address) == from);
+        let has_room = same.count() < CONNECTIONS_PER_ADDRESS_MAX;
+        if !has_room && let Some(left_out) = TOO_MANY.line(std::time::Instant::now()) {
+            tracing::warn!(
+                target: "operations", ?from, left_out,
+                "closed a connection: there are {CONNECTIONS_PER_ADDRESS_MAX} from this address"
+            );
+        }
+        has_room
+    }
+
+    fn entered(&mut self, visit: task::Id, from: Option<IpAddr>) {
+        self.0.extend(from.map(|from| (visit, from)));
+    }
+
+    fn left(&mut self, visit: task::Id) {
+        self.0.remove(&visit);
+    }
+}
+
 /// What every connection needs.
 #[derive(Clone)]
 struct Reception {
@@ -180,14 +213,21 @@ impl Reception {
     /// Accepts until the server stops, then waits for those who are connected.
     async fn run(mut self, mut listener: impl Listen) {
         let mut visits = JoinSet::new();
+        let mut inside = Inside::default();
         loop {
             tokio::select! {
                 _ = self.stopped.changed() => break,
-                Some(_ended) = visits.join_next(), if !visits.is_empty() => {}
+                Some(ended) = visits.join_next_with_id(), if !visits.is_empty() => {
+                    inside.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
                 accepted = poll_fn(|cx| listener.poll_accept(cx)),
                     if visits.len() < CONNECTIONS_MAX => match accepted {
                     Ok(arrival) => {
-                        visits.spawn(self.clone().visit(arrival));
+                        let from = arrival.remote.map(|remote| remote.ip());
+                        if inside.has_room(from) {
+                            let visit = visits.spawn(self.clone().visit(arrival));
+                            inside.entered(visit.id(), from);
+                        }
                     }
                     Err(error) => {
                         if let Some(left_out) = NOT_ACCEPTED.line(std::time::Instant::now()) {

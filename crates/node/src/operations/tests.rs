@@ -100,6 +100,34 @@ fn answer(status: &str, head: &[&str], body: &str) -> String {
 }
 
 #[tokio::test]
+async fn one_address_holds_only_so_many_connections() {
+    const VERSION: &[u8] = b"GET /version HTTP/1.1\r\n\r\n";
+    let scene = Scene::start(&plain()).await;
+    let connect = || TcpStream::connect(scene.server.address());
+    let mut answer = [0; 15];
+    let mut inside = Vec::new();
+    for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
+        let mut visit = connect().await.unwrap();
+        visit.write_all(VERSION).await.unwrap();
+        visit.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 200 OK");
+        inside.push(visit);
+    }
+    let mut refused = connect().await.unwrap();
+    assert_eq!(refused.read(&mut answer).await.unwrap(), 0, "closed");
+    drop(inside);
+    // When it has been noticed that they are gone.
+    loop {
+        let mut visit = connect().await.unwrap();
+        let asked = visit.write_all(VERSION).await;
+        if asked.is_ok() && visit.read_exact(&mut answer).await.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(answer, *b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
 async fn health_and_version_are_answered_as_by_a_go_peer() {
     let scene = Scene::start(&plain()).await;
     let fine = scene.ask("GET", "/healthz", "").await;
