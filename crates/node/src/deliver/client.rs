@@ -40,6 +40,10 @@ const BLOCK_BYTES_MAX: usize = 100 << 20;
 /// on behind it once we have the block.
 const HEADER_BYTES_MAX: usize = 2 << 20;
 
+/// Characters of what an orderer says about a failure. It goes into the log; ordinary reasons are
+/// shorter.
+const SAID_LEN_MAX: usize = 256;
+
 /// Asks orderers on behalf of one channel.
 pub(super) struct Client {
     pub(super) config: DeliverConfig,
@@ -326,9 +330,10 @@ impl Content {
     }
 }
 
-/// A status in one line.
+/// A status in one short line, whatever the orderer wrote into it.
 fn said(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
+    let text: String = status.message().chars().take(SAID_LEN_MAX).collect();
+    format!("{:?}: {text:?}", status.code())
 }
 
 #[cfg(test)]
@@ -336,6 +341,16 @@ mod tests {
     use tidings_proto::common::{Block, BlockHeader};
 
     use super::*;
+
+    #[test]
+    fn what_an_orderer_says_stays_short_and_on_its_line() {
+        let said = |text: &str| said(&tonic::Status::unavailable(text));
+        assert_eq!(said("no leader"), "Unavailable: \"no leader\"");
+        assert_eq!(said("a\r\n\u{1b}b"), "Unavailable: \"a\\r\\n\\u{1b}b\"");
+        let most = "x".repeat(SAID_LEN_MAX);
+        assert_eq!(said(&most), format!("Unavailable: \"{most}\""));
+        assert_eq!(said(&format!("{most}x")), said(&most));
+    }
 
     #[test]
     fn the_response_keeps_the_bytes_of_the_block() {
