@@ -34,7 +34,7 @@ use crate::{comm::CommHandle, logging::Seldom, metrics::Metrics};
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Answers read at a time. The disk has no use for more, and each holds a thread.
-const READS_MAX: usize = 4;
+pub(crate) const READS_MAX: usize = 4;
 
 /// How long a peer may let its answer wait until it counts as answered: then it has given up
 /// waiting, too (`peer.gossip.state.responseTimeout`), and others may have its turn.

@@ -1,6 +1,12 @@
 //! Answers to those who ask for blocks, and what becomes of those who do not take them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tidings_gossip::{
@@ -12,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::toy::{World, content};
-use crate::serve::{Ask, Blocks, Serve};
+use crate::serve::{Ask, Blocks, READS_MAX, Serve};
 
 /// Every block has a megabyte.
 struct Large;
@@ -75,4 +81,55 @@ async fn whoever_does_not_take_its_answers_waits_alone() {
     // A stream that is gone takes nothing more.
     ask(1001, 7);
     assert_eq!(next(1).await, Some(1001));
+}
+
+/// Reads end when so many are under way.
+struct Together {
+    barrier: Barrier,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Blocks for Together {
+    fn block(&self, _: u64) -> Result<Option<Bytes>, String> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        self.barrier.wait();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn so_many_answers_are_read_at_a_time_and_the_next_waits() {
+    let world = World::new();
+    let a = world.node("one/a");
+    let (inputs, mut served) = mpsc::channel(16);
+    let serve = Serve::new(
+        a.comm.handle(),
+        inputs,
+        TaskTracker::new(),
+        a.metrics.clone(),
+    );
+    let blocks = Arc::new(Together {
+        barrier: Barrier::new(READS_MAX),
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
+    let all = 3 * READS_MAX;
+    for ticket in (0..).take(all) {
+        let ask = Ask {
+            ticket: Ticket(ticket),
+            channel: ChannelId::from("ch"),
+            range: 5..=5,
+            connection: ConnectionId(1),
+            nonce: ticket,
+        };
+        serve.answer(Arc::clone(&blocks) as Arc<dyn Blocks>, ask);
+    }
+    for _ in 0..all {
+        assert!(matches!(served.recv().await, Some(Input::Served { .. })));
+    }
+    // Not fewer, or the reads would still wait for each other.
+    assert_eq!(blocks.most.load(Ordering::SeqCst), READS_MAX);
 }
