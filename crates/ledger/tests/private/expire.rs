@@ -1,0 +1,78 @@
+//! What lives for a number of blocks.
+
+use super::*;
+
+/// As Fabric's `isExpired` and `ComputeExpiringBlock`: the expiring block is that of the write
+/// plus block-to-live plus one, and with it as the last block the data is expired.
+#[test]
+fn what_lives_for_some_blocks_is_gone_with_the_block_after_them() {
+    for lives in [1, 2, 5] {
+        for queue_of_missing in [None, Some(Why::Absent), Some(Why::NotEntitled)] {
+            let entry = match queue_of_missing {
+                None => held(0, "a", "x"),
+                Some(why) => missing(0, "a", why),
+            };
+            let (_dir, store) = store(vec![vec![], vec![], vec![living(lives, entry)]]);
+            let seen = |last| {
+                let held = sets(&store, 2, last).len();
+                let missing = QUEUES.map(|queue| lacking(&store, queue, last).len());
+                held + missing.iter().sum::<usize>() == 1
+            };
+            let over = 2 + lives + 1;
+            assert!((2..over).all(seen), "{lives}");
+            assert!(!seen(over) && !seen(over + 1) && !seen(u64::MAX), "{lives}");
+            assert_eq!(store.expire(over - 1).unwrap(), 0);
+            assert!(seen(over - 1));
+            assert_eq!(store.expire(over).unwrap(), 1);
+            assert!(!seen(over - 1), "removed from the file");
+            assert_eq!(counts(&store), [0; 4]);
+            assert_eq!(store.expire(u64::MAX).unwrap(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_lives_for_ever_or_longer_than_there_are_blocks_stays() {
+    let lives = |blocks| vec![vec![], vec![living(blocks, held(0, "a", "x"))]];
+    // Block 1 and so many, and one: past all numbers, or the last of them.
+    for blocks in [0, u64::MAX, u64::MAX - 1, u64::MAX - 2] {
+        let (_dir, store) = store(lives(blocks));
+        assert_eq!(sets(&store, 1, u64::MAX), ["0 a x"], "{blocks}");
+        assert_eq!(store.expire(u64::MAX).unwrap(), 0, "{blocks}");
+        let set = store.set(&place(1, 0, "a"), 1).unwrap().unwrap();
+        assert_eq!(set.expires_at, None, "{blocks}");
+    }
+    let (_dir, store) = store(lives(u64::MAX - 3));
+    assert_eq!(sets(&store, 1, u64::MAX - 2), ["0 a x"]);
+    assert_eq!(store.expire(u64::MAX - 2).unwrap(), 0);
+    assert_eq!(store.expire(u64::MAX - 1).unwrap(), 1);
+}
+
+#[test]
+fn what_was_fetched_expires_as_if_it_had_always_been_there() {
+    let (_dir, store) = store(vec![vec![living(3, missing(0, "a", Why::Absent))]]);
+    store.fill(&[filling(0, 0, "a", "late")]).unwrap();
+    let set = store.set(&place(0, 0, "a"), 3).unwrap().unwrap();
+    assert_eq!((&*set.rwset, set.expires_at), (&b"late"[..], Some(4)));
+    assert_eq!(sets(&store, 0, 4), [""; 0]);
+    assert_eq!(store.expire(4).unwrap(), 1);
+    let filled = store.fill(&[filling(0, 0, "a", "late")]).unwrap();
+    assert_eq!(
+        (filled.stored, filled.unwanted),
+        (0, 1),
+        "it does not come back"
+    );
+    assert_eq!(counts(&store), [0; 4]);
+}
+
+#[test]
+fn expiring_takes_many_steps() {
+    let entries = (0..2500)
+        .map(|tx| living(1 + tx % 2, held(tx, "a", "x")))
+        .collect();
+    let (_dir, store) = store(vec![entries]);
+    assert_eq!(store.expire(2).unwrap(), 1250);
+    assert_eq!(counts(&store), [1250, 0, 0, 0]);
+    assert_eq!(store.expire(3).unwrap(), 1250);
+    assert_eq!(sets(&store, 0, 0), [""; 0]);
+}
