@@ -211,13 +211,27 @@ async fn run(
         };
         match errand {
             Errand::Join(genesis, done) => {
-                let joined = node.join(genesis).await;
+                let joined = tokio::select! {
+                    joined = node.join(genesis) => joined,
+                    name = signals.next() => {
+                        tracing::info!(target: "peer", "{name} during a join: the node stops");
+                        break None;
+                    }
+                };
                 let joined = joined.map(|channel| channel.as_str().to_owned());
                 // Whoever asked may have gone.
                 let _ = done.send(joined.map_err(Into::into));
             }
             Errand::Leave(channel, done) => {
-                let _ = done.send(node.leave(&channel).await.map_err(Into::into));
+                // Closing a ledger takes as long as the disk does.
+                let left = tokio::select! {
+                    left = node.leave(&channel) => left,
+                    name = signals.next() => {
+                        tracing::info!(target: "peer", "{name} during a leave: the node stops");
+                        break None;
+                    }
+                };
+                let _ = done.send(left.map_err(Into::into));
             }
             Errand::Readers(done) => {
                 let _ = done.send(node.readers().clone());
