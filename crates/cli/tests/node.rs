@@ -344,7 +344,9 @@ fn a_running_node_is_watched_and_told_what_to_log() {
     assert!(changed.starts_with("HTTP/1.1 204 "), "{changed}");
     let log = node.end("-TERM");
     // From then on it says nothing, not even that it stops.
-    let (_, after) = log.split_once("the logging spec changes to error").unwrap();
+    let (_, after) = log
+        .split_once("the logging spec changes to error left_out=0")
+        .unwrap();
     assert_eq!(after.trim(), "");
 }
 
