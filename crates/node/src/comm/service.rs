@@ -8,12 +8,11 @@ use std::sync::Arc;
 use tidings_proto::gossip::{Empty, Envelope, gossip_server::Gossip};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
 
 use super::{
     handshake::{Presented, Refused},
     queue::{Responses, queue},
-    stream::{Accepted, Context},
+    stream::{Accepted, Context, turned_away},
     threshold::Trust,
 };
 use crate::tls::TlsInfo;
@@ -71,10 +70,10 @@ impl Gossip for Service {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Responses>, Status> {
-        let remote = request.remote_addr();
+        let info = request.extensions().get::<TlsInfo>();
+        let remote = info.and_then(|info| info.remote);
         self.admit(request).await.map_err(|refused| {
-            debug!(target: "gossip.comm", ?remote, %refused, "refused a stream");
-            self.context.counters.refused(refused.rule());
+            turned_away(&self.context, remote, &refused);
             refused.status()
         })
     }

@@ -124,16 +124,22 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
         }
         Ok(None) => {}
         Err(refused) => {
-            if let Some(left_out) = REFUSED.line(Instant::now()) {
-                let remote = remote.map_or_else(String::new, |remote| remote.to_string());
-                info!(target: "gossip.comm", remote, left_out, "refused a handshake: {refused}");
-            }
-            context.counters.refused(refused.rule());
+            turned_away(&context, remote, &refused);
             verdict.fail(refused.status());
         }
     }
     drop(queue);
     Outcome::Ended
+}
+
+/// Tells and counts that a stream which a peer opened came to nothing.
+pub(crate) fn turned_away(context: &Context, remote: Option<SocketAddr>, refused: &Refused) {
+    let rule = refused.rule();
+    if let Some(left_out) = REFUSED.line(Instant::now()) {
+        let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+        info!(target: "gossip.comm", remote, rule, left_out, "refused a handshake: {refused}");
+    }
+    context.counters.refused(rule);
 }
 
 /// A stream that we dial, to whoever `expected` is or was.
