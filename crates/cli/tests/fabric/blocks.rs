@@ -93,11 +93,17 @@ fn carry(network: &Fabnet, node: &Node, height: impl Fn() -> Option<u64>) -> Str
         (height()? >= goal).then_some(())
     });
     let there = ordered.elapsed();
+    let sources = ["push", "pull", "transfer", "deliver"].map(|source| {
+        let labels = [("channel", fabnet::CHANNEL), ("source", source)];
+        let blocks = node.sum("tidings_blocks_committed", &labels);
+        format!("{source} {}", blocks.unwrap_or_default())
+    });
     let told: Value = serde_json::from_str(&load.finish()).unwrap();
     format!(
         "200 blocks ordered in {} s; after the last one was ordered our node had all in {here:.1?}, \
-         the slowest Go peer in {there:.1?}",
-        told["seconds"]
+         the slowest Go peer in {there:.1?}; they came to us by {}",
+        told["seconds"],
+        sources.join(", ")
     )
 }
 

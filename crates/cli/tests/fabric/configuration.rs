@@ -43,7 +43,7 @@ impl Company<'_> {
         let listed = |node: &&Node| {
             let mut members = node.members();
             members.insert(node.pki.clone());
-            members == names
+            members == names && node.gauge(known) == Some(others)
         };
         self.go.iter().all(|peer| peer.gauge(known) == Some(others)) && self.ours.iter().all(listed)
     }

@@ -25,9 +25,9 @@ pub(crate) const TIMERS: Duration =
 /// What a loaded machine may add to that.
 pub(crate) const SLACK: Duration = Duration::from_secs(10);
 
-/// What was steady for so long is taken for settled: leaders declare twice in a threshold, so two
-/// that hear each other are one by then.
-const STEADY: Duration = Duration::from_secs(6);
+/// What was steady for so long is taken for settled: whoever has just come back would have proposed
+/// itself and been elected by then if it heard of no leader.
+const STEADY: Duration = Duration::from_secs(15);
 
 const BLOCKS_TIME_MAX: Duration = Duration::from_secs(120);
 

@@ -68,7 +68,7 @@ fn complete(network: &Fabnet, nodes: &[&Node]) -> bool {
     };
     let listed = |node: &&Node| {
         let wanted: BTreeSet<_> = everybody().filter(|pki| *pki != node.pki).collect();
-        node.members() == wanted
+        node.members() == wanted && node.gauge(PEERS_KNOWN) == Some(others)
     };
     network.peers().iter().all(go) && nodes.iter().all(listed)
 }

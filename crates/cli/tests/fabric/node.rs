@@ -179,13 +179,21 @@ impl Node {
         self.command(arguments).output().unwrap()
     }
 
-    /// Blocks in its ledger as it tells; none while it does not run.
+    /// Blocks in its ledger; none while it does not say.
     pub(crate) fn height(&self) -> Option<u64> {
+        // A gauge of blocks is a whole number.
+        Some(self.gauge("ledger_blockchain_height")? as u64)
+    }
+
+    /// Blocks in its ledger as it tells its operator.
+    #[track_caller]
+    pub(crate) fn told_height(&self) -> u64 {
         let output = self.tidings(&["channel", "getinfo", "-c", self.channel]);
+        assert!(output.status.success(), "{}: {output:?}", self.name);
         let text = String::from_utf8(output.stdout).unwrap();
-        let info = text.strip_prefix("Blockchain info: ")?;
+        let info = text.strip_prefix("Blockchain info: ").unwrap();
         let info: Value = serde_json::from_str(info).unwrap();
-        info["height"].as_u64()
+        info["height"].as_u64().unwrap()
     }
 
     /// Waits until it has that many blocks.
@@ -207,8 +215,7 @@ impl Node {
     /// Its whole chain as it serves it.
     #[track_caller]
     pub(crate) fn chain(&self) -> Vec<Essence> {
-        let height = self.height().unwrap();
-        (0..height)
+        (0..self.told_height())
             .map(|number| Essence::read(&self.served(number)))
             .collect()
     }
@@ -238,14 +245,9 @@ impl Node {
         text.lines().filter_map(Line::read).collect()
     }
 
-    /// Whether it leads its organization, as its log tells it since the last start.
+    /// Whether it leads its organization.
     pub(crate) fn leads(&self) -> bool {
-        let lines = self.log_since(0).into_iter().rev();
-        let mut lines = lines
-            .filter(|line| line.target == "gossip.election" || line.message == "the node is up");
-        lines
-            .next()
-            .is_some_and(|line| line.message.starts_with("this node leads:"))
+        self.gauge("gossip_leader_election_leader") == Some(1.0)
     }
 
     /// Members that it takes for alive, by the beginnings of their PKI-IDs, as its log tells them
