@@ -369,7 +369,7 @@ impl Channel {
         ports: &impl Ports,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(reason) = self.roster.configure(join, ports) {
+        if let Err(reason) = self.roster.configure(join, self.own.has_left(), ports) {
             out.push(Effect::Notify(Notice::Warning(format!(
                 "channel {}: configuration ignored (S-C12): {reason}",
                 self.id

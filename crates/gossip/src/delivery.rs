@@ -382,7 +382,7 @@ impl Delivery {
             out.push(Effect::Deliver(block));
         }
         if self.is_watching() {
-            self.watch.progress(expected.saturating_add(1), out);
+            self.watch.progress(now, expected.saturating_add(1), out);
             if !self
                 .watch
                 .is_complete(self.endpoints.len().saturating_sub(1))

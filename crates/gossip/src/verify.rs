@@ -16,6 +16,7 @@ use tidings_proto::{
         DataMessage, DataUpdate, Envelope, GossipMessage, MembershipRequest, MembershipResponse,
         Payload, PullMsgType, RemoteStateResponse, StateInfoSnapshot, gossip_message::Content,
     },
+    private_sets_are_few,
     tag::{self, Kind},
 };
 
@@ -376,12 +377,17 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         })
     }
 
-    /// Ends before the first bad block.
+    /// Ends before the first bad block, or the first whose private data would not stay small when
+    /// it is decoded.
     fn transfer(&self, channel: ChannelId, nonce: u64, response: RemoteStateResponse) -> Message {
         let payloads = response.payloads.into_iter().take(BLOCKS_MAX);
         let blocks = payloads.map_while(|payload| {
             let Payload { seq_num, data, .. } = &payload;
             let block = self.checked_block(&channel, *seq_num, data).ok()?;
+            let sets = payload.private_data.iter().map(|set| &set[..]);
+            if !matches!(private_sets_are_few(sets), Ok(true)) {
+                return None;
+            }
             Some(TransferredBlock {
                 block,
                 private_data: payload.private_data.iter().map(copied).collect(),

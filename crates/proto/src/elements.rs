@@ -46,6 +46,10 @@ static COLLECTIONS: Shape = Shape(&[(1, Many(&COLLECTION))]);
 static PRIVATE_PAYLOAD: Shape = Shape(&[(6, One(&COLLECTIONS))]);
 static PRIVATE_DATA: Shape = Shape(&[(1, One(&PRIVATE_PAYLOAD))]);
 
+/// `PvtDataPayload`, whose `TxPvtReadWriteSet` is serialized once more.
+static PRIVATE_SET_PAYLOAD: Shape = Shape(&[(2, One(&PRIVATE_SET))]);
+static PRIVATE_SET: Shape = Shape(&[(2, Many(&LIST_2))]);
+
 /// `GossipMessage`.
 static MESSAGE: Shape = Shape(&[
     (6, One(&LIST_2)),
@@ -74,6 +78,20 @@ pub fn collection_elements(package: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut left = ELEMENTS_MAX;
     let few = count(&COLLECTIONS, package, DEPTH_MAX, &mut left)?;
     Ok(few.then_some(ELEMENTS_MAX - left))
+}
+
+/// Whether the serialized `PvtDataPayload`s that came with one block hold at most
+/// [`ELEMENTS_MAX`] list elements between them.
+pub fn private_sets_are_few<'a>(
+    payloads: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<bool, Malformed> {
+    let mut left = ELEMENTS_MAX;
+    for payload in payloads {
+        if !count(&PRIVATE_SET_PAYLOAD, payload, DEPTH_MAX, &mut left)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Takes what is found from `left`. Gives false as soon as there is more.
@@ -194,6 +212,19 @@ mod tests {
         let above = field(1, &[]).repeat(ELEMENTS_MAX + 1);
         assert_eq!(collection_elements(&above), Ok(None));
         assert_eq!(collection_elements(&[0x0a]), Err(Malformed::Truncated));
+    }
+
+    #[test]
+    fn private_sets_of_a_block_are_counted_together() {
+        let set = |namespaces: usize| {
+            let namespaces = field(2, &field(2, &[])).repeat(namespaces);
+            [vec![0x08, 1], field(2, &namespaces)].concat()
+        };
+        let few = |sets: &[Vec<u8>]| private_sets_are_few(sets.iter().map(|set| &set[..]));
+        let half = set(ELEMENTS_MAX / 4);
+        assert_eq!(few(&[half.clone(), half.clone()]), Ok(true));
+        assert_eq!(few(&[half.clone(), half, set(1)]), Ok(false));
+        assert_eq!(few(&[field(2, &[0x12])]), Err(Malformed::Truncated));
     }
 
     #[test]

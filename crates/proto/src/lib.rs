@@ -57,6 +57,6 @@ packages! {
     transientstore,
 }
 
-pub use elements::{ELEMENTS_MAX, collection_elements};
+pub use elements::{ELEMENTS_MAX, collection_elements, private_sets_are_few};
 pub use prost::Message;
 pub use wire::Malformed;

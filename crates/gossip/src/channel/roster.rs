@@ -75,14 +75,17 @@ impl Roster {
         Ok(())
     }
 
-    /// Takes the organizations of a configuration that is not older, and looks at everybody
-    /// again in its light.
+    /// Takes the organizations of a configuration and looks at everybody again in its light. Unless
+    /// a new life begins with it, it must not be older and must name somebody.
     pub(super) fn configure(
         &mut self,
         join: &JoinChannel,
+        is_new_life: bool,
         ports: &impl Ports,
     ) -> Result<(), String> {
-        self.may_configure(join)?;
+        if !is_new_life {
+            self.may_configure(join)?;
+        }
         self.sequence = join.sequence;
         self.orgs = join.members.keys().cloned().collect();
         let mut infos = std::mem::take(&mut self.infos);

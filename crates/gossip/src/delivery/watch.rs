@@ -32,6 +32,11 @@ use crate::{
 /// many are asked, chosen by chance, and to hide a block from us all of them must be dishonest.
 pub const HEADER_STREAMS_MAX: usize = 32;
 
+/// How far beyond what the source has given a suspicion looks. A header proves every block below it,
+/// and where we are far behind (peers may fill our ledger faster than one orderer delivers) an
+/// honest source needs its time for each step of the way.
+pub(super) const SUSPECT_AHEAD_MAX: u64 = 10;
+
 /// A source that is late by less than this part of its time is not worth a word: headers overtake
 /// blocks all the time.
 const GRACE_PARTS: u32 = 10;
@@ -59,7 +64,7 @@ pub(super) struct Watch {
     /// only.
     failures: BTreeMap<String, u32>,
     source: String,
-    /// Before that the source cannot have given us anything.
+    /// Before that the source cannot have given us what it has not given yet.
     source_since: Moment,
     suspicion: Option<Suspicion>,
 }
@@ -77,6 +82,8 @@ struct Suspicion {
     number: u64,
     since: Moment,
     is_told: bool,
+    /// Headers are known beyond this one.
+    is_near: bool,
 }
 
 impl Watch {
@@ -148,7 +155,7 @@ impl Watch {
         self.close(Verdict::Dropped, out);
         source.clone_into(&mut self.source);
         self.source_since = since;
-        self.suspect(expected);
+        self.suspect(since, expected);
     }
 
     /// The source gives nothing any more, for a reason that holds for headers, too.
@@ -157,12 +164,16 @@ impl Watch {
     }
 
     /// The source has given all blocks below `expected`.
-    pub(super) fn progress(&mut self, expected: u64, out: &mut Vec<Effect>) {
+    pub(super) fn progress(&mut self, now: Moment, expected: u64, out: &mut Vec<Effect>) {
         self.failures.remove(&self.source);
         let has_come = |suspicion: &Suspicion| suspicion.number < expected;
         if self.suspicion.as_ref().is_none_or(has_come) {
+            if self.suspicion.as_ref().is_some_and(|one| one.is_near) {
+                // It was busy with this one, and could not give what lies beyond.
+                self.source_since = now;
+            }
             self.close(Verdict::Dropped, out);
-            self.suspect(expected);
+            self.suspect(now, expected);
         }
     }
 
@@ -194,7 +205,7 @@ impl Watch {
         stream.heard = Some(now);
         self.failures.remove(endpoint);
         if self.suspicion.is_none() {
-            self.suspect(expected);
+            self.suspect(now, expected);
         }
         Ok(())
     }
@@ -280,16 +291,19 @@ impl Watch {
         self.streams.get(endpoint).map(|stream| stream.id)
     }
 
-    /// Suspects the source for the header beyond `expected` that has been known for longest.
-    fn suspect(&mut self, expected: u64) {
+    /// Suspects the source for the header beyond `expected` that has been known for longest, or for
+    /// a nearer block that it proves, which has its time from now on.
+    fn suspect(&mut self, now: Moment, expected: u64) {
         let ahead = self.streams.values().filter_map(|stream| {
             let last = stream.at.next.checked_sub(1)?;
             Some((stream.heard?, last)).filter(|_| last >= expected)
         });
-        self.suspicion = ahead.min().map(|(heard, number)| Suspicion {
-            number,
-            since: heard.max(self.source_since),
+        let near = expected.saturating_add(SUSPECT_AHEAD_MAX);
+        self.suspicion = ahead.min().map(|(heard, last)| Suspicion {
+            number: last.min(near),
+            since: if last > near { now } else { heard }.max(self.source_since),
             is_told: false,
+            is_near: last > near,
         });
     }
 

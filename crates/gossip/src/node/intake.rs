@@ -275,7 +275,9 @@ impl<P: Ports> Node<P> {
         }
         if let Some(channel) = self.channels.get(id) {
             let own = &self.me.identity.org;
-            if !join.members.is_empty() && !join.members.contains_key(own) {
+            let names_us = join.members.is_empty() || join.members.contains_key(own);
+            // Who comes back may begin before it was added, as at the first time.
+            if !names_us && !channel.has_left() {
                 return Err(format!("its configuration does not name {own} (S-V1)"));
             }
             let heeded = channel.may_configure(join);

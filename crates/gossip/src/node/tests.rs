@@ -378,6 +378,15 @@ fn s_c12_a_configuration_that_is_ignored_does_nothing_at_all() {
 }
 
 #[test]
+fn s_v1_who_comes_back_before_it_is_named_pulls_blocks_all_the_same() {
+    let mut t = Table::in_channel(leader());
+    t.feed(Input::Leave("ch".into()));
+    assert!(!t.node.is_leading(&"ch".into()));
+    warned("S-V1", &t.join("ch", join(5, &["B"])));
+    assert!(t.node.is_leading(&"ch".into()));
+}
+
+#[test]
 fn s_v2_two_ways_to_lead_exclude_each_other() {
     let mut t = Table::new(Config {
         org_leader: true,

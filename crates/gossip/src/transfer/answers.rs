@@ -100,7 +100,8 @@ impl Transfer {
         let verdict = match (&bad, expected > start) {
             (None, true) => Verdict::Good,
             (Some(_), true) => Verdict::PartlyGood,
-            (None, false) => Verdict::Nothing,
+            (None, false) if self.buffer.lacks(start) => Verdict::Nothing,
+            (None, false) => Verdict::Late,
             (Some(_), false) => Verdict::Wrong,
         };
         self.catch_up.answered(now, &peer, nonce, verdict, news);

@@ -62,6 +62,9 @@ pub(super) enum Verdict {
     PartlyGood,
     /// It brought nothing that passed the gate.
     Nothing,
+    /// The same, but what it was asked for has come by another way. That may have brought a new
+    /// configuration, by which the gate judged an honest answer.
+    Late,
     /// It did not begin where it had to.
     Wrong,
 }
@@ -223,7 +226,7 @@ impl CatchUp {
         };
         match verdict {
             Verdict::Good | Verdict::PartlyGood => range.is_done = true,
-            Verdict::Nothing | Verdict::Wrong => range.failed.push(*from),
+            Verdict::Nothing | Verdict::Late | Verdict::Wrong => range.failed.push(*from),
         }
         if was_open {
             self.sources.close(from);
@@ -234,6 +237,7 @@ impl CatchUp {
                 self.reach = (self.reach + 1).min(self.config.batch_size);
             }
             Verdict::PartlyGood | Verdict::Wrong => self.sources.doubt(now, *from),
+            Verdict::Late => {}
             Verdict::Nothing if is_edge => self.sources.doubt(now, *from),
             Verdict::Nothing if self.barrier.is_some_and(|barrier| barrier <= start) => {}
             Verdict::Nothing => self.sources.in_vain(now, &sent),

@@ -6,8 +6,8 @@ use prost::Message as _;
 use tidings_proto::gossip::{
     Acknowledgement, AliveMessage, Chaincode, ConnEstablish, DataDigest, DataRequest, Empty,
     GossipHello, LeadershipMessage, PeerIdentity as WireIdentity, PrivateDataMessage, Properties,
-    RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest, SecretEnvelope, StateInfo,
-    StateInfoPullRequest, gossip_message::Tag,
+    PvtDataPayload, RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest,
+    SecretEnvelope, StateInfo, StateInfoPullRequest, gossip_message::Tag,
 };
 
 use super::*;
@@ -568,6 +568,25 @@ fn lists_are_cut_at_their_limits() {
         panic!("expected a state response");
     };
     assert_eq!(blocks.len(), BLOCKS_MAX);
+    let mut payloads = vec![data(CH, 1).payload.unwrap(); 3];
+    // Empty namespaces of a private write set: two bytes each, fifty in memory.
+    let namespaces = [0x12, 0].repeat(tidings_proto::ELEMENTS_MAX + 1);
+    let set = PvtDataPayload {
+        tx_seq_in_block: 0,
+        payload: namespaces.into(),
+    };
+    payloads[1].private_data = vec![set.encode_to_vec().into()];
+    let content = Content::StateResponse(RemoteStateResponse { payloads });
+    let Message::StateResponse { blocks, .. } =
+        stage.accepted(unsigned(CH, Tag::ChanOrOrg, content))
+    else {
+        panic!("expected a state response");
+    };
+    assert_eq!(
+        blocks.len(),
+        1,
+        "it ends before the one with too much in it"
+    );
 
     let blocks = |count| {
         update(

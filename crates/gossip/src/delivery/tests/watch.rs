@@ -1,7 +1,7 @@
 //! What the headers of other orderers make of the one that gives us blocks.
 
 use super::*;
-use crate::effect::Verdict;
+use crate::{delivery::watch::SUSPECT_AHEAD_MAX, effect::Verdict};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(3);
@@ -281,6 +281,33 @@ fn other_blocks_than_the_one_that_is_late_do_not_end_the_suspicion() {
     let out = t.until(at(30), 0);
     assert_eq!(verdicts(&out), [(source, 9, Verdict::Withheld)]);
     assert_eq!(connects(&out)[0].1, 9);
+}
+
+#[test]
+fn a_source_that_is_far_behind_is_judged_by_the_next_blocks_only() {
+    let mut t = Table::watching(&["a:1", "b:1"]);
+    let (source, witness) = (t.current(), t.witness());
+    for number in 5..100 {
+        t.shows(&witness, header(number));
+    }
+    // The first header was shown first; from the next block on it is 99 that is known.
+    t.block(5);
+    let near = 6 + SUSPECT_AHEAD_MAX;
+    assert_eq!(
+        verdicts(&t.wait(GRACE)),
+        [(source.clone(), near, Verdict::Opened)]
+    );
+    // As slow as may be, and nobody accuses it.
+    for number in 6..=near + 7 * (SUSPECT_AHEAD_MAX + 1) {
+        t.wait(TIMEOUT / 15);
+        t.block(number);
+    }
+    // What is left has its own time.
+    let out = t.wait(TIMEOUT - Duration::from_millis(1));
+    assert_eq!(verdicts(&out), [(source.clone(), 99, Verdict::Opened)]);
+    assert_eq!(t.current(), source);
+    let out = t.wait(Duration::from_millis(1));
+    assert_eq!(verdicts(&out), [(source, 99, Verdict::Withheld)]);
 }
 
 #[test]
