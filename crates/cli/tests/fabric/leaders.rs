@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     thread,
     time::{Duration, Instant},
 };
@@ -237,14 +238,19 @@ fn leaders_die_ten_times() {
     drop(load);
     let goal = quiet(&candidates.network);
     let caught_up = Instant::now();
+    let mut last = String::new();
     for peer in candidates.network.peers() {
         until("a Go peer has all blocks", BLOCKS_TIME_MAX, || {
             (peer.height()? >= goal).then_some(())
         });
+        write!(last, " {} {:.1?}", peer.name, caught_up.elapsed()).unwrap();
     }
     let ordered = candidates.network.ordered();
     for node in candidates.ours.values() {
         node.reaches(goal, BLOCKS_TIME_MAX);
+        write!(last, " {} {:.1?}", node.name, caught_up.elapsed()).unwrap();
+    }
+    for node in candidates.ours.values() {
         assert!(node.chain() == ordered, "{} differs", node.name);
     }
     measured(
@@ -252,8 +258,7 @@ fn leaders_die_ten_times() {
         format_args!(
             "{kills} leaders died, {ours_died} of them ours; a new one after at most {slowest:.1?} \
              of {TIMERS:?}; two at a time for at most {longest:.1?} after a return; all {goal} \
-             blocks were everywhere {:.1?} after the end of the load",
-            caught_up.elapsed()
+             blocks were everywhere so long after the end of the load, as they were asked:{last}"
         ),
     );
     for peer in candidates.network.peers() {
