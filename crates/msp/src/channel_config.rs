@@ -24,7 +24,7 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_proto::{
     block::{BlockView, TransactionHead},
-    common::{self, Config, ConfigEnvelope, ConfigGroup},
+    common::{self, Config, ConfigEnvelope, ConfigGroup, Envelope},
     msp::SerializedIdentity,
     orderer, protos,
 };
@@ -166,6 +166,12 @@ impl ChannelConfig {
     /// configuration, and everything that makes a configuration valid.
     pub fn apply(&self, block: &Bytes) -> Result<Self, UpdateRefused> {
         update::apply(self, block)
+    }
+
+    /// What an orderer makes of a CONFIG_UPDATE transaction: judged as in [`Self::apply`], and to
+    /// be put into a CONFIG transaction that the orderer signs.
+    pub fn propose(&self, update: Envelope) -> Result<ConfigEnvelope, UpdateRefused> {
+        update::propose(self, update)
     }
 
     fn new(channel_id: &str, config: Config) -> Result<Self, ConfigRefused> {
@@ -379,7 +385,7 @@ const BLOCK_VALIDATION: &str = "/Channel/Orderer/BlockValidation";
 /// The one transaction of a configuration block.
 struct ConfigTransaction {
     channel_id: String,
-    envelope: common::Envelope,
+    envelope: Envelope,
     payload: common::Payload,
 }
 
@@ -394,7 +400,7 @@ impl ConfigTransaction {
             .next()
             .ok_or(ConfigRefused::NotConfigBlock)?;
         let channel_id = TransactionHead::parse(&transaction)?.channel_id.to_owned();
-        let envelope: common::Envelope = decode("configuration transaction", transaction)?;
+        let envelope: Envelope = decode("configuration transaction", transaction)?;
         let payload = decode("its payload", envelope.payload.clone())?;
         Ok(Self {
             channel_id,

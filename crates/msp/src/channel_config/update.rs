@@ -11,8 +11,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use bytes::Bytes;
 use prost::Message;
 use tidings_proto::common::{
-    self, Config, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType, Payload,
-    SignatureHeader,
+    self, Config, ConfigEnvelope, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, Envelope,
+    HeaderType, Payload, SignatureHeader,
 };
 
 use super::{
@@ -166,6 +166,29 @@ pub(super) fn apply(
         sequence: config.sequence,
         channel_group: Some(result),
     };
+    follow(current, config)
+}
+
+/// See [`ChannelConfig::propose`].
+pub(super) fn propose(
+    current: &ChannelConfig,
+    update: Envelope,
+) -> Result<ConfigEnvelope, UpdateRefused> {
+    let group = authorize(current, update.clone())?;
+    let config = Config {
+        // No chain is as long as that.
+        sequence: current.sequence.saturating_add(1),
+        channel_group: Some(group),
+    };
+    follow(current, config.clone())?;
+    Ok(ConfigEnvelope {
+        config: Some(config),
+        last_update: Some(update),
+    })
+}
+
+/// Takes the tree that an update leads to for the next configuration.
+fn follow(current: &ChannelConfig, config: Config) -> Result<ChannelConfig, UpdateRefused> {
     let next = ChannelConfig::new(&current.channel_id, config)?;
     check_continuity(current, &next)?;
     Ok(next)

@@ -103,6 +103,32 @@ fn an_update_that_was_agreed_to_gives_the_next_configuration() {
 }
 
 #[test]
+fn what_an_orderer_makes_of_an_update_is_what_a_peer_takes() {
+    let material = Material::new();
+    let (current, next) = (material.group(), with_anchors(&material));
+    let before = config(&material, &current);
+    let update = material::update(&current, &next);
+    let agreed = material::signed_update(&update, &[&material.admin1]);
+    let proposed = before.propose(agreed.clone()).unwrap();
+    assert_eq!(proposed.last_update.as_ref(), Some(&agreed));
+    let block = material.config_block(1, &proposed);
+    assert_eq!(before.apply(&block).unwrap().group(), &next);
+    let refused = before
+        .propose(material::signed_update(&update, &[]))
+        .unwrap_err();
+    assert!(
+        matches!(refused, UpdateRefused::NotAllowed { .. }),
+        "{refused}"
+    );
+    let after = before.apply(&block).unwrap();
+    let refused = after.propose(agreed).unwrap_err();
+    assert!(
+        matches!(refused, UpdateRefused::ReadSet { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_update_may_name_only_what_it_touches() {
     let material = Material::new();
     let next = with_anchors(&material);
