@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 
 use self::batch::Batches;
 pub(crate) use self::block::nonce;
+use self::broadcast::Submitted;
 pub(crate) use self::chain::Chain;
 pub(crate) use self::request::Refused;
 use self::service::Service;
@@ -50,7 +51,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A running orderer. Dropping it ends the service and every stream.
 pub(crate) struct Orderer {
     chain: Arc<Chain>,
-    queue: Option<mpsc::Sender<Bytes>>,
+    queue: Option<mpsc::Sender<Submitted>>,
     ordering: Option<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     _closer: Closer,
@@ -92,7 +93,7 @@ impl Orderer {
 
     fn start(
         chain: Arc<Chain>,
-        queue: Option<mpsc::Sender<Bytes>>,
+        queue: Option<mpsc::Sender<Submitted>>,
         ordering: Option<JoinHandle<()>>,
         failed: watch::Receiver<Option<String>>,
         door: Door,
@@ -146,29 +147,41 @@ impl Drop for Orderer {
 async fn order(
     chain: Arc<Chain>,
     signer: SigningIdentity,
-    mut submitted: mpsc::Receiver<Bytes>,
+    mut submitted: mpsc::Receiver<Submitted>,
 ) -> Result<()> {
     let signer = Arc::new(signer);
-    let batch = chain.config().batch();
-    let mut batches = Batches::new(batch);
+    let mut batches = Batches::new(chain.config().batch());
     loop {
-        let envelope = if batches.is_empty() {
+        let next = if batches.is_empty() {
             submitted.recv().await
         } else {
             // The timeout runs from the first transaction of a batch, not from the latest.
             match tokio::time::timeout_at(batches.due(), submitted.recv()).await {
-                Ok(envelope) => envelope,
+                Ok(next) => next,
                 Err(_) => {
                     write(&chain, &signer, batches.cut()).await?;
                     continue;
                 }
             }
         };
-        let Some(envelope) = envelope else {
-            return write(&chain, &signer, batches.cut()).await;
-        };
-        for batch in batches.order(tokio::time::Instant::now(), envelope) {
-            write(&chain, &signer, batch).await?;
+        match next {
+            None => return write(&chain, &signer, batches.cut()).await,
+            Some(Submitted::Transaction(envelope)) => {
+                for batch in batches.order(tokio::time::Instant::now(), envelope) {
+                    write(&chain, &signer, batch).await?;
+                }
+            }
+            Some(Submitted::Update(update)) => {
+                write(&chain, &signer, batches.cut()).await?;
+                // Two that were allowed at the door may exclude each other.
+                match block::configuration(&signer, &chain.config(), update) {
+                    Ok(transaction) => write_config(&chain, &signer, transaction).await?,
+                    Err(error) => {
+                        tracing::warn!(target: "orderer", "an update came too late: {error:#}");
+                    }
+                }
+                batches = Batches::new(chain.config().batch());
+            }
         }
     }
 }
@@ -177,9 +190,29 @@ async fn write(chain: &Arc<Chain>, signer: &Arc<SigningIdentity>, batch: Vec<Byt
     if batch.is_empty() {
         return Ok(());
     }
+    write_at(chain, signer, chain.next(), batch).await
+}
+
+/// A configuration is alone in its block, which is the last of its kind from then on.
+async fn write_config(
+    chain: &Arc<Chain>,
+    signer: &Arc<SigningIdentity>,
+    transaction: Bytes,
+) -> Result<()> {
+    let mut place = chain.next();
+    place.last_config = place.number;
+    write_at(chain, signer, place, vec![transaction]).await
+}
+
+async fn write_at(
+    chain: &Arc<Chain>,
+    signer: &Arc<SigningIdentity>,
+    place: block::Place,
+    batch: Vec<Bytes>,
+) -> Result<()> {
     let (chain, signer) = (Arc::clone(chain), Arc::clone(signer));
     tokio::task::spawn_blocking(move || {
-        let block = block::make(&signer, chain.next(), batch)?;
+        let block = block::make(&signer, place, batch)?;
         chain
             .append(block)
             .context("the orderer cannot write a block")

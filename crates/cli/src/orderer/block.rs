@@ -3,15 +3,18 @@
 //! Promises: header, data hash, metadata and signature as every peer checks them. Decides
 //! neither what goes into a block nor when.
 
+use std::time::SystemTime;
+
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use tidings_msp::channel_config::ChannelConfig;
 use tidings_msp::crypto::sha256_parts;
 use tidings_msp::identity::SigningIdentity;
 use tidings_proto::Message;
 use tidings_proto::block::{BlockView, header_asn1};
 use tidings_proto::common::{
-    Block, BlockData, BlockHeader, BlockMetadata, LastConfig, Metadata, MetadataSignature,
-    OrdererBlockMetadata, SignatureHeader,
+    Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Header, HeaderType,
+    LastConfig, Metadata, MetadataSignature, OrdererBlockMetadata, Payload, SignatureHeader,
 };
 
 /// Length of the random part of a signature header, as in Go.
@@ -27,7 +30,7 @@ pub(crate) struct Place {
     pub(crate) number: u64,
     /// The hash of the header before it.
     pub(crate) previous_hash: Vec<u8>,
-    /// The last configuration block before it.
+    /// The last configuration block, itself included.
     pub(crate) last_config: u64,
 }
 
@@ -82,6 +85,39 @@ pub(crate) fn make(signer: &SigningIdentity, place: Place, data: Vec<Bytes>) -> 
         metadata: Some(BlockMetadata { metadata }),
     };
     BlockView::parse(block.encode_to_vec().into()).context("a block that was just made")
+}
+
+/// The transaction that puts the configuration in force to which an update leads.
+pub(crate) fn configuration(
+    signer: &SigningIdentity,
+    config: &ChannelConfig,
+    update: Envelope,
+) -> Result<Bytes> {
+    let channel_header = ChannelHeader {
+        r#type: HeaderType::Config.into(),
+        version: 1,
+        timestamp: Some(SystemTime::now().into()),
+        channel_id: config.channel_id().to_owned(),
+        ..ChannelHeader::default()
+    };
+    let signature_header = SignatureHeader {
+        creator: signer.serialized().clone(),
+        nonce: nonce()?,
+    };
+    let payload = Payload {
+        header: Some(Header {
+            channel_header: channel_header.encode_to_vec().into(),
+            signature_header: signature_header.encode_to_vec().into(),
+        }),
+        data: config.propose(update)?.encode_to_vec().into(),
+    };
+    let payload = Bytes::from(payload.encode_to_vec());
+    let signature = signer.sign(&payload).context("cannot sign a transaction")?;
+    let envelope = Envelope {
+        payload,
+        signature: signature.into(),
+    };
+    Ok(envelope.encode_to_vec().into())
 }
 
 /// Fresh random bytes for a signature header.

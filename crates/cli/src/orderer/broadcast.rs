@@ -1,7 +1,8 @@
 //! The door through which transactions come.
 //!
 //! Promises: what is queued is a transaction of the channel, not too large, signed by somebody
-//! who satisfies `/Channel/Writers`. Configuration updates are not ordered here.
+//! who satisfies `/Channel/Writers`; a configuration update is one that the configuration in
+//! force allows.
 
 use std::time::SystemTime;
 
@@ -15,10 +16,19 @@ use super::request::{Refused, Request};
 
 const WRITERS: &str = "/Channel/Writers";
 
-/// Checks an envelope and queues it for the next block.
+/// What may be ordered.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    /// A transaction for the next block.
+    Transaction(Bytes),
+    /// An update, which gets a block of its own.
+    Update(Envelope),
+}
+
+/// Checks an envelope and queues it.
 pub(super) async fn submit(
     chain: &Chain,
-    queue: Option<&mpsc::Sender<Bytes>>,
+    queue: Option<&mpsc::Sender<Submitted>>,
     envelope: Bytes,
 ) -> Result<(), Refused> {
     let queue = queue.ok_or_else(|| {
@@ -27,34 +37,31 @@ pub(super) async fn submit(
             "this orderer serves a recording",
         )
     })?;
-    check(chain, &envelope, SystemTime::now())?;
+    let submitted = check(chain, envelope, SystemTime::now())?;
     queue
-        .send(envelope)
+        .send(submitted)
         .await
         .map_err(|_ended| Refused::new(Status::ServiceUnavailable, "ordering has ended"))
 }
 
-fn check(chain: &Chain, envelope: &Bytes, now: SystemTime) -> Result<(), Refused> {
+fn check(chain: &Chain, envelope: Bytes, now: SystemTime) -> Result<Submitted, Refused> {
     let config = chain.config();
     let decoded = Envelope::decode(envelope.clone())
         .map_err(|error| Refused::undecodable("envelope", &error))?;
     if decoded.payload.is_empty() || decoded.signature.is_empty() {
         return Err(Refused::bad("the envelope lacks payload or signature"));
     }
-    let request = Request::parse(decoded)?;
+    let request = Request::parse(decoded.clone())?;
     request.check_channel(&config)?;
-    match HeaderType::try_from(request.header.r#type) {
-        Ok(HeaderType::Message | HeaderType::EndorserTransaction) => {}
-        Ok(HeaderType::ConfigUpdate) => {
-            let reason = "this orderer does not order configuration updates";
-            return Err(Refused::new(Status::NotImplemented, reason));
-        }
+    let is_update = match HeaderType::try_from(request.header.r#type) {
+        Ok(HeaderType::Message | HeaderType::EndorserTransaction) => false,
+        Ok(HeaderType::ConfigUpdate) => true,
         _ => {
             return Err(Refused::bad(
                 "transactions of that type are not submitted by clients",
             ));
         }
-    }
+    };
     let len_max = usize::try_from(config.batch().absolute_bytes_max).unwrap_or(usize::MAX);
     if envelope.len() > len_max {
         let reason = format!(
@@ -64,5 +71,12 @@ fn check(chain: &Chain, envelope: &Bytes, now: SystemTime) -> Result<(), Refused
         return Err(Refused::new(Status::RequestEntityTooLarge, reason));
     }
     request.check_expiry(&config, now)?;
-    request.check_policy(&config, WRITERS)
+    request.check_policy(&config, WRITERS)?;
+    if !is_update {
+        return Ok(Submitted::Transaction(envelope));
+    }
+    config
+        .propose(decoded.clone())
+        .map_err(|refused| Refused::bad(refused.to_string()))?;
+    Ok(Submitted::Update(decoded))
 }

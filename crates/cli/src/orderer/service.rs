@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming};
 
-use super::broadcast;
+use super::broadcast::{self, Submitted};
 use super::chain::Chain;
 use super::deliver::Connection;
 
@@ -27,13 +27,17 @@ const RESPONSES_LEN: usize = 4;
 
 pub(super) struct Service {
     chain: Arc<Chain>,
-    queue: Option<mpsc::Sender<Bytes>>,
+    queue: Option<mpsc::Sender<Submitted>>,
     mutual: bool,
     streams: Arc<Semaphore>,
 }
 
 impl Service {
-    pub(super) fn new(chain: Arc<Chain>, queue: Option<mpsc::Sender<Bytes>>, mutual: bool) -> Self {
+    pub(super) fn new(
+        chain: Arc<Chain>,
+        queue: Option<mpsc::Sender<Submitted>>,
+        mutual: bool,
+    ) -> Self {
         Self {
             chain,
             queue,

@@ -21,6 +21,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+#[path = "../../tests/citizen/update.rs"]
+mod update;
+
 use super::*;
 use crate::demo::load::Load;
 use crate::demo::material::Material;
@@ -520,7 +523,11 @@ async fn broadcast_takes_transactions_of_writers_only() {
         "peers are not writers"
     );
     let update = message(|header, _| header.r#type = HeaderType::ConfigUpdate.into());
-    assert_eq!(broadcast(update.into()).await, Status::NotImplemented);
+    assert_eq!(
+        broadcast(update.into()).await,
+        Status::Forbidden,
+        "nor do they configure"
+    );
     let config = message(|header, _| header.r#type = HeaderType::Config.into());
     assert_eq!(broadcast(config.into()).await, Status::BadRequest);
     let other = message(|header, _| header.channel_id = "other".into());
@@ -534,6 +541,50 @@ async fn broadcast_takes_transactions_of_writers_only() {
         1,
         "one transaction waits, no other was taken"
     );
+}
+
+#[tokio::test]
+async fn an_update_gets_a_block_of_its_own_and_is_in_force_at_once() {
+    let scene = Scene::ordering().await;
+    let before = scene.orderer.chain().config();
+    let mut next = before.group().clone();
+    let application = next.groups.get_mut("Application").unwrap();
+    let org = application.groups.get_mut("Org1").unwrap();
+    let anchors = org.values.get_mut("AnchorPeers").unwrap();
+    anchors.value = Bytes::new();
+    anchors.version += 1;
+    let users = scene
+        ._dir
+        .path()
+        .join("crypto/peerOrganizations/org1.demo/users");
+    let admin = signer::read(&users.join("Admin@org1.demo/msp"), "Org1MSP").unwrap();
+    let client = signer::read(&scene.material.orgs[0].client, "Org1MSP").unwrap();
+    let update = |signers: &[&SigningIdentity]| {
+        update::update("sample", before.group(), &next, signers).encode_to_vec()
+    };
+    let refused = scene.orderer.submit(update(&[&client]).into()).await;
+    assert_eq!(refused.unwrap_err().status, Status::BadRequest);
+
+    // What waits for its block comes before it.
+    scene.submit(1).await;
+    let agreed = Bytes::from(update(&[&admin]));
+    scene.orderer.submit(agreed.clone()).await.unwrap();
+    scene.reach(3).await;
+    let chain = scene.orderer.chain();
+    assert_eq!(chain.config().sequence(), 1);
+    assert_eq!(
+        chain.config().application_organizations()["Org1"].anchors,
+        []
+    );
+    let config = chain.block(2).unwrap().unwrap();
+    assert!(config.is_config_block());
+    assert_eq!(tidings_msp::block::last_config_index(&config), Some(2));
+    let late = scene.orderer.submit(agreed).await.unwrap_err();
+    assert_eq!(late.status, Status::BadRequest, "{late}");
+    scene.submit(2).await;
+    scene.reach(4).await;
+    let after = chain.block(3).unwrap().unwrap();
+    assert_eq!(tidings_msp::block::last_config_index(&after), Some(2));
 }
 
 #[tokio::test]
