@@ -166,7 +166,7 @@ impl Operations {
         self.address
     }
 
-    /// Stops within [`LAST_ANSWER_TIME_MAX`]: answers that are under way are given.
+    /// Stops within a second: answers that are under way are given.
     pub async fn stop(mut self) {
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}
