@@ -12,6 +12,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -27,6 +28,13 @@ use tidings_ledger::{
 
 const PUSHERS: &str = "pushers_killed_200_times_lose_nothing_they_acknowledged";
 const COMMITTER: &str = "a_committer_killed_60_times_has_the_account_of_every_block";
+
+/// The tests of this file take turns. A child that one of them starts holds the locks of folders
+/// that the other looks into until it is a program of its own, which takes a while on a busy machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A generator that needs no crate: the low bits of a linear congruence are dropped.
 struct Random(u64);
@@ -139,6 +147,7 @@ fn pushers_killed_200_times_lose_nothing_they_acknowledged() {
     if let Some(dir) = child_dir() {
         return push_until_killed(&dir);
     }
+    let _turn = alone();
     let mut random = Random::of(PUSHERS);
     let dir = tempdir().unwrap();
     let (mut kept, mut gone) = (0, 0);
@@ -278,6 +287,7 @@ fn a_committer_killed_60_times_has_the_account_of_every_block() {
     if let Some(dir) = child_dir() {
         return commit_until_killed(&dir);
     }
+    let _turn = alone();
     let mut random = Random::of(COMMITTER);
     let dir = tempdir().unwrap();
     let (mut height, mut ahead) = (0, 0);
