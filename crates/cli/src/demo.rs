@@ -4,6 +4,7 @@
 //! loopback, lets blocks flow, shows it, and says at the end whether every node holds the same
 //! verified chain. Everything lies in one folder and ends with the command.
 
+pub(crate) mod alone;
 mod arguments;
 mod genesis;
 mod keys;

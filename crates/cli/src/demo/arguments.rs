@@ -9,10 +9,10 @@ use clap::Args;
 use super::source::Rate;
 
 /// Organizations; the picture has room for so many.
-const ORGS_MAX: u16 = 8;
+pub(super) const ORGS_MAX: u16 = 8;
 
 /// Peers of an organization; each costs some threads, sockets and megabytes.
-const PEERS_MAX: u16 = 16;
+pub(super) const PEERS_MAX: u16 = 16;
 
 /// Blocks of a run that must end by itself, when nobody says how many.
 const BLOCKS_OF_EXIT: u64 = 100;

@@ -23,7 +23,7 @@ use super::network::{Event, Network};
 use super::outcome::{Truth, judge};
 use super::page;
 use super::progress::{Cut, Progress};
-use super::setup::{self, Folder, Seat, Setup};
+use super::setup::{self, Folder, Seat, Setup, Shape};
 use super::snapshot::Snapshot;
 use super::source;
 use super::terminal::{Live, MemorySummary, resident_memory};
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let setup = match &arguments.recorded {
         Some(dir) => setup::recorded(dir, arguments).await?,
-        None => setup::make(folder.path(), arguments).await?,
+        None => setup::make(folder.path(), &Shape::of(arguments)?).await?,
     };
     let mut live = Live::new();
     if let Folder::Kept(dir) = &folder {
@@ -443,7 +443,7 @@ impl Disturbance {
     }
 }
 
-fn door(seat: Seat) -> Result<Door> {
+pub(super) fn door(seat: Seat) -> Result<Door> {
     let settings = TlsSettings {
         certificate: seat.member.tls_file("server.crt")?,
         key: seat.member.tls_file("server.key")?,

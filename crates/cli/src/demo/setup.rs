@@ -23,6 +23,12 @@ use super::source::Recording;
 use crate::orderer;
 
 const CHANNEL: &str = "tidings";
+/// The first block, in a made or recorded network.
+pub(crate) const GENESIS: &str = "genesis.block";
+
+/// From the port of one node to that of the next: it may have others between.
+const PORTS_APART: u16 = 10;
+
 const LOOPBACK: &str = "127.0.0.1";
 const ORDERER_DOMAIN: &str = "orderer.demo";
 const ORDERER_HOST: &str = "orderer";
@@ -99,24 +105,59 @@ pub(crate) struct Setup {
     pub(crate) recording: Option<Vec<PathBuf>>,
 }
 
-/// Makes a network as the command line wants it.
-pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
+/// What a made network looks like.
+pub(crate) struct Shape {
+    /// Organizations with peers.
+    pub(crate) orgs: u16,
+    /// Peers of each.
+    pub(crate) peers: u16,
+    /// Transactions that fill a block.
+    pub(crate) block_transactions: u32,
+    /// How long a block waits to be full.
+    pub(crate) batch_timeout: Duration,
+    /// The orderer's port, from which those of the nodes follow; none: whatever is free.
+    pub(crate) first_port: Option<u16>,
+}
+
+impl Shape {
+    /// The shape of a demo.
+    pub(crate) fn of(arguments: &Arguments) -> Result<Self> {
+        let per_block = load::per_block(usize::try_from(arguments.block_bytes)?);
+        Ok(Self {
+            orgs: arguments.orgs,
+            peers: arguments.peers,
+            block_transactions: u32::try_from(per_block)?,
+            batch_timeout: BATCH_TIMEOUT,
+            first_port: None,
+        })
+    }
+
+    /// Opens the port of the orderer, which is the first, or of a node.
+    async fn open(&self, index: u16) -> Result<TcpListener> {
+        let port = self.first_port.map_or(0, |first| {
+            first.saturating_add(index.saturating_mul(PORTS_APART))
+        });
+        orderer::listen(port).await.with_context(|| match port {
+            0 => "cannot open a port on 127.0.0.1".to_owned(),
+            port => format!("cannot listen on 127.0.0.1:{port}: choose another first port"),
+        })
+    }
+}
+
+/// Makes a network.
+pub(crate) async fn make(dir: &Path, shape: &Shape) -> Result<Setup> {
     let crypto = dir.join("crypto");
-    let orderer_port = orderer::listen(0)
-        .await
-        .context("cannot open a port on 127.0.0.1")?;
+    let orderer_port = shape.open(0).await?;
+    let mut opened = 0;
     let mut ports = Vec::new();
     let mut application = Vec::new();
-    for number in 1..=arguments.orgs {
+    for number in 1..=shape.orgs {
         let domain = format!("org{number}.demo");
-        let hosts: Vec<String> = (0..arguments.peers)
-            .map(|peer| format!("peer{peer}"))
-            .collect();
+        let hosts: Vec<String> = (0..shape.peers).map(|peer| format!("peer{peer}")).collect();
         let mut of_org = Vec::new();
         for host in &hosts {
-            let listener = orderer::listen(0)
-                .await
-                .context("cannot open a port on 127.0.0.1")?;
+            opened += 1;
+            let listener = shape.open(opened).await?;
             of_org.push((format!("{host}.{domain}"), listener));
         }
         let anchor = of_org
@@ -148,7 +189,6 @@ pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
         hosts: vec![ORDERER_HOST.into()],
     };
     keys::make(&crypto, &plan)?;
-    let per_block = load::per_block(usize::try_from(arguments.block_bytes)?);
     let channel = Channel {
         id: CHANNEL.into(),
         orderer: genesis::Member {
@@ -160,14 +200,14 @@ pub(crate) async fn make(dir: &Path, arguments: &Arguments) -> Result<Setup> {
         orderer_host: format!("{ORDERER_HOST}.{ORDERER_DOMAIN}"),
         application,
         batch: Batch {
-            messages_max: u32::try_from(per_block)?,
+            messages_max: shape.block_transactions,
             bytes_max: BLOCK_BYTES_MAX,
             bytes_preferred: BLOCK_BYTES_MAX,
-            timeout: BATCH_TIMEOUT,
+            timeout: shape.batch_timeout,
         },
     };
     let block = genesis::make(&crypto, &channel, SystemTime::now())?;
-    let path = dir.join("genesis.block");
+    let path = dir.join(GENESIS);
     fs::write(&path, block.encode_to_vec())
         .with_context(|| format!("cannot write {}", path.display()))?;
     let material = Material::read(dir)?;
@@ -283,7 +323,8 @@ async fn recorded_seats(org: &Organization, anchor: Option<u16>) -> Result<Vec<S
     Ok(seats)
 }
 
-fn seat(member: Member, listener: TcpListener) -> Result<Seat> {
+/// A member with its open port.
+pub(crate) fn seat(member: Member, listener: TcpListener) -> Result<Seat> {
     let endpoint = format!("{LOOPBACK}:{}", port(&listener)?);
     Ok(Seat {
         member,
