@@ -7,13 +7,11 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::Write as _,
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -22,8 +20,8 @@ use tempfile::TempDir;
 
 use crate::{
     chain::{self, Essence},
-    gauge,
-    wait::{say, until},
+    gauge, ports,
+    wait::say,
 };
 
 /// The network's own program.
@@ -130,7 +128,7 @@ impl Fabnet {
         let dir = home.path().join("net");
         let watchdog = watch(&dir);
         let mut network = Self {
-            base: free_ports(),
+            base: ports::free(PORTS, PORTS_LEN),
             organizations: Value::Null,
             orderer: Value::Null,
             peers: Vec::new(),
@@ -448,21 +446,6 @@ fn watch(dir: &Path) -> Child {
         .process_group(0)
         .spawn()
         .unwrap()
-}
-
-/// Where a network can begin: at ports that nobody has now. Those that the network's own program
-/// does not try are tried here.
-fn free_ports() -> u16 {
-    let bases = || PORTS.step_by(usize::from(PORTS_LEN));
-    // Two processes begin to look at different places.
-    let first = usize::try_from(process::id()).unwrap() % bases().count();
-    let free = |base: &u16| {
-        (*base..base + PORTS_LEN).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-    };
-    let mut order = bases().cycle().skip(first).take(bases().count());
-    until("ports for a network", Duration::from_secs(60), || {
-        order.find(free)
-    })
 }
 
 #[test]

@@ -28,6 +28,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use crate::{node::Node, wait::measured};
+
 /// Whoever is refused is told within two seconds; a loaded machine takes longer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -55,6 +57,16 @@ pub(crate) enum Wrong {
     /// It begins with something else than a handshake.
     FirstMessage,
 }
+
+/// Every fault with the rule that it breaks.
+const FAULTS: [(Wrong, &str); 6] = [
+    (Wrong::NoCertificate, "C-S1"),
+    (Wrong::TlsHash, "C-S2"),
+    (Wrong::PkiId, "C-S3"),
+    (Wrong::Msp, "C-S5"),
+    (Wrong::HighS, "C-S6"),
+    (Wrong::FirstMessage, "C-S7"),
+];
 
 /// Somebody with an identity and TLS material.
 pub(crate) struct Intruder {
@@ -202,6 +214,34 @@ fn high(signature: &[u8]) -> Vec<u8> {
     // A high one begins with a set bit, so it needs the zero before it.
     let body = [&[2, u8::try_from(r.len()).unwrap()], r, &[2, 33], &other].concat();
     [&[0x30, u8::try_from(body.len()).unwrap()][..], &body].concat()
+}
+
+/// The node lets in who does nothing wrong; each fault costs one line and counts once. Told is
+/// what others say to the same.
+pub(crate) fn check_refusals(
+    scenario: &str,
+    node: &Node,
+    intruder: &Intruder,
+    others: impl Fn(Wrong) -> Option<String>,
+) {
+    assert_eq!(intruder.tries(&node.endpoint, Wrong::Nothing), Ok(()));
+    for (wrong, rule) in FAULTS {
+        let refused = || {
+            node.sum("tidings_refused", &[("rule", rule)])
+                .unwrap_or_default()
+        };
+        let (before, start) = (refused(), node.log_len());
+        let ours = intruder.tries(&node.endpoint, wrong).unwrap_err();
+        let lines = node.log_since(start).into_iter();
+        let lines: Vec<_> = lines.filter(|line| line.fields["rule"] == rule).collect();
+        assert_eq!(lines.len(), 1, "{wrong:?}: {lines:?}");
+        assert_eq!(refused(), before + 1.0, "{wrong:?}");
+        let theirs = others(wrong).map_or_else(String::new, |text| format!("; theirs: {text}"));
+        measured(
+            scenario,
+            format_args!("{wrong:?}: {rule}, ours: {ours}{theirs}"),
+        );
+    }
 }
 
 /// Takes every server for the right one: who it is does not matter here.

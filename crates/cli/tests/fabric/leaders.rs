@@ -11,7 +11,7 @@ use std::{
 use crate::{
     fabnet::{self, Fabnet},
     node::Node,
-    wait::{measured, setting, until},
+    wait::{measured, setting, settle, until},
 };
 
 /// `leaderAliveThreshold` and `leaderElectionDuration`, as Fabric has them by default.
@@ -88,25 +88,7 @@ impl Candidates {
     /// Waits until there was one and the same leader for a while. Gives it, and for how long
     /// there were several before.
     pub(crate) fn settle(&self, within: Duration) -> (String, Duration) {
-        let mut several = Duration::ZERO;
-        let mut since = Instant::now();
-        let mut looked = since;
-        let mut last = Vec::new();
-        let leader = until("one leader that stays", within + STEADY, || {
-            let (now, leaders) = (Instant::now(), self.leaders());
-            if last.len() > 1 {
-                several += now - looked;
-            }
-            looked = now;
-            if leaders != last {
-                (since, last) = (now, leaders);
-            }
-            match last.as_slice() {
-                [one] if now >= since + STEADY => Some(one.clone()),
-                _ => None,
-            }
-        });
-        (leader, several)
+        settle(STEADY, within, || self.leaders())
     }
 
     fn kill(&mut self, name: &str) {

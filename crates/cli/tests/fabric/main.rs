@@ -27,6 +27,7 @@ mod leaders;
 mod membership;
 mod newcomers;
 mod node;
+mod ports;
 mod refusals;
 mod update;
 mod wait;

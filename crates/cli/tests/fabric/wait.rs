@@ -1,7 +1,9 @@
 //! Waiting for what another process does, and telling how long it took.
 //!
 //! Nothing here is slept for: whatever is waited for is looked at again and again, and its absence
-//! at a deadline is the failure.
+//! at a deadline is the failure. Other test targets take this in by its path.
+
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::{
     env,
@@ -36,6 +38,35 @@ pub(crate) fn throughout(time: Duration, mut look: impl FnMut()) {
         look();
         thread::sleep(PAUSE);
     }
+}
+
+/// Waits until one and the same is the only leader for a while. Gives it, and for how long there
+/// were several before.
+#[track_caller]
+pub(crate) fn settle(
+    steady: Duration,
+    within: Duration,
+    leaders: impl Fn() -> Vec<String>,
+) -> (String, Duration) {
+    let mut several = Duration::ZERO;
+    let mut since = Instant::now();
+    let mut looked = since;
+    let mut last = Vec::new();
+    let leader = until("one leader that stays", within + steady, || {
+        let (now, leaders) = (Instant::now(), leaders());
+        if last.len() > 1 {
+            several += now - looked;
+        }
+        looked = now;
+        if leaders != last {
+            (since, last) = (now, leaders);
+        }
+        match last.as_slice() {
+            [one] if now >= since + steady => Some(one.clone()),
+            _ => None,
+        }
+    });
+    (leader, several)
 }
 
 /// Says something past the test harness, which keeps what passing tests print.
