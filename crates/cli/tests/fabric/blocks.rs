@@ -56,7 +56,7 @@ fn leads_a_lonely_follower(network: &Fabnet) {
     node.start(&network.genesis());
     let follower = network.peer("org1-peer1");
     until("the two know each other", ARRIVE_TIME_MAX, || {
-        let known = node.members().contains(&follower.pki);
+        let known = node.members().contains_key(&follower.pki);
         (known && follower.gauge("gossip_membership_total_peers_known")? >= 2.0).then_some(())
     });
     network.run(&["stop-peer", "org1-peer0", "org2-peer0"]);

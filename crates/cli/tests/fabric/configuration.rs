@@ -41,7 +41,7 @@ impl Company<'_> {
             .chain(self.ours.iter().map(|node| node.pki.clone()))
             .collect();
         let listed = |node: &&Node| {
-            let mut members = node.members();
+            let mut members: BTreeSet<_> = node.members().into_keys().collect();
             members.insert(node.pki.clone());
             members == names && node.gauge(known) == Some(others)
         };

@@ -1,6 +1,6 @@
 //! Being one more peer of an organization: seen, counted, and no cause for a warning.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crate::{
     fabnet::{self, Fabnet},
@@ -58,17 +58,21 @@ fn lives_beside_go_peers() {
     }
 }
 
-/// Whether each peer, theirs or ours, knows all the others.
+/// Whether each peer, theirs or ours, knows all the others, and ours by the right endpoints.
 fn complete(network: &Fabnet, nodes: &[&Node]) -> bool {
     let others = (network.peers().len() + nodes.len() - 1) as f64;
     let go = |peer: &fabnet::GoPeer| peer.gauge(PEERS_KNOWN) == Some(others);
     let everybody = || {
-        let go = network.peers().iter().map(|peer| peer.pki.clone());
-        go.chain(nodes.iter().map(|node| node.pki.clone()))
+        let go = network
+            .peers()
+            .iter()
+            .map(|peer| (&peer.pki, &peer.endpoint));
+        go.chain(nodes.iter().map(|node| (&node.pki, &node.endpoint)))
     };
     let listed = |node: &&Node| {
-        let wanted: BTreeSet<_> = everybody().filter(|pki| *pki != node.pki).collect();
-        node.members() == wanted && node.gauge(PEERS_KNOWN) == Some(others)
+        let wanted = everybody().filter(|(pki, _)| **pki != node.pki);
+        let wanted = wanted.map(|(pki, endpoint)| (pki.clone(), endpoint.clone()));
+        node.members() == wanted.collect() && node.gauge(PEERS_KNOWN) == Some(others)
     };
     network.peers().iter().all(go) && nodes.iter().all(listed)
 }

@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -250,16 +250,16 @@ impl Node {
         self.gauge("gossip_leader_election_leader") == Some(1.0)
     }
 
-    /// Members that it takes for alive, by the beginnings of their PKI-IDs, as its log tells them
-    /// since the last start.
-    pub(crate) fn members(&self) -> BTreeSet<String> {
-        let mut members = BTreeSet::new();
+    /// Members that it takes for alive, by the beginnings of their PKI-IDs, with the endpoints at
+    /// which it would reach them, as its log tells since the last start.
+    pub(crate) fn members(&self) -> BTreeMap<String, String> {
+        let mut members = BTreeMap::new();
         for line in self.log_since(0) {
-            let peer = || line.fields["peer"].as_str().unwrap_or_default().to_owned();
+            let text = |field: &str| line.fields[field].as_str().unwrap_or_default().to_owned();
             match line.message.as_str() {
                 "the node is up" => members.clear(),
-                "member is alive" => _ = members.insert(peer()),
-                "member fell silent" | "member forgotten" => _ = members.remove(&peer()),
+                "member is alive" => _ = members.insert(text("peer"), text("endpoint")),
+                "member fell silent" | "member forgotten" => _ = members.remove(&text("peer")),
                 _ => {}
             }
         }
