@@ -81,7 +81,19 @@ impl Chain {
             let data = format!("block {}", self.height()).into_bytes();
             let kind = HeaderType::EndorserTransaction;
             let transaction = material::transaction(kind, CHANNEL, &self.material.peer1, data);
-            self.add(transaction);
+            self.add([transaction]);
+        }
+    }
+
+    /// Adds blocks of ten transactions of some three kilobytes each up to this height.
+    pub(crate) fn fill_to(&mut self, height: u64) {
+        while self.height() < height {
+            let transactions = (0..10_u64).map(|n| {
+                let data = format!("{} {n}", self.height()).repeat(500).into_bytes();
+                let kind = HeaderType::EndorserTransaction;
+                material::transaction(kind, CHANNEL, &self.material.peer1, data)
+            });
+            self.add(transactions.collect::<Vec<_>>());
         }
     }
 
@@ -132,15 +144,31 @@ impl Chain {
         self.reconfigure(alter, &[&admin]);
     }
 
+    /// Gives the ordering organization another certificate authority, by which the first orderer
+    /// is known from the next block on.
+    pub(crate) fn renew_orderer(&mut self) {
+        let admin = self.material.orderer_a.member("admin.a", "admin");
+        let mut successor = Organization::new("More");
+        successor.msp_id.clone_from(&self.material.orderer_a.msp_id);
+        let alter = |group: &mut ConfigGroup, material: &Material| {
+            let mut msp = material.orderer_a.msp();
+            msp.root_certs.extend(successor.msp().root_certs);
+            let own = tree::at(group, &["Orderer", "OrdererA-group"]);
+            tree::replace(own, "MSP", &tree::msp(&msp));
+        };
+        self.reconfigure(alter, &[&admin]);
+        self.material.orderers[0] = successor.member("orderer0", "orderer");
+    }
+
     fn config(&mut self, envelope: &ConfigEnvelope) {
         let data = envelope.encode_to_vec();
         let orderer = &self.material.orderers[0];
         let transaction = material::transaction(HeaderType::Config, CHANNEL, orderer, data);
-        self.add(transaction);
+        self.add([transaction]);
     }
 
-    fn add(&mut self, transaction: Bytes) {
-        let mut draft = material::block(self.height(), &self.hash, [transaction]);
+    fn add(&mut self, transactions: impl IntoIterator<Item = Bytes>) {
+        let mut draft = material::block(self.height(), &self.hash, transactions);
         let orderers = &self.material.orderers;
         if self.by_quorum {
             sign(&mut draft, self.last_config, &orderers[..3], by_number);

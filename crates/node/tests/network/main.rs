@@ -7,6 +7,7 @@
 
 mod chain;
 mod cluster;
+mod late;
 #[path = "../../../msp/tests/material/mod.rs"]
 mod material;
 mod orderer;
