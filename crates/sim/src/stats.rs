@@ -28,8 +28,8 @@ pub struct Stats {
     pub refused: BTreeMap<&'static str, u64>,
     /// What peers thought of orderers.
     pub verdicts: BTreeMap<Verdict, u64>,
-    /// How committed blocks had reached their peers.
-    pub commits: BTreeMap<Source, u64>,
+    /// How committed blocks had reached each peer.
+    pub commits: BTreeMap<usize, BTreeMap<Source, u64>>,
     /// What peers reported of filling large gaps, in the order in which it happened.
     pub catch_ups: Vec<(usize, Stage, Progress)>,
     blocks: BTreeMap<u64, Flight>,
@@ -89,12 +89,20 @@ impl Stats {
         self.blocks.entry(number).or_default().cut = at;
     }
 
-    pub(crate) fn count_commit(&mut self, number: u64, source: Source, at: Duration) {
-        *self.commits.entry(source).or_default() += 1;
+    pub(crate) fn count_commit(&mut self, peer: usize, number: u64, source: Source, at: Duration) {
+        let sources = self.commits.entry(peer).or_default();
+        *sources.entry(source).or_default() += 1;
         if let Some(flight) = self.blocks.get_mut(&number) {
             flight.commits += 1;
             flight.last_commit = at;
         }
+    }
+
+    /// How many blocks this peer committed that had reached it so.
+    pub fn committed(&self, peer: usize, source: Source) -> u64 {
+        let sources = self.commits.get(&peer);
+        let count = sources.and_then(|sources| sources.get(&source));
+        count.copied().unwrap_or_default()
     }
 
     /// Bytes of all kinds together.
@@ -145,11 +153,18 @@ mod tests {
         for (number, at) in [(1, 10), (2, 20), (3, 30)] {
             stats.count_cut(number, millis(at));
         }
-        for (number, at) in [(1, 12), (2, 29), (1, 15), (2, 40), (3, 31)] {
-            stats.count_commit(number, Source::Push, millis(at));
+        for (peer, number, at) in [(0, 1, 12), (0, 2, 29), (1, 1, 15), (1, 2, 40), (0, 3, 31)] {
+            stats.count_commit(peer, number, Source::Push, millis(at));
         }
         assert_eq!(stats.times_to_all(2), [millis(5), millis(20)]);
-        assert_eq!(stats.commits, [(Source::Push, 5)].into());
+        assert_eq!(
+            stats.commits,
+            [
+                (0, [(Source::Push, 3)].into()),
+                (1, [(Source::Push, 2)].into())
+            ]
+            .into()
+        );
     }
 
     #[test]

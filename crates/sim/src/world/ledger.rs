@@ -106,7 +106,7 @@ impl World {
         } else if number == height && fits {
             let hash = block.hash;
             ledger.blocks.push(block);
-            self.stats.count_commit(number, source, self.now);
+            self.stats.count_commit(life.peer, number, source, self.now);
             let height = height + 1;
             self.give_delivery(life, delivery::Event::Tip { number, hash });
             self.give(life, Input::Committed { channel, height });

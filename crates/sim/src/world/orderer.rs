@@ -235,7 +235,11 @@ impl World {
             }
             let number = stream.next;
             stream.next += 1;
-            stream.last_arrival = stream.last_arrival.max(now + latency);
+            let pause = match stream.content {
+                Content::Blocks => self.settings.delivery_interval,
+                Content::Headers => Duration::ZERO,
+            };
+            stream.last_arrival = (stream.last_arrival + pause).max(now + latency);
             let at = stream.last_arrival;
             self.plan(at, Event::StreamBrings(life, id, number));
         }

@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) block_len: usize,
     pub(super) orderers: usize,
     pub(super) byzantine: bool,
+    pub(super) delivery_interval: Duration,
     pub(super) slow: BTreeMap<usize, Range<Duration>>,
 }
 
@@ -158,6 +159,14 @@ impl World {
         self
     }
 
+    /// Whoever leads gets a block from its orderer no more often than this, as if large ones had
+    /// to pass a thin wire. Headers pass at once.
+    #[must_use]
+    pub fn delivery_interval(mut self, interval: Duration) -> Self {
+        self.settings.delivery_interval = interval;
+        self
+    }
+
     /// What this peer sends travels for so long.
     #[must_use]
     pub fn slow(mut self, peer: usize, latency: Range<Duration>) -> Self {
@@ -264,6 +273,7 @@ impl Default for Settings {
             block_len: 200,
             orderers: 1,
             byzantine: false,
+            delivery_interval: Duration::ZERO,
             slow: BTreeMap::new(),
         }
     }

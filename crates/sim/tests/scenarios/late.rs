@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tidings_gossip::transfer::Stage;
+use tidings_gossip::{Source, Verdict, transfer::Stage};
 use tidings_sim::{World, millis, secs, seeds, stats::quantile};
 
 use crate::all_reach;
@@ -58,6 +58,14 @@ fn all_but(world: &World, one: usize, peers: usize, height: u64) -> bool {
 fn is_done(world: &World, late: usize) -> bool {
     let mut reports = world.stats().catch_ups.iter();
     reports.any(|(peer, stage, _)| *peer == late && *stage == Stage::CaughtUp)
+}
+
+/// This peer has blocks both from an orderer and from peers that it asked.
+fn commits_from_both(world: &World, late: usize) {
+    for source in [Source::Deliver, Source::Transfer] {
+        let blocks = world.stats().committed(late, source);
+        assert!(blocks > 0, "none by {source:?}\n{}", world.report());
+    }
 }
 
 #[test]
@@ -122,15 +130,54 @@ fn a_late_peer_catches_up_from_the_only_other_while_blocks_go_on() {
 
 #[test]
 fn a_late_leader_catches_up_from_orderer_and_peers_together() {
+    let mut catch_ups = CatchUps::default();
     for seed in seeds(0..64) {
         let mut world = World::new(seed)
             .org("Org1MSP", 3)
             .org("Org2MSP", 2)
+            .delivery_interval(millis(50))
             .state_transfer(true);
         world.crash(3, secs(3)..secs(25));
         world.blocks_from(secs(4), millis(50), 400);
         all_reach(&mut world, 400, secs(60));
+        commits_from_both(&world, 3);
+        catch_ups.add(&world, 3);
     }
+    catch_ups.print("orderer and peers");
+}
+
+/// With one orderer among several that may be dishonest, blocks that come from peers prove headers
+/// far beyond what the orderer has brought. That is not its fault.
+#[test]
+fn a_late_leader_accuses_no_slow_orderer_though_a_peer_lies() {
+    let mut catch_ups = CatchUps::default();
+    for seed in seeds(0..64) {
+        let mut world = World::new(seed)
+            .org("Org1MSP", 3)
+            .org("Org2MSP", 2)
+            .byzantine_orderers(4)
+            .configure(|config| config.cluster.block_censorship_timeout = secs(5))
+            .delivery_interval(millis(50))
+            .state_transfer(true);
+        world.crash(3, secs(3)..secs(25));
+        world.lie(1, secs(24));
+        world.blocks_from(secs(4), millis(50), 400);
+        world.run_until(
+            |world| all_but(world, 1, 5, 400) && is_done(world, 3),
+            secs(120),
+        );
+        // What the orderer still has to bring takes it longer than it has for a single block.
+        world.run_for(secs(30));
+        assert!(world.all_hold_the_same_chain(), "{}", world.report());
+        let verdicts = &world.stats().verdicts;
+        assert!(!verdicts.contains_key(&Verdict::Withheld), "{verdicts:?}");
+        commits_from_both(&world, 3);
+        catch_ups.add(&world, 3);
+    }
+    catch_ups.print("orderer and peers of which one lies");
+    let share = |peer| catch_ups.shares.get(&peer).copied().unwrap_or_default();
+    let honest = share(0) + share(2) + share(4);
+    assert!(share(1) * 10 < honest, "the liar lost its share");
 }
 
 #[test]
