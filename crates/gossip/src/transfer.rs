@@ -214,6 +214,13 @@ impl Transfer {
         }
     }
 
+    /// Forgets all that is not in the ledger and whatever is under way, and starts at the ledger's
+    /// height once more. A late answer finds nothing that it could be an answer to.
+    pub fn begin_again(&mut self, height: u64, now: Moment) {
+        let seed = self.catch_up.next_seed();
+        *self = Self::new(self.channel.clone(), &self.config, height, now, &seed);
+    }
+
     /// Feeds one input.
     pub fn handle(
         &mut self,

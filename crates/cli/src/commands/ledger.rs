@@ -5,14 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 use tidings_ledger::Audit;
-use tidings_msp::channel_config::ChannelConfig;
-use tidings_msp::verify_block::verify_view;
-use tidings_proto::block::BlockView;
 
+use super::block::Judge;
 use super::outline::plural;
 use super::print;
 use crate::complaint::in_one_line;
@@ -88,40 +86,28 @@ pub(crate) fn verify(dir: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// The rules after a block that the rules before it find good.
-fn next_rules(rules: ChannelConfig, block: &BlockView) -> Result<ChannelConfig> {
-    let number = block.number().unwrap_or_default();
-    let facts = verify_view(&rules, rules.channel_id(), number, block)?;
-    if facts.is_config {
-        return rules
-            .apply(block.bytes())
-            .context("its configuration is refused");
-    }
-    Ok(rules)
-}
-
 impl Report {
     /// Walks the ledger and notes what is good, up to the end or the first fault.
     fn judge(&mut self, dir: &Path) -> Result<()> {
         let mut audit = Audit::open(dir)?;
-        let mut rules: Option<ChannelConfig> = None;
+        let mut judge: Option<Judge> = None;
         while let Some(block) = audit.next() {
             let block = block?;
-            let place = || {
-                format!(
-                    "{}: block {}",
-                    dir.display(),
-                    block.number().unwrap_or_default()
-                )
+            let number = block.number().unwrap_or_default();
+            let place = || format!("{}: block {number}", dir.display());
+            let judge = match &mut judge {
+                Some(judge) => {
+                    let judged = judge.judge(&block, number);
+                    judged.map_err(Error::msg).with_context(place)?;
+                    judge
+                }
+                None => judge.insert(
+                    Judge::begin(block)
+                        .with_context(|| format!("{} cannot begin a channel", place()))?,
+                ),
             };
-            let next = match rules {
-                None => ChannelConfig::from_config_block(block.bytes())
-                    .with_context(|| format!("{} cannot begin a channel", place()))?,
-                Some(rules) => next_rules(rules, &block).with_context(place)?,
-            };
-            self.channel = Some(next.channel_id().to_owned());
-            self.config_sequence = Some(next.sequence());
-            rules = Some(next);
+            self.channel = Some(judge.config().channel_id().to_owned());
+            self.config_sequence = Some(judge.config().sequence());
             let tip = audit.tip();
             self.height = tip.height();
             self.last_block_hash = tip
@@ -129,7 +115,7 @@ impl Report {
                 .map(|hash| hex::encode(hash.as_bytes()))
                 .unwrap_or_default();
         }
-        ensure!(rules.is_some(), "{} holds no block yet", dir.display());
+        ensure!(judge.is_some(), "{} holds no block yet", dir.display());
         self.torn_tail_bytes = audit.torn().map_or(0, |cut| cut.bytes);
         self.good = true;
         Ok(())
@@ -164,6 +150,7 @@ mod tests {
     use bytes::Bytes;
     use tidings_ledger::Ledger;
     use tidings_proto::Message;
+    use tidings_proto::block::BlockView;
     use tidings_proto::common::Block;
 
     use super::*;

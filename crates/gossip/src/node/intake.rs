@@ -308,8 +308,9 @@ impl<P: Ports> Node<P> {
     /// Drops what is on its way to the ledger. Whoever comes back begins at the ledger's height,
     /// whatever had been seen by then.
     fn forget_blocks(&mut self, now: Moment, id: &ChannelId, height: u64) {
-        let transfer = Transfer::new(id.clone(), &self.config, height, now, &self.seed);
-        self.transfers.insert(id.clone(), transfer);
+        if let Some(transfer) = self.transfers.get_mut(id) {
+            transfer.begin_again(height, now);
+        }
         if let Some(delivery) = self.deliveries.get_mut(id) {
             delivery.begin_again(height);
         }

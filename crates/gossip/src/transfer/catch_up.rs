@@ -133,6 +133,11 @@ impl CatchUp {
         }
     }
 
+    /// For a successor: from the same seed it would choose the same nonces again.
+    pub(super) fn next_seed(&mut self) -> [u8; 32] {
+        self.rng.random()
+    }
+
     /// Looks for missing blocks now.
     pub(super) fn begin(&mut self, now: Moment, height: u64) {
         if self.config.enabled && self.course.is_none() {

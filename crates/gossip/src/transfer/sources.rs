@@ -156,7 +156,7 @@ impl Sources {
 
     /// A request was answered with what it asked for; so many blocks were news.
     pub(super) fn good(&mut self, now: Moment, sent: &Sent, blocks: u64) {
-        self.doubts.remove(&sent.peer);
+        self.redeem(sent);
         let Some(source) = self.shares.get_mut(&sent.peer) else {
             return;
         };
@@ -229,6 +229,22 @@ impl Sources {
         let wait = DOUBT_MIN.saturating_mul(1 << doubt.failures.min(10));
         doubt.failures = doubt.failures.saturating_add(1);
         doubt.until = now + wait.min(DOUBT_MAX);
+    }
+
+    /// Takes back one failure for an answer to what was asked after the peer was given another
+    /// chance. What was asked before says nothing about it: or else a truth that is still under way
+    /// would excuse each lie.
+    fn redeem(&mut self, sent: &Sent) {
+        let Some(doubt) = self.doubts.get_mut(&sent.peer) else {
+            return;
+        };
+        if sent.at < doubt.until {
+            return;
+        }
+        doubt.failures = doubt.failures.saturating_sub(1);
+        if doubt.failures == 0 {
+            self.doubts.remove(&sent.peer);
+        }
     }
 }
 
@@ -331,9 +347,37 @@ mod tests {
             answered(&mut s, 1, 1);
         }
         assert!(!s.is_in_doubt(at(5), &peer(1)));
-        s.doubt(at(5), peer(1));
-        answered(&mut s, 1, 1);
-        assert!(!s.is_in_doubt(at(5), &peer(1)));
+    }
+
+    #[test]
+    fn each_good_answer_after_a_doubt_takes_one_failure_back() {
+        let mut s = sources();
+        s.doubt(at(0), peer(1));
+        let until = at(5000);
+        s.doubt(until, peer(1));
+        let until = until + DOUBT_MIN * 2;
+        let good = |s: &mut Sources| {
+            let sent = s.send(until, peer(1));
+            s.good(until, &sent, 11);
+        };
+        good(&mut s);
+        assert_eq!(s.doubts[&peer(1)].failures, 1);
+        good(&mut s);
+        assert!(!s.doubts.contains_key(&peer(1)));
+    }
+
+    #[test]
+    fn a_truth_that_was_asked_for_before_a_lie_does_not_excuse_it() {
+        let mut s = sources();
+        let mut now = at(0);
+        for secs in [5, 10, 20] {
+            let truth = s.send(now, peer(1));
+            s.doubt(now, peer(1));
+            s.good(now, &truth, 11);
+            assert!(s.is_in_doubt(now, &peer(1)));
+            now = now + Duration::from_secs(secs);
+            assert!(!s.is_in_doubt(now, &peer(1)), "after {secs} s");
+        }
     }
 
     #[test]

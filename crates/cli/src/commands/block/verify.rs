@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::Serialize;
-use tidings_msp::channel_config::ChannelConfig;
+use tidings_msp::channel_config::{ChannelConfig, ConfigRefused};
 use tidings_msp::verify_block::verify_view;
 use tidings_proto::block::BlockView;
 
@@ -77,18 +77,20 @@ pub(crate) struct Judge {
 impl Judge {
     /// Begins with the rules of a configuration block, which is trusted as it is.
     pub(crate) fn new(path: &Path, bytes: Bytes) -> Result<Self> {
-        let genesis = show::parse(path, &bytes)?;
-        let config = ChannelConfig::from_config_block(&bytes).with_context(|| {
+        Self::begin(show::parse(path, &bytes)?).with_context(|| {
             format!(
                 "{} cannot be used as --genesis: not a valid configuration block",
                 path.display()
             )
-        })?;
-        let config_number = genesis.number().unwrap_or_default();
+        })
+    }
+
+    /// The same for a block that was walked already.
+    pub(crate) fn begin(genesis: BlockView) -> Result<Self, ConfigRefused> {
         Ok(Self {
-            config,
+            config: ChannelConfig::from_config_block(genesis.bytes())?,
+            config_number: genesis.number().unwrap_or_default(),
             genesis,
-            config_number,
         })
     }
 

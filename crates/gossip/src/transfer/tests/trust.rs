@@ -16,6 +16,20 @@ fn s_s5_what_was_not_asked_for_is_dropped() {
 }
 
 #[test]
+fn s_s5_who_begins_again_asks_by_nonces_that_were_never_used() {
+    let mut t = Table::among(&[("b", 105)]);
+    let out = t.until(10_000);
+    let before = t.the_one_asked(&out);
+    t.transfer.begin_again(100, t.now);
+    assert_eq!(t.receive("b", response(before.nonce, 100..=104)), []);
+    let out = t.until(20_000);
+    let after = t.the_one_asked(&out);
+    assert_eq!(after.range, before.range);
+    assert_ne!(after.nonce, before.nonce);
+    assert_eq!(t.receive("b", response(before.nonce, 100..=104)), []);
+}
+
+#[test]
 fn s_s10_only_who_was_asked_may_answer() {
     let mut t = Table::among(&[("b", 111)]);
     let out = t.until(10_000);
