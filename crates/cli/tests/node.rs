@@ -141,11 +141,15 @@ impl Running {
         }
     }
 
-    /// Sends a signal and gives everything that the node has said.
-    fn end(mut self, signal: &str) -> String {
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Sends a signal and gives everything that the node has said.
+    fn end(mut self, signal: &str) -> String {
+        self.signal(signal);
         let status = self.child.wait().unwrap();
         self.log.read_to_string(&mut self.said).unwrap();
         if signal != "-KILL" {
@@ -465,4 +469,23 @@ fn a_node_that_cannot_start_says_what_to_change() {
     fs::remove_file(&not).unwrap();
     let none = place.complaint(&["node", "start"]);
     assert!(none.contains("no core.yaml in"), "{none}");
+}
+
+#[test]
+fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
+    let place = Place::make();
+    let mut node = place.start(&[]);
+    let tls =
+        place.path("demo/crypto/peerOrganizations/org1.demo/peers/peer0.org1.demo/tls/server");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(tls.with_extension("crt"), certificate.pem()).unwrap();
+    node.signal("-HUP");
+    node.wait_for("the TLS certificates stay as they are: the key in peer.tls.key.file");
+    fs::write(tls.with_extension("key"), key.serialize_pem()).unwrap();
+    node.signal("-HUP");
+    node.wait_for("new TLS certificates are in use for new connections");
+    let said = node.end("-TERM");
+    assert_eq!(said.matches("stay as they are").count(), 1, "{said}");
 }

@@ -136,6 +136,15 @@ pub enum Notice {
     MemberDead(PkiId),
     /// A member was erased.
     MemberForgotten(PkiId),
+    /// An identity that we knew is good no more, and is dropped.
+    IdentityEnded {
+        /// Whose.
+        peer: PkiId,
+        /// Of which organization.
+        org: OrgId,
+        /// Its certificate has expired; else nobody vouches for it any longer.
+        expired: bool,
+    },
     /// The periodic count of peers known on a channel, ourselves left out.
     ChannelMembers {
         /// The channel.

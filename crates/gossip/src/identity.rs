@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Me},
     disclosure::{self, Party},
     discovery::Discovery,
-    effect::Destination,
+    effect::{Destination, Notice},
     id::{ConnectionId, Moment, OrgId, PkiId},
     message::{Alive, Connection, IdentityMessage, Message, PeerIdentity, Pull},
     ports::Ports,
@@ -96,8 +96,8 @@ pub enum Effect {
         /// What was wrong.
         reason: String,
     },
-    /// Something an operator should do something about.
-    Warning(String),
+    /// To be known.
+    Notify(Notice),
 }
 
 impl From<pull::Effect> for Effect {
@@ -204,7 +204,7 @@ impl Identities {
                 if peer != self.own && self.revoked.len() < IDENTITIES_MAX {
                     self.revoked.insert(peer, now + REVOCATION_ECHO);
                 }
-                self.drop_identity(peer, out);
+                self.end(peer, false, out);
             }
             Input::Pull { from, pull } => self.pull(now, &from, pull, me, discovery, out),
         }
@@ -216,13 +216,13 @@ impl Identities {
             if now < end {
                 break;
             }
-            self.drop_identity(peer, out);
+            self.end(peer, true, out);
         }
         if self.own_end.is_some_and(|end| end <= now) {
             self.own_end = None;
             self.puller.remove(self.own.as_bytes());
             let warning = "the own certificate has expired: other peers refuse this node";
-            out.push(Effect::Warning(warning.to_owned()));
+            out.push(Effect::Notify(Notice::Warning(warning.to_owned())));
         }
         if self.next_purge <= now {
             self.next_purge = now + PURGE_INTERVAL;
@@ -326,6 +326,16 @@ impl Identities {
             self.drop_identity(peer, out);
         }
         true
+    }
+
+    /// Drops an identity that is no longer good.
+    fn end(&mut self, peer: PkiId, expired: bool, out: &mut Vec<Effect>) {
+        let org = self.org_of(&peer).cloned();
+        self.drop_identity(peer, out);
+        if let Some(org) = org.filter(|_| peer != self.own) {
+            let notice = Notice::IdentityEnded { peer, org, expired };
+            out.push(Effect::Notify(notice));
+        }
     }
 
     /// The own identity is never dropped: without it nothing could be told apart any more.

@@ -47,6 +47,7 @@ use self::{
     threshold::Threshold,
 };
 use crate::{
+    logging::Said,
     metrics::Metrics,
     tls::{self, Closer, Dial, Incoming, Listen, TcpDial, Tls},
     vitals::Open,
@@ -174,6 +175,7 @@ impl Comm {
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             config,
+            said: Said::default(),
         });
         let inlets = Inlets {
             commands: commands_in,

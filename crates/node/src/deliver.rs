@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::client::Client;
 pub use self::settings::{AddressOverride, DeliverySettings};
-use crate::{crypto::Crypto, tls, vitals::Vitals};
+use crate::{crypto::Crypto, tls::Tls, vitals::Vitals};
 
 /// What a stream from the orderers needs to know of its node.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct DeliverConfig {
     /// Blocks and headers taken beyond the height of the ledger.
     pub(crate) ahead_max: u64,
     /// Our TLS side; none: plaintext.
-    pub(crate) tls: Option<tls::ClientIdentity>,
+    pub(crate) tls: Option<Tls>,
     /// To be told of the orderer that gives us blocks.
     pub(crate) vitals: Vitals,
     /// Show the client certificate and bind requests to it (`peer.tls.clientAuthRequired`).

@@ -241,6 +241,14 @@ impl Driver {
             Notice::MemberDead(peer) => {
                 tracing::warn!(target: "gossip.discovery", %peer, "member fell silent");
             }
+            Notice::IdentityEnded { peer, org, expired } => {
+                let why = if expired {
+                    "has expired"
+                } else {
+                    "is not valid any more"
+                };
+                tracing::info!(target: "gossip.identity", %peer, %org, "the certificate of a peer {why}");
+            }
             Notice::MemberForgotten(peer) => {
                 tracing::info!(target: "gossip.discovery", %peer, "member forgotten");
             }

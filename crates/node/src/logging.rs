@@ -7,6 +7,7 @@
 mod spec;
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -161,6 +162,34 @@ impl Seldom {
     }
 }
 
+/// How long something that was said is not said again.
+const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+/// Things said that are remembered. When it is full the oldest is forgotten, and then said again.
+const SAID_MAX: usize = 1024;
+
+/// Keeps one party that does the same again and again from being told of every time.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Mutex<BTreeMap<[u8; 32], Instant>>);
+
+impl Said {
+    /// Whether this was not said lately. Then it is said now.
+    pub(crate) fn is_new(&self, what: &str, now: Instant) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = tidings_msp::crypto::sha256(what.as_bytes());
+        if said.get(&key).is_some_and(|at| now < *at + REPEAT_AFTER) {
+            return false;
+        }
+        if said.len() >= SAID_MAX
+            && let Some(oldest) = said.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key)
+        {
+            said.remove(&oldest);
+        }
+        said.insert(key, now);
+        true
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{io, sync::Arc};
@@ -254,5 +283,28 @@ pub(crate) mod tests {
         });
         assert_eq!(logging.change("info"), Err(ChangeRefused::NotOurs));
         assert_eq!(logging.spec(), None);
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_after_a_while() {
+        let (said, start) = (Said::default(), Instant::now());
+        assert!(said.is_new("a", start));
+        assert!(said.is_new("b", start));
+        assert!(!said.is_new("a", start + REPEAT_AFTER - Duration::from_secs(1)));
+        assert!(said.is_new("a", start + REPEAT_AFTER));
+        assert!(!said.is_new("a", start + REPEAT_AFTER));
+    }
+
+    #[test]
+    fn so_much_is_remembered_as_said_and_the_oldest_is_forgotten() {
+        let (said, start) = (Said::default(), Instant::now());
+        let at = |n: usize| start + Duration::from_millis(n as u64);
+        for n in 0..SAID_MAX {
+            assert!(said.is_new(&n.to_string(), at(n)));
+        }
+        assert!(said.is_new("one more", at(SAID_MAX)));
+        assert_eq!(said.0.lock().unwrap().len(), SAID_MAX);
+        assert!(!said.is_new("1", at(SAID_MAX)));
+        assert!(said.is_new("0", at(SAID_MAX)), "it was the oldest");
     }
 }

@@ -4,6 +4,7 @@
 //! commit together and holds them. It decides nothing.
 
 mod chains;
+mod expiry;
 mod incarnation;
 mod leave;
 mod refused;
@@ -47,6 +48,7 @@ use crate::{
 };
 
 pub use crate::deliver::{AddressOverride, DeliverySettings};
+use expiry::Certificates;
 pub use refused::{LeaveRefused, StartRefused};
 
 /// Commits that a slow listener may lag behind before it loses the oldest.
@@ -119,7 +121,7 @@ pub struct RunningNode {
     /// Channels that were left, with the sequence of the configuration that the core knows.
     left: BTreeMap<ChannelId, u64>,
     readers: BTreeMap<ChannelId, Reader>,
-    tls: Option<Tls>,
+    certificates: Certificates,
     deliver: DeliverConfig,
     data_dir: PathBuf,
 }
@@ -150,13 +152,6 @@ impl RunningNode {
             incarnation_ns: incarnation,
             metadata: Bytes::new(),
         };
-        let ends = &config.vitals.metrics.certificate_end;
-        let identity_ends_at = me.identity.expires_at;
-        ends.with_label_values(&["identity"]).set(identity_ends_at);
-        if let Some((server, client)) = tls.as_ref().map(Tls::certificates_end_at) {
-            ends.with_label_values(&["tls server"]).set(server);
-            ends.with_label_values(&["tls client"]).set(client);
-        }
         let mut node = Self::assemble(config, me, crypto, tls)?;
         tracing::info!(
             target: "gossip.service",
@@ -215,7 +210,7 @@ impl RunningNode {
         let deliver = DeliverConfig {
             settings: config.delivery,
             ahead_max: 2 * config.gossip.state.block_buffer_size,
-            tls: tls.as_ref().map(Tls::client_identity),
+            tls: tls.clone(),
             vitals: vitals.clone(),
             client_auth: config
                 .tls
@@ -238,6 +233,12 @@ impl RunningNode {
             channels: BTreeMap::new(),
             status: status_in,
         };
+        let certificates = Certificates {
+            identity_ends_at: me.identity.expires_at,
+            tls,
+        };
+        certificates.show(&vitals.metrics);
+        tasks.spawn(certificates.clone().warn(control_in.clone()));
         let health = vitals.health.clone();
         health.started(requests_in.downgrade(), me.identity.expires_at);
         let (run, driver_failed) = (
@@ -273,7 +274,7 @@ impl RunningNode {
             joined: BTreeSet::new(),
             left: BTreeMap::new(),
             readers: BTreeMap::new(),
-            tls,
+            certificates,
             deliver,
             data_dir: config.data_dir,
         })
@@ -456,7 +457,7 @@ impl RunningNode {
     ) -> Result<ChannelId, StartRefused> {
         let channel = ChannelId::from(config.channel_id());
         self.crypto.install(Arc::new(config));
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.certificates.tls {
             tls.replace_channel_roots(|| self.crypto.peer_tls_roots())?;
         }
         let (height, last_hash) = (committer.height(), committer.last_hash());
@@ -469,7 +470,7 @@ impl RunningNode {
             roots: roots_in,
             failed: self.failed_sender.clone(),
             crypto: Arc::clone(&self.crypto),
-            tls: self.tls.clone(),
+            tls: self.certificates.tls.clone(),
             vitals: self.vitals.clone(),
         };
         let writer = Writer::start(channel.clone(), committer, outlets)

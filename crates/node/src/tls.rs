@@ -3,7 +3,8 @@
 //! Promises: whoever talks through here has shown that it holds the key of the certificate it
 //! presented, and both ends know the hash of the other's certificate; a server that we dial
 //! chains to known roots and carries the name that was dialled. Both ends speak `h2` only, and
-//! sessions are never resumed. Roots can be replaced while the node runs. Knows nothing of
+//! sessions are never resumed. Certificates and roots can be replaced while the node runs, for
+//! connections to come. Knows nothing of
 //! Fabric identities: which certificate belongs to whom is the handshake's business.
 //!
 //! Rules: docs/protocol/connections.md.
@@ -14,6 +15,7 @@ mod material;
 #[cfg(test)]
 pub(crate) mod memory;
 mod operations;
+mod own;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,7 +24,7 @@ mod verify;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -42,10 +44,7 @@ pub use self::{
     operations::OperationsTls,
     stream::{Io, ServerStream, TlsInfo},
 };
-use self::{
-    material::{KeyPair, Source},
-    verify::ClientVerifier,
-};
+use self::{material::KeyPair, own::Own, verify::ClientVerifier};
 
 /// The only application protocol. A Go client hangs up when the server selects none (C-G4).
 const ALPN: &[u8] = b"h2";
@@ -80,7 +79,7 @@ impl fmt::Debug for TlsSettings {
     }
 }
 
-/// The TLS of a node: its certificates, and whom it trusts at the moment. Copies share roots.
+/// The TLS of a node: its certificates, and whom it trusts at the moment. Copies share all of it.
 #[derive(Clone)]
 pub struct Tls {
     parts: Arc<Parts>,
@@ -89,22 +88,26 @@ pub struct Tls {
 struct Parts {
     provider: Arc<CryptoProvider>,
     versions: &'static [&'static SupportedProtocolVersion],
-    server: KeyPair,
-    client: KeyPair,
-    /// Roots of the settings that servers we dial may chain to.
-    roots: RootCertStore,
-    /// Roots of the settings that clients must chain to; none when any certificate will do.
-    client_roots: Option<RootCertStore>,
-    current: watch::Sender<Configs>,
-    /// Held from reading which roots there are until they are in force.
+    /// As it was set at the start.
+    client_auth_required: bool,
+    current: watch::Sender<Current>,
+    /// Held from reading what there is until what comes of it is in force.
     replacing: Mutex<()>,
 }
 
 /// What new connections use. Replaced as a whole.
-#[derive(Clone)]
-struct Configs {
+struct Current {
+    own: Own,
+    /// Roots and intermediates of the joined channels, PEM or DER.
+    channel_roots: Vec<Vec<u8>>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+}
+
+/// One side of a connection to be, and SHA-256 of the certificate that it presents.
+pub(crate) struct Side<C> {
+    pub(crate) config: Arc<C>,
+    pub(crate) certificate_sha256: [u8; 32],
 }
 
 impl Tls {
@@ -120,50 +123,34 @@ impl Tls {
         versions: &'static [&'static SupportedProtocolVersion],
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let now = since_epoch_s(now);
-        let pair = |source, certificate: &[u8], key: &[u8]| {
-            KeyPair::parse(&provider, source, &settings.files, certificate, key, now)
-        };
-        let server = pair(Source::Server, &settings.certificate, &settings.key)?;
-        let client = match (&settings.client_certificate, &settings.client_key) {
-            (None, None) => server.clone(),
-            (Some(certificate), Some(key)) => pair(Source::Client, certificate, key)?,
-            _ => return Err(TlsError::HalfPair),
-        };
-        let roots = material::roots("peer.tls.rootcert.file", &settings.files, &settings.roots)?;
-        if roots.is_empty() {
-            return Err(TlsError::NoRoots);
-        }
-        let client_roots = if settings.client_auth_required {
-            let (files, roots) = (&settings.files, &settings.client_roots);
-            Some(material::roots(
-                "peer.tls.clientRootCAs.files",
-                files,
-                roots,
-            )?)
-        } else {
-            None
-        };
-        let configs = configs(
-            &provider,
-            versions,
-            (&server, &client),
-            roots.clone(),
-            client_roots.clone(),
-        )?;
-        let (current, _) = watch::channel(configs);
+        let client_auth_required = settings.client_auth_required;
+        let own = Own::check(&provider, settings, client_auth_required, now)?;
+        let current = Current::new(&provider, versions, own, Vec::new())?;
         let parts = Parts {
             provider,
             versions,
-            server,
-            client,
-            roots,
-            client_roots,
-            current,
+            client_auth_required,
+            current: watch::channel(current).0,
             replacing: Mutex::new(()),
         };
         Ok(Self {
             parts: Arc::new(parts),
+        })
+    }
+
+    /// Uses what the settings name now for every new connection. Those that exist are left alone.
+    /// False if it is the same as before; nothing is changed by settings that are not good. Whether
+    /// clients must show a certificate is not changed by this.
+    pub fn renew(&self, settings: &TlsSettings, now: SystemTime) -> Result<bool, TlsError> {
+        let Parts {
+            provider,
+            client_auth_required,
+            ..
+        } = &*self.parts;
+        let own = Own::check(provider, settings, *client_auth_required, now)?;
+        self.replace(|current| {
+            let is_new = own.digest != current.own.digest;
+            is_new.then(|| (own, current.channel_roots.clone()))
         })
     }
 
@@ -176,41 +163,47 @@ impl Tls {
         &self,
         certificates: impl FnOnce() -> Vec<C>,
     ) -> Result<(), TlsError> {
+        let replaced = self.replace(|current| {
+            let roots = certificates();
+            let roots = roots.iter().map(|root| root.as_ref().to_vec());
+            Some((current.own.clone(), roots.collect()))
+        });
+        replaced.map(drop)
+    }
+
+    /// Replaces what is in force by what is made of it, if anything. Says whether it did.
+    fn replace(
+        &self,
+        next: impl FnOnce(&Current) -> Option<(Own, Vec<Vec<u8>>)>,
+    ) -> Result<bool, TlsError> {
         let parts = &*self.parts;
         let _turn = parts
             .replacing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let certificates = certificates();
-        let mut roots = parts.roots.clone();
-        material::add_sound(&mut roots, &certificates);
-        let client_roots = parts.client_roots.clone().map(|mut client_roots| {
-            // Once a channel is joined, its peers and ours are clients that must be let in.
-            if !certificates.is_empty() {
-                client_roots.extend(roots.roots.iter().cloned());
-            }
-            client_roots
-        });
-        let pairs = (&parts.server, &parts.client);
-        let configs = configs(&parts.provider, parts.versions, pairs, roots, client_roots)?;
-        parts.current.send_replace(configs);
-        Ok(())
+        let Some((own, roots)) = next(&parts.current.borrow()) else {
+            return Ok(false);
+        };
+        let next = Current::new(&parts.provider, parts.versions, own, roots)?;
+        parts.current.send_replace(next);
+        Ok(true)
     }
 
     /// SHA-256 of the certificate that we present when dialled.
     pub fn server_certificate_sha256(&self) -> [u8; 32] {
-        self.parts.server.sha256
+        self.parts.current.borrow().own.server.sha256
     }
 
     /// SHA-256 of the certificate that we present when dialling.
     pub fn client_certificate_sha256(&self) -> [u8; 32] {
-        self.parts.client.sha256
+        self.parts.current.borrow().own.client.sha256
     }
 
     /// When the certificates end that we present when dialled and when dialling, in seconds since
     /// the Unix epoch.
     pub fn certificates_end_at(&self) -> (i64, i64) {
-        (self.parts.server.ends_at, self.parts.client.ends_at)
+        let current = self.parts.current.borrow();
+        (current.own.server.ends_at, current.own.client.ends_at)
     }
 
     /// What we show when dialling, to be used with other roots.
@@ -218,31 +211,72 @@ impl Tls {
         let Parts {
             provider,
             versions,
-            client,
+            current,
             ..
         } = &*self.parts;
         ClientIdentity {
             provider: provider.clone(),
             versions,
-            pair: client.clone(),
+            pair: current.borrow().own.client.clone(),
         }
     }
 
     /// For the next connection that is accepted.
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        self.parts.current.borrow().server.clone()
+        self.server_side().config
     }
 
     /// For the next connection that is dialled.
     pub fn client_config(&self) -> Arc<ClientConfig> {
-        self.parts.current.borrow().client.clone()
+        self.client_side().config
+    }
+
+    pub(crate) fn server_side(&self) -> Side<ServerConfig> {
+        let current = self.parts.current.borrow();
+        Side {
+            config: current.server.clone(),
+            certificate_sha256: current.own.server.sha256,
+        }
+    }
+
+    pub(crate) fn client_side(&self) -> Side<ClientConfig> {
+        let current = self.parts.current.borrow();
+        Side {
+            config: current.client.clone(),
+            certificate_sha256: current.own.client.sha256,
+        }
+    }
+}
+
+impl Current {
+    fn new(
+        provider: &Arc<CryptoProvider>,
+        versions: &'static [&'static SupportedProtocolVersion],
+        own: Own,
+        channel_roots: Vec<Vec<u8>>,
+    ) -> Result<Self, TlsError> {
+        let mut roots = own.roots.clone();
+        material::add_sound(&mut roots, &channel_roots);
+        let client_roots = own.client_roots.clone().map(|mut client_roots| {
+            // Once a channel is joined, its peers and ours are clients that must be let in.
+            if !channel_roots.is_empty() {
+                client_roots.extend(roots.roots.iter().cloned());
+            }
+            client_roots
+        });
+        Ok(Self {
+            server: server_config(provider, versions, &own.server, client_roots).map(Arc::new)?,
+            client: client_config(provider, versions, Some(&own.client), roots).map(Arc::new)?,
+            own,
+            channel_roots,
+        })
     }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("client_auth_required", &self.parts.client_roots.is_some())
+            .field("client_auth_required", &self.parts.client_auth_required)
             .finish_non_exhaustive()
     }
 }
@@ -280,35 +314,22 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// Zero before 1970, when no certificate is good.
-fn since_epoch_s(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
-}
-
-fn configs(
+fn server_config(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    (server, client): (&KeyPair, &KeyPair),
-    roots: RootCertStore,
+    shown: &KeyPair,
     client_roots: Option<RootCertStore>,
-) -> Result<Configs, TlsError> {
+) -> Result<ServerConfig, TlsError> {
     let clients = Arc::new(ClientVerifier::new(provider, client_roots)?);
-    let mut server_config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .map_err(TlsError::Setup)?
         .with_client_cert_verifier(clients)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(server.key.clone())));
-    server_config.alpn_protocols = vec![ALPN.to_vec()];
-    server_config.session_storage = Arc::new(NoServerSessionStorage {});
-    server_config.send_tls13_tickets = 0;
-
-    let client_config = client_config(provider, versions, Some(client), roots)?;
-    Ok(Configs {
-        server: Arc::new(server_config),
-        client: Arc::new(client_config),
-    })
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown.key.clone())));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 fn client_config(

@@ -3,6 +3,8 @@
 //! Owns the running node: whatever changes it comes here, from the command line or through the
 //! admin socket, one thing after the other.
 
+mod renewal;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use super::read_input;
 use crate::admin::SOCKET;
 use crate::admin::server::{Door, Errand};
 use crate::signals::Signals;
+use renewal::Renewal;
 
 /// Stopping takes as long as a write to disk does. Whoever sent the signal will not wait for much
 /// longer than five seconds, and a node that is cut off here loses nothing that was committed.
@@ -43,7 +46,8 @@ pub(crate) enum Command {
     /// /etc/hyperledger/fabric; and by CORE_ variables, which win. Channels that it has joined are
     /// kept below peer.fileSystemPath and found there by the next start. Logs go to standard
     /// error; FABRIC_LOGGING_SPEC chooses what is written, and FABRIC_LOGGING_FORMAT=json makes
-    /// every line an object.
+    /// every line an object. TLS certificates that are renewed on disk are taken up within a
+    /// minute, and at once on SIGHUP.
     #[command(after_help = "Examples:
   FABRIC_CFG_PATH=/etc/hyperledger/peercfg tidings node start
   tidings node start --config core.yaml --join mychannel.block
@@ -104,6 +108,7 @@ impl Start {
         let socket = self.socket.clone();
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
         let door = Door::open(&socket)?;
+        let renewal = Renewal::new(config)?;
         let started = tokio::select! {
             started = start(settings, logging, genesis) => started,
             name = signals.next() => {
@@ -113,7 +118,7 @@ impl Start {
         };
         let (node, operations) = started?;
         tracing::info!(target: "peer", "the node answers at {}", socket.display());
-        run(node, operations, &door, &mut signals).await
+        run(node, operations, &door, &mut signals, renewal).await
     }
 }
 
@@ -194,6 +199,7 @@ async fn run(
     operations: Option<Operations>,
     door: &Door,
     signals: &mut Signals,
+    mut renewal: Renewal,
 ) -> Result<()> {
     let (errands_in, mut errands) = mpsc::channel(ERRANDS_MAX);
     let serving = door.serve(&errands_in);
@@ -205,6 +211,10 @@ async fn run(
             name = signals.next() => {
                 tracing::info!(target: "peer", "{name}: the node stops");
                 break None;
+            }
+            () = renewal.due() => {
+                renewal.look(&node);
+                continue;
             }
             // The sender is ours, so there is always another.
             Some(errand) = errands.recv() => errand,

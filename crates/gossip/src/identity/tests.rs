@@ -219,6 +219,15 @@ fn i_s2_an_expired_identity_is_not_stored() {
     }
 }
 
+fn ended(identity: &PeerIdentity, expired: bool) -> [Effect; 3] {
+    let (peer, org) = (identity.pki_id, identity.org.clone());
+    [
+        Effect::Forget(peer),
+        Effect::Close(peer),
+        Effect::Notify(Notice::IdentityEnded { peer, org, expired }),
+    ]
+}
+
 #[test]
 fn i_s7_an_identity_is_dropped_when_it_expires() {
     let mut stage = Stage::new("");
@@ -227,8 +236,7 @@ fn i_s7_an_identity_is_dropped_when_it_expires() {
     let end = Moment::after_start(Duration::from_millis(2001));
     assert_eq!(stage.identities.deadline(), Some(end));
     assert_eq!(stage.tick(at(2)), []);
-    let expect = [Effect::Forget(peer.pki_id), Effect::Close(peer.pki_id)];
-    assert_eq!(stage.tick(end), expect);
+    assert_eq!(stage.tick(end), ended(&peer, true));
     assert_eq!(stage.identities.identity(&peer.pki_id), None);
     let out = stage.handle(end, Input::Learned(peer));
     turned_away(&out, "I-S2");
@@ -245,7 +253,10 @@ fn when_our_own_certificate_expires_we_say_so_once_and_offer_it_no_more() {
     stage.learn(&peer);
     assert_eq!(stage.offered(&peer, &[&me]), [me.pki_id]);
     let out = stage.tick(at(3));
-    assert!(matches!(out[..], [Effect::Warning(_)]), "{out:?}");
+    assert!(
+        matches!(out[..], [Effect::Notify(Notice::Warning(_))]),
+        "{out:?}"
+    );
     assert_eq!(stage.tick(at(3)), []);
     assert_eq!(stage.offered(&peer, &[&me]), []);
     assert!(stage.identities.identity(&me.pki_id).is_some());
@@ -262,10 +273,9 @@ fn i_s8_a_revoked_identity_is_dropped_and_handed_on_no_more() {
     all.sort();
     assert_eq!(stage.offered(&asker, &[&me, &peer]), all);
     let out = stage.handle(at(5), Input::Revoked(peer.pki_id));
-    assert_eq!(
-        out,
-        [Effect::Forget(peer.pki_id), Effect::Close(peer.pki_id)]
-    );
+    assert_eq!(out, ended(&peer, false));
+    let again = stage.handle(at(5), Input::Revoked(peer.pki_id));
+    assert_eq!(again, [], "it is said once");
     assert_eq!(stage.offered(&asker, &[&me, &peer]), [me.pki_id]);
 }
 

@@ -217,7 +217,7 @@ impl<P: Ports> Node<P> {
                 }
                 identity::Effect::Close(peer) => out.push(Effect::Close(peer)),
                 identity::Effect::Refused { from, rule, reason } => refuse(out, from, rule, reason),
-                identity::Effect::Warning(text) => out.push(Effect::Notify(Notice::Warning(text))),
+                identity::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }
         }
     }

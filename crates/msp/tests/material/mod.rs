@@ -61,7 +61,16 @@ impl Organization {
 
     /// A new member with that organizational unit: `peer`, `client`, `admin` or `orderer`.
     pub fn member(&self, name: &str, unit: &str) -> Member {
-        let key = KeyPair::generate().unwrap();
+        self.certify(KeyPair::generate().unwrap(), name, unit)
+    }
+
+    /// Another certificate for the key of a member.
+    pub fn certified_again(&self, member: &Member, name: &str, unit: &str) -> Member {
+        let key = KeyPair::from_pem(&member.key_pem).unwrap();
+        self.certify(key, name, unit)
+    }
+
+    fn certify(&self, key: KeyPair, name: &str, unit: &str) -> Member {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params

@@ -38,10 +38,8 @@ impl Service {
             let slot = semaphore.try_acquire_owned();
             slots.push(slot.map_err(|_none| Refused::TooMany("handshakes"))?);
         }
-        let own = config
-            .tls
-            .as_ref()
-            .map(|tls| tls.server_certificate_sha256());
+        // Of this connection, which may be older than the certificate of now.
+        let own = info.as_ref().and_then(|info| info.own_certificate_sha256);
         let greeting = self.context.authenticator.own_handshake(own, false);
         let len_max = config.send_queue_len_max;
         let (queue, outgoing) = queue(Some(greeting), None, len_max, &self.context.counters);

@@ -27,8 +27,8 @@ use super::{
     threshold::Trust,
 };
 use crate::{
-    logging::Seldom,
-    tls::{self, DialError, Dialed, Tls},
+    logging::{Said, Seldom},
+    tls::{self, DialError, Dialed},
 };
 
 static REFUSED: Seldom = Seldom::new();
@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) registrations: mpsc::Sender<Registration>,
     pub(crate) dials: Arc<Semaphore>,
     pub(crate) handshakes: Arc<Semaphore>,
+    /// Refusals that were told.
+    pub(crate) said: Said,
 }
 
 /// A stream that passed the handshake asks the table for its place.
@@ -132,11 +134,17 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
     Outcome::Ended
 }
 
-/// Tells and counts that a stream which a peer opened came to nothing.
+/// Tells and counts that a stream which a peer opened came to nothing. Peers whose identity is no
+/// good try again, those that were revoked for ever: the same of one host is told once in a while.
 pub(crate) fn turned_away(context: &Context, remote: Option<SocketAddr>, refused: &Refused) {
-    let rule = refused.rule();
-    if let Some(left_out) = REFUSED.line(Instant::now()) {
-        let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+    let (rule, now) = (refused.rule(), Instant::now());
+    let host = remote.map_or_else(String::new, |remote| remote.ip().to_string());
+    let is_new = !matches!(refused, Refused::Identity(_))
+        || context.said.is_new(&format!("{host} {refused}"), now);
+    let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+    if !is_new {
+        debug!(target: "gossip.comm", remote, rule, "refused a handshake: {refused}");
+    } else if let Some(left_out) = REFUSED.line(now) {
         info!(target: "gossip.comm", remote, rule, left_out, "refused a handshake: {refused}");
     }
     context.counters.refused(rule);
@@ -249,7 +257,7 @@ async fn greet(
 ) -> Result<(Streaming<Envelope>, Introduction), Refused> {
     let config = &context.config;
     let presented = Presented::of(config.tls.is_some(), dialed.peer_certificate_sha256)?;
-    let own = config.tls.as_ref().map(Tls::client_certificate_sha256);
+    let own = dialed.own_certificate_sha256;
     let greeting = context.authenticator.own_handshake(own, probe);
     // The request's body flows before the response's headers come (C-G7).
     let opened = timeout(config.conn_timeout, async {

@@ -64,6 +64,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Reads the files that `peer.tls` names once more.
+    pub fn read_tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {
+        tls(config)
+    }
+
     /// What [`crate::service::RunningNode::start`] wants, with the port that was opened.
     pub fn node(self, listener: TcpListener) -> io::Result<NodeConfig> {
         let endpoint = match self.endpoint.strip_suffix(":0") {

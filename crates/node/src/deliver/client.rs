@@ -27,7 +27,7 @@ use tonic_prost::ProstCodec;
 use super::{DeliverConfig, Followed, Wanted, place::place};
 use crate::{
     crypto::{Crypto, random},
-    tls,
+    tls::{self, Tls},
 };
 
 const DELIVER: &str = "/orderer.AtomicBroadcast/Deliver";
@@ -164,12 +164,13 @@ impl Client {
         wanted: &Wanted,
         ledger: &mut Followed,
     ) -> Result<Infallible, Ended> {
-        let channel = self.connect(&wanted.endpoint).await?;
+        let (channel, certificate_sha256) = self.connect(&wanted.endpoint).await?;
+        let request = self.seek(R::CONTENT, wanted.start, certificate_sha256)?;
         // A Go orderer says nothing, not even that it accepts, before it has something to send.
         let blocks = R::CONTENT == Content::Blocks;
         let vitals = &self.config.vitals;
         let _pulling = blocks.then(|| vitals.pulling(&self.channel, &wanted.endpoint));
-        let mut responses = self.ask(channel, R::CONTENT, wanted).await?;
+        let mut responses = ask(channel, R::CONTENT, request).await?;
         let (endpoint, start) = (&wanted.endpoint, wanted.start);
         if blocks {
             tracing::info!(
@@ -202,40 +203,22 @@ impl Client {
         }
     }
 
-    async fn ask(
-        &self,
-        channel: Channel,
-        content: Content,
-        wanted: &Wanted,
-    ) -> Result<Streaming<Response>, Ended> {
-        let mut grpc = Grpc::new(channel).max_decoding_message_size(content.bytes_max());
-        grpc.ready()
-            .await
-            .map_err(|error| format!("is not ready: {error}"))?;
-        let request = self.seek(content, wanted.start)?;
-        let requests = tokio_stream::once(request).chain(tokio_stream::pending());
-        let codec: ProstCodec<Envelope, Response> = ProstCodec::default();
-        let path = PathAndQuery::from_static(DELIVER);
-        let responses = grpc
-            .streaming(Request::new(requests), path, codec)
-            .await
-            .map_err(|status| format!("refused the stream: {}", said(&status)))?;
-        Ok(responses.into_inner())
-    }
-
-    async fn connect(&self, endpoint: &str) -> Result<Channel, Ended> {
+    /// Connects, and tells by the hash of which certificate of ours the request is to be bound to
+    /// the connection: empty unless we show one.
+    async fn connect(&self, endpoint: &str) -> Result<(Channel, Bytes), Ended> {
+        let identity = self.config.tls.as_ref().map(Tls::client_identity);
         let overrides = &self.config.settings.address_overrides;
         let place = place(
             overrides,
             self.crypto.orderers(&self.channel),
             endpoint.to_owned(),
         );
-        if self.config.tls.is_some() && place.roots.is_empty() {
+        if identity.is_some() && place.roots.is_empty() {
             // There is no falling back on what the system trusts.
             return Err(place.why_without_roots().to_owned().into());
         }
         if place.overridden {
-            tracing::info!(
+            tracing::debug!(
                 target: "peer.blocksprovider",
                 channel = %self.channel, from = endpoint, to = place.address,
                 "the address of the orderer is overridden"
@@ -243,29 +226,27 @@ impl Client {
         }
         let connect = tls::channel(
             &place.address,
-            self.config.tls.as_ref(),
+            identity.as_ref(),
             &place.roots,
             self.config.client_auth,
         );
         let limit = self.config.settings.connect_timeout;
-        tokio::time::timeout(limit, connect)
+        let channel = tokio::time::timeout(limit, connect)
             .await
             .map_err(|_elapsed| format!("gives no connection within {limit:?}"))?
-            .map_err(|error| Ended::from(format!("is not reached: {error}")))
+            .map_err(|error| Ended::from(format!("is not reached: {error}")))?;
+        let shown = identity.filter(|_| self.config.client_auth);
+        let sha256 = shown.map(|identity| identity.certificate_sha256());
+        let sha256 = sha256.map(|sha256| Bytes::copy_from_slice(&sha256));
+        Ok((channel, sha256.unwrap_or_default()))
     }
 
     /// The signed request for everything from `start` on.
-    fn seek(&self, content: Content, start: u64) -> Result<Envelope, Ended> {
+    fn seek(&self, content: Content, start: u64, tls_cert_hash: Bytes) -> Result<Envelope, Ended> {
         let services = self.crypto.services();
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let tls_cert_hash = match &self.config.tls {
-            Some(identity) if self.config.client_auth => {
-                Bytes::copy_from_slice(&identity.certificate_sha256())
-            }
-            _ => Bytes::new(),
-        };
         let channel_header = ChannelHeader {
             r#type: HeaderType::DeliverSeekInfo.into(),
             channel_id: self.channel.as_str().to_owned(),
@@ -301,6 +282,26 @@ impl Client {
         // Nobody listening means that the node is going down.
         let _ = self.inputs.send(Input::Delivery { channel, event }).await;
     }
+}
+
+/// Opens the stream.
+async fn ask(
+    channel: Channel,
+    content: Content,
+    request: Envelope,
+) -> Result<Streaming<Response>, Ended> {
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(content.bytes_max());
+    grpc.ready()
+        .await
+        .map_err(|error| format!("is not ready: {error}"))?;
+    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+    let codec: ProstCodec<Envelope, Response> = ProstCodec::default();
+    let path = PathAndQuery::from_static(DELIVER);
+    let responses = grpc
+        .streaming(Request::new(requests), path, codec)
+        .await
+        .map_err(|status| format!("refused the stream: {}", said(&status)))?;
+    Ok(responses.into_inner())
 }
 
 impl Content {

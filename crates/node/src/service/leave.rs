@@ -68,7 +68,7 @@ impl RunningNode {
             self.tasks.spawn(unload(
                 config,
                 Arc::clone(&self.crypto),
-                self.tls.clone(),
+                self.certificates.tls.clone(),
                 self.control.clone(),
             ));
         }

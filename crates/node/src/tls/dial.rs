@@ -130,6 +130,8 @@ pub enum DialError {
 pub struct Dialed {
     /// For gRPC clients. Never connects again.
     pub channel: Channel,
+    /// SHA-256 of the certificate that we presented; none without TLS.
+    pub own_certificate_sha256: Option<[u8; 32]>,
     /// SHA-256 of the server's certificate; none without TLS.
     pub peer_certificate_sha256: Option<[u8; 32]>,
     _owner: watch::Sender<()>,
@@ -145,7 +147,9 @@ pub async fn connect(
 ) -> Result<Dialed, DialError> {
     let (host, port) = parse(endpoint)?;
     let (owner, ending) = watch::channel(());
-    let config = tls.map(Tls::client_config);
+    let own = tls.map(Tls::client_side);
+    let own_certificate_sha256 = own.as_ref().map(|own| own.certificate_sha256);
+    let config = own.map(|own| own.config);
     let mut reason = "no answer".to_owned();
     let dialed = async {
         let io = reach(dial, host, port, &mut reason).await;
@@ -155,6 +159,7 @@ pub async fn connect(
     match timeout(limit, dialed).await {
         Ok(Ok((channel, peer_certificate_sha256))) => Ok(Dialed {
             channel,
+            own_certificate_sha256,
             peer_certificate_sha256,
             _owner: owner,
         }),

@@ -202,18 +202,19 @@ async fn accept(
     let Some(tls) = tls else {
         return Ok(ServerStream::new(
             io,
-            TlsInfo::new(None, remote),
+            TlsInfo::new(None, None, remote),
             owner,
             limit,
             slot,
         ));
     };
-    let handshake = TlsAcceptor::from(tls.server_config()).accept(io);
+    let own = tls.server_side();
+    let handshake = TlsAcceptor::from(own.config).accept(io);
     let io = timeout_at(limit, handshake).await??;
     let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
     let sha256 = certificates
         .first()
         .map(|leaf| tidings_msp::crypto::sha256(leaf));
-    let info = TlsInfo::new(sha256, remote);
+    let info = TlsInfo::new(Some(own.certificate_sha256), sha256, remote);
     Ok(ServerStream::new(Box::new(io), info, owner, limit, slot))
 }

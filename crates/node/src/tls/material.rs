@@ -2,7 +2,13 @@
 //!
 //! What comes out of here fits together: key and certificate are a pair, nothing has expired.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -249,6 +255,13 @@ pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates:
 }
 
 /// The certificates, or what the parser said.
+/// Zero before 1970, when no certificate is good.
+pub(super) fn since_epoch_s(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
 fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()

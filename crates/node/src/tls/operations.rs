@@ -9,8 +9,7 @@ use rustls::{ServerConfig, server::NoServerSessionStorage, sign::SingleCertAndKe
 
 use super::{
     TlsError, TlsFiles,
-    material::{self, KeyPair, Source},
-    since_epoch_s,
+    material::{self, KeyPair, Source, since_epoch_s},
     verify::ClientVerifier,
 };
 

@@ -34,6 +34,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 /// What is known about the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct TlsInfo {
+    /// SHA-256 of the certificate that we presented; none without TLS.
+    pub own_certificate_sha256: Option<[u8; 32]>,
     /// SHA-256 of the certificate whose key the peer holds; none if it presented none, or
     /// without TLS.
     pub peer_certificate_sha256: Option<[u8; 32]>,
@@ -45,11 +47,13 @@ pub struct TlsInfo {
 
 impl TlsInfo {
     pub(super) fn new(
+        own_certificate_sha256: Option<[u8; 32]>,
         peer_certificate_sha256: Option<[u8; 32]>,
         remote: Option<SocketAddr>,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_PER_CONNECTION_MAX));
         Self {
+            own_certificate_sha256,
             peer_certificate_sha256,
             remote,
             handshakes,

@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 mod dialling;
+mod renewing;
 mod settings;
 mod shaking;
 

@@ -13,6 +13,7 @@ mod material;
 mod orderer;
 mod orderers;
 mod peer;
+mod renewal;
 mod vitals;
 
 use std::{fs, io::ErrorKind, sync::Arc};

@@ -112,7 +112,8 @@ pub(crate) fn tls_settings(org: &Organization) -> TlsSettings {
     }
 }
 
-fn write_msp(dir: &Path, org: &Organization, member: &Member) {
+/// Writes the folder of a local MSP.
+pub(crate) fn write_msp(dir: &Path, org: &Organization, member: &Member) {
     let files = [
         ("cacerts/ca.pem", &org.msp().root_certs[0][..]),
         ("signcerts/cert.pem", member.certificate_pem.as_bytes()),

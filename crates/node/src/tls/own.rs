@@ -1,0 +1,86 @@
+//! What the settings name, checked: our certificates, and whom we trust whatever the channels say.
+
+use std::time::SystemTime;
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
+use tidings_msp::crypto::{sha256, sha256_parts};
+
+use super::{
+    TlsError, TlsSettings,
+    material::{self, KeyPair, Source, since_epoch_s},
+};
+
+/// Everything here was good together at the time of the check.
+#[derive(Clone)]
+pub(super) struct Own {
+    pub(super) server: KeyPair,
+    pub(super) client: KeyPair,
+    /// Roots that servers we dial may chain to.
+    pub(super) roots: RootCertStore,
+    /// Roots that clients must chain to; none when any certificate will do.
+    pub(super) client_roots: Option<RootCertStore>,
+    /// Of all that it was made of.
+    pub(super) digest: [u8; 32],
+}
+
+impl Own {
+    pub(super) fn check(
+        provider: &CryptoProvider,
+        settings: &TlsSettings,
+        client_auth_required: bool,
+        now: SystemTime,
+    ) -> Result<Self, TlsError> {
+        let (files, now) = (&settings.files, since_epoch_s(now));
+        let pair = |source, certificate: &[u8], key: &[u8]| {
+            KeyPair::parse(provider, source, files, certificate, key, now)
+        };
+        let server = pair(Source::Server, &settings.certificate, &settings.key)?;
+        let client = match (&settings.client_certificate, &settings.client_key) {
+            (None, None) => server.clone(),
+            (Some(certificate), Some(key)) => pair(Source::Client, certificate, key)?,
+            _ => return Err(TlsError::HalfPair),
+        };
+        let roots = material::roots("peer.tls.rootcert.file", files, &settings.roots)?;
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        let client_roots = client_auth_required
+            .then(|| {
+                let roots = &settings.client_roots;
+                material::roots("peer.tls.clientRootCAs.files", files, roots)
+            })
+            .transpose()?;
+        Ok(Self {
+            server,
+            client,
+            roots,
+            client_roots,
+            digest: digest(settings),
+        })
+    }
+}
+
+/// Different for settings whose files hold anything else.
+fn digest(settings: &TlsSettings) -> [u8; 32] {
+    let TlsSettings {
+        certificate,
+        key,
+        client_certificate,
+        client_key,
+        client_auth_required: _,
+        client_roots,
+        roots,
+        files: _,
+    } = settings;
+    let all = [
+        Some(certificate),
+        Some(key),
+        client_certificate.as_ref(),
+        client_key.as_ref(),
+    ];
+    let all = all.map(|part| sha256(part.map_or(&[], Vec::as_slice)));
+    let hash_each =
+        |files: &[Vec<u8>]| -> Vec<u8> { files.iter().flat_map(|file| sha256(file)).collect() };
+    let (roots, client_roots) = (sha256(&hash_each(roots)), hash_each(client_roots));
+    sha256_parts(&[&all[0], &all[1], &all[2], &all[3], &roots, &client_roots])
+}

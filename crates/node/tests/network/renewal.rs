@@ -1,0 +1,102 @@
+//! Certificates that are renewed, our own and those of others.
+
+use tidings_node::{status::Status, tls::TlsSettings};
+
+use super::*;
+use crate::{
+    material::{Member, Organization},
+    peer::{tls_settings, write_msp},
+};
+
+/// Waits until the node sees exactly these members alive.
+async fn sees(node: &RunningNode, others: &[&RunningNode]) {
+    let mut expected: Vec<_> = others
+        .iter()
+        .map(|node| node.me().identity.pki_id)
+        .collect();
+    expected.sort();
+    let seen = |status: &Status| {
+        let mut seen: Vec<_> = status.members.iter().map(|member| member.peer).collect();
+        seen.sort();
+        seen == expected
+    };
+    soon(node.status().wait_for(seen)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_takes_up_new_tls_certificates_without_restart() {
+    let chain = Chain::new("orderer.invalid:7050");
+    let org = &chain.material.org1;
+    let (mut first, listener) = Seat::new(org, "peer0", None).await;
+    let (mut second, other) = Seat::new(org, "peer1", Some(first.address)).await;
+    first.tls = Some(tls_settings(org));
+    second.tls = Some(tls_settings(org));
+    let node = first.start(listener).await;
+    let peer = second.start(other).await;
+    sees(&node, &[&peer]).await;
+    sees(&peer, &[&node]).await;
+
+    let new = tls_settings(org);
+    assert!(!node.renew_tls(first.tls.as_ref().unwrap()).unwrap());
+    assert!(node.renew_tls(&new).unwrap());
+    assert!(!node.renew_tls(&new).unwrap());
+    // Connections that exist go on; those to come mean the new certificate, on both sides.
+    sees(&peer, &[&node]).await;
+    peer.stop().await;
+    let listener = TcpListener::bind(second.address).await.unwrap();
+    let peer = second.start(listener).await;
+    sees(&peer, &[&node]).await;
+    sees(&node, &[&peer]).await;
+    let bad = TlsSettings {
+        key: tls_settings(org).key,
+        ..new
+    };
+    assert!(node.renew_tls(&bad).is_err());
+    for node in [node, peer] {
+        node.stop().await;
+    }
+}
+
+/// A peer that is certified again: under the same key, or another.
+fn renewed(org: &Organization, before: &Member, same_key: bool) -> Member {
+    if same_key {
+        org.certified_again(before, "peer1", "peer")
+    } else {
+        org.member("peer1", "peer")
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_with_a_renewed_certificate_is_taken_up() {
+    for same_key in [true, false] {
+        let (mut chain, orderer) = ordering(3).await;
+        let (first, mut node) = leader(&chain).await;
+        let org = &chain.material.org1;
+        let (second, listener) = Seat::new(org, "peer1", Some(first.address)).await;
+        let before = org.member("peer1", "peer");
+        write_msp(&second.home.path().join("msp"), org, &before);
+        let mut peer = second.start(listener).await;
+        for node in [&mut node, &mut peer] {
+            node.join(chain.blocks[0].clone()).await.unwrap();
+            reaches(node, 3).await;
+        }
+        sees(&node, &[&peer]).await;
+        let old = peer.me().identity.pki_id;
+        peer.stop().await;
+
+        let after = renewed(org, &before, same_key);
+        assert_ne!(after.certificate_pem, before.certificate_pem);
+        assert_eq!(after.key_pem == before.key_pem, same_key);
+        write_msp(&second.home.path().join("msp"), org, &after);
+        let listener = TcpListener::bind(second.address).await.unwrap();
+        let peer = second.start(listener).await;
+        assert_ne!(peer.me().identity.pki_id, old);
+        sees(&node, &[&peer]).await;
+        chain.grow_to(6);
+        orderer.serve(chain.blocks.clone());
+        for node in [node, peer] {
+            reaches(&node, 6).await;
+            node.stop().await;
+        }
+    }
+}
