@@ -14,8 +14,11 @@ pub mod tree;
 
 use bytes::Bytes;
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use tidings_msp::{block::header_hash, crypto::PrivateKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use tidings_msp::{block::header_hash, certificate::Certificate, crypto::PrivateKey};
 use tidings_proto::{
     block::{BlockView, header_asn1},
     common::{
@@ -83,6 +86,27 @@ impl Organization {
             unix_lines(&certificate_pem),
             unix_lines(&key.serialize_pem()),
         )
+    }
+
+    /// The PEM list of its authority that revokes a member.
+    pub fn revocation_list(&self, member: &Member) -> String {
+        let certificate = Certificate::from_pem(member.certificate_pem.as_bytes()).unwrap();
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(certificate.serial()),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2036, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap();
+        unix_lines(&list.pem().unwrap())
     }
 
     /// The definition of its MSP, with NodeOUs.

@@ -254,7 +254,6 @@ pub(super) fn add_sound<C: AsRef<[u8]>>(roots: &mut RootCertStore, certificates:
     }
 }
 
-/// The certificates, or what the parser said.
 /// Zero before 1970, when no certificate is good.
 pub(super) fn since_epoch_s(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
@@ -262,6 +261,7 @@ pub(super) fn since_epoch_s(time: SystemTime) -> i64 {
     })
 }
 
+/// The certificates, or what the parser said.
 fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()

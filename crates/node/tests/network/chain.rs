@@ -1,5 +1,7 @@
 //! A channel's chain, made block by block.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use prost::Message;
 use tidings_msp::block::header_hash;
@@ -158,6 +160,31 @@ impl Chain {
         };
         self.reconfigure(alter, &[&admin]);
         self.material.orderers[0] = successor.member("orderer0", "orderer");
+    }
+
+    /// Makes the peer there the anchor of the second organization.
+    pub(crate) fn anchor(&mut self, peer: SocketAddr) {
+        let alter = |group: &mut ConfigGroup, material: &Material| {
+            let own = tree::at(group, &["Application", &material.org2.key]);
+            let anchors = tree::anchors(&[(&peer.ip().to_string(), peer.port().into())]);
+            tree::put(own, "AnchorPeers", &anchors);
+            own.version += 1;
+        };
+        let admin = self.material.org2.member("admin", "admin");
+        self.reconfigure(alter, &[&admin]);
+    }
+
+    /// Has the second organization revoke one of its members.
+    pub(crate) fn revoke(&mut self, member: &Member) {
+        let alter = |group: &mut ConfigGroup, material: &Material| {
+            let org = &material.org2;
+            let mut msp = org.msp();
+            msp.revocation_list = vec![org.revocation_list(member).into()];
+            let own = tree::at(group, &["Application", &org.key]);
+            tree::replace(own, "MSP", &tree::msp(&msp));
+        };
+        let admin = self.material.org2.member("admin", "admin");
+        self.reconfigure(alter, &[&admin]);
     }
 
     fn config(&mut self, envelope: &ConfigEnvelope) {

@@ -94,9 +94,46 @@ async fn a_peer_that_comes_back_with_a_renewed_certificate_is_taken_up() {
         sees(&node, &[&peer]).await;
         chain.grow_to(6);
         orderer.serve(chain.blocks.clone());
-        for node in [node, peer] {
-            reaches(&node, 6).await;
-            node.stop().await;
-        }
+        reaches(&node, 6).await;
+        reaches(&peer, 6).await;
+        node.stop().await;
+        peer.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_the_channel_revokes_is_dropped_and_gets_nothing_more() {
+    let (mut chain, orderer) = ordering(3).await;
+    let (mut first, listener) = Seat::new(&chain.material.org1, "peer0", None).await;
+    // One of another organization that has the blocks from the first only.
+    let org = &chain.material.org2;
+    let (mut second, other) = Seat::new(org, "peer0", None).await;
+    second.leader = false;
+    let revoked = org.member("peer0", "peer");
+    write_msp(&second.home.path().join("msp"), org, &revoked);
+    for seat in [&mut first, &mut second] {
+        seat.external_endpoint = seat.address.to_string();
+    }
+    chain.anchor(second.address);
+    orderer.serve(chain.blocks.clone());
+    let mut node = first.start(listener).await;
+    let mut peer = second.start(other).await;
+    for node in [&mut node, &mut peer] {
+        node.join(chain.blocks[0].clone()).await.unwrap();
+    }
+    reaches(&node, 4).await;
+    reaches(&peer, 4).await;
+    sees(&node, &[&peer]).await;
+
+    chain.revoke(&revoked);
+    orderer.serve(chain.blocks.clone());
+    sees(&node, &[]).await;
+    chain.grow_to(8);
+    orderer.serve(chain.blocks.clone());
+    reaches(&node, 8).await;
+    sees(&node, &[]).await;
+    let height = peer.status().borrow().channels[0].height;
+    assert!(height <= 5, "a revoked peer was given block {}", height - 1);
+    node.stop().await;
+    peer.stop().await;
 }
