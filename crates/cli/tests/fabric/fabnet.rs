@@ -138,7 +138,9 @@ impl Fabnet {
             _turn: turn,
         };
         let base = network.base.to_string();
-        let told = network.run(&[&["up", "--port-base", &base], options].concat());
+        let level = env::var("TIDINGS_FABRIC_CAPABILITIES").unwrap_or_else(|_| "V3_0".to_owned());
+        let up = ["up", "--port-base", &base, "--capabilities", &level];
+        let told = network.run(&[&up, options].concat());
         network.describe(&serde_json::from_str(&told).unwrap());
         network
     }

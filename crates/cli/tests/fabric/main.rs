@@ -11,6 +11,7 @@
 //! scenario leaves its folder with all logs and says where; with `TIDINGS_FABRIC_KEEP=1` they all
 //! do. `TIDINGS_FABRIC_MINUTES` (1) is how long peace is watched, `TIDINGS_FABRIC_BLOCKS` (300) how
 //! late latecomers are, `TIDINGS_FABRIC_KILLS` (10) how many leaders die.
+//! With `TIDINGS_FABRIC_CAPABILITIES=V2_0` the channel is one that programs of Fabric 2.5 take.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
