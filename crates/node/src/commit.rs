@@ -27,7 +27,7 @@ use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
 use tidings_proto::block::BlockView;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::{crypto::Crypto, metrics::source_label, tls::Tls, vitals::Vitals};
+use crate::{crypto::Crypto, failed::Failed, metrics::source_label, tls::Tls, vitals::Vitals};
 
 /// Blocks that may wait for the writer. The core keeps fewer than this in flight, so a full queue
 /// is a broken promise of ours; the block is then refused and asked for again.
@@ -96,8 +96,7 @@ pub(crate) struct Outlets {
     pub(crate) height: watch::Sender<u64>,
     /// Touched when the TLS roots of orderers changed, but not their addresses.
     pub(crate) roots: watch::Sender<()>,
-    /// The reason why this node cannot go on.
-    pub(crate) failed: mpsc::Sender<String>,
+    pub(crate) failed: Failed,
     pub(crate) crypto: Arc<Crypto>,
     pub(crate) tls: Option<Tls>,
     pub(crate) vitals: Vitals,
@@ -141,8 +140,7 @@ impl Writer {
             };
             tracing::error!(target: "ledger", "{reason}");
             vitals.health.ledger_broke(&of, &reason);
-            // When it is full the owner has reasons enough, and nobody may have to wait for it.
-            let _ = failed.try_send(reason);
+            failed.tell(reason);
         };
         let thread = Builder::new().name("commit".into()).spawn(work)?;
         Ok(Self {

@@ -11,6 +11,7 @@ pub mod core_config;
 pub mod crypto;
 mod deliver;
 mod driver;
+mod failed;
 pub mod health;
 pub mod intake;
 pub mod logging;

@@ -37,6 +37,7 @@ use crate::{
     crypto::{CorePorts, Crypto, random},
     deliver::{DeliverConfig, DeliverTask, Followed},
     driver::{CONTROL_MAX, ChannelParts, Driver, Inlets, MESSAGES_MAX, Request},
+    failed::Failed,
     health::Health,
     intake::Intake,
     metrics::Metrics,
@@ -112,8 +113,7 @@ pub struct RunningNode {
     comm: Comm,
     requests: mpsc::Sender<Request>,
     control: mpsc::Sender<Input>,
-    failed_sender: mpsc::Sender<String>,
-    failed: mpsc::Receiver<String>,
+    failed: Failed,
     status: watch::Receiver<Status>,
     committed: broadcast::Sender<Committed>,
     tasks: TaskTracker,
@@ -183,7 +183,7 @@ impl RunningNode {
         let (messages_in, messages) = mpsc::channel(MESSAGES_MAX);
         let (control_in, control) = mpsc::channel(CONTROL_MAX);
         let (requests_in, requests) = mpsc::channel(16);
-        let (failed_sender, failed) = mpsc::channel(16);
+        let failed = Failed::default();
         let (status_in, status) = watch::channel(Status::default());
         let (committed, _) = broadcast::channel(COMMITTED_LEN_MAX);
         let tasks = TaskTracker::new();
@@ -247,15 +247,14 @@ impl RunningNode {
                 control,
                 requests,
             }),
-            failed_sender.clone(),
+            failed.clone(),
         );
         tasks.spawn(async move {
             // Without this the node would look alive for ever.
             if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                 let reason = "the protocol core broke off; what it says above is a bug of ours";
                 health.gossip_broke(reason);
-                // When it is full the owner has reasons enough.
-                let _ = driver_failed.try_send(reason.to_owned());
+                driver_failed.tell(reason.to_owned());
             }
         });
         Ok(Self {
@@ -266,7 +265,6 @@ impl RunningNode {
             comm,
             requests: requests_in,
             control: control_in,
-            failed_sender,
             failed,
             status,
             committed,
@@ -376,10 +374,10 @@ impl RunningNode {
         self.readers.get(channel)
     }
 
-    /// Waits until the node cannot go on, for instance for want of disk space, and says why.
-    pub async fn failed(&mut self) -> String {
-        // This holds a sender itself, so there is always something to wait for.
-        self.failed.recv().await.unwrap_or_default()
+    /// Waits until the node cannot go on, for instance for want of disk space, and says why. It
+    /// can be waited for while the node does something else, such as [`Self::join`].
+    pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+        self.failed.wait()
     }
 
     /// Stops: no more connections, what is queued for the ledgers is written, ledgers closed.
@@ -468,7 +466,7 @@ impl RunningNode {
             committed: self.committed.clone(),
             height: height_in,
             roots: roots_in,
-            failed: self.failed_sender.clone(),
+            failed: self.failed.clone(),
             crypto: Arc::clone(&self.crypto),
             tls: self.certificates.tls.clone(),
             vitals: self.vitals.clone(),

@@ -5,6 +5,7 @@
 
 mod renewal;
 
+use std::convert::Infallible;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -193,60 +194,24 @@ async fn start(
     Ok((node, operations))
 }
 
-/// Runs a node until a signal comes or it cannot go on.
+/// Runs a node until a signal comes or it cannot go on, be it in the middle of an errand.
 async fn run(
     mut node: RunningNode,
     operations: Option<Operations>,
     door: &Door,
     signals: &mut Signals,
-    mut renewal: Renewal,
+    renewal: Renewal,
 ) -> Result<()> {
-    let (errands_in, mut errands) = mpsc::channel(ERRANDS_MAX);
-    let serving = door.serve(&errands_in);
-    tokio::pin!(serving);
-    let failure = loop {
-        let errand = tokio::select! {
-            () = &mut serving => break Some("the admin socket is closed".to_owned()),
-            reason = node.failed() => break Some(reason),
-            name = signals.next() => {
-                tracing::info!(target: "peer", "{name}: the node stops");
-                break None;
-            }
-            () = renewal.due() => {
-                renewal.look(&node);
-                continue;
-            }
-            // The sender is ours, so there is always another.
-            Some(errand) = errands.recv() => errand,
-        };
-        match errand {
-            Errand::Join(genesis, done) => {
-                let joined = tokio::select! {
-                    joined = node.join(genesis) => joined,
-                    name = signals.next() => {
-                        tracing::info!(target: "peer", "{name} during a join: the node stops");
-                        break None;
-                    }
-                };
-                let joined = joined.map(|channel| channel.as_str().to_owned());
-                // Whoever asked may have gone.
-                let _ = done.send(joined.map_err(Into::into));
-            }
-            Errand::Leave(channel, done) => {
-                // Closing a ledger takes as long as the disk does.
-                let left = tokio::select! {
-                    left = node.leave(&channel) => left,
-                    name = signals.next() => {
-                        tracing::info!(target: "peer", "{name} during a leave: the node stops");
-                        break None;
-                    }
-                };
-                let _ = done.send(left.map_err(Into::into));
-            }
-            Errand::Readers(done) => {
-                let _ = done.send(node.readers().clone());
-            }
+    let (errands_in, errands) = mpsc::channel(ERRANDS_MAX);
+    let failed = node.failed();
+    let failure = tokio::select! {
+        () = door.serve(&errands_in) => Some("the admin socket is closed".to_owned()),
+        reason = failed => Some(reason),
+        name = signals.next() => {
+            tracing::info!(target: "peer", "{name}: the node stops");
+            None
         }
+        never = look_after(&mut node, errands, renewal) => match never {},
     };
     let stopped = async {
         node.stop().await;
@@ -259,4 +224,38 @@ async fn run(
         tracing::warn!(target: "peer", "the node did not stop in time; what was committed is safe");
     }
     failure.map_or(Ok(()), |reason| Err(anyhow!(reason)))
+}
+
+/// Takes up renewed certificates, and does one errand after the other.
+async fn look_after(
+    node: &mut RunningNode,
+    mut errands: mpsc::Receiver<Errand>,
+    mut renewal: Renewal,
+) -> Infallible {
+    loop {
+        tokio::select! {
+            () = renewal.due() => renewal.look(node),
+            // The sender is with the door, so there is always another.
+            Some(errand) = errands.recv() => do_errand(node, errand).await,
+        }
+    }
+}
+
+async fn do_errand(node: &mut RunningNode, errand: Errand) {
+    // Whoever asked may have gone.
+    match errand {
+        Errand::Join(genesis, done) => {
+            let joined = node.join(genesis).await;
+            let joined = joined.map(|channel| channel.as_str().to_owned());
+            let _ = done.send(joined.map_err(Into::into));
+        }
+        Errand::Leave(channel, done) => {
+            // Closing a ledger takes as long as the disk does.
+            let left = node.leave(&channel).await;
+            let _ = done.send(left.map_err(Into::into));
+        }
+        Errand::Readers(done) => {
+            let _ = done.send(node.readers().clone());
+        }
+    }
 }

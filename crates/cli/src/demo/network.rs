@@ -256,9 +256,9 @@ impl Network {
     }
 
     /// Why a node cannot go on, if one cannot.
-    pub(crate) fn failure(&mut self) -> Option<String> {
-        for slot in &mut self.slots {
-            let Some(node) = &mut slot.running else {
+    pub(crate) fn failure(&self) -> Option<String> {
+        for slot in &self.slots {
+            let Some(node) = &slot.running else {
                 continue;
             };
             if let Some(reason) = node.failed().now_or_never() {

@@ -88,7 +88,7 @@ fn outlets(crypto: &Arc<Crypto>) -> (Outlets, mpsc::Receiver<Input>) {
         committed: broadcast::channel(64).0,
         height: watch::channel(1).0,
         roots: watch::channel(()).0,
-        failed: mpsc::channel(1).0,
+        failed: Failed::default(),
         crypto: Arc::clone(crypto),
         tls: None,
         vitals: Vitals::default(),

@@ -33,7 +33,7 @@ use tidings_proto::{
     block::BlockView,
     common::{ConfigGroup, msp_role::MspRoleType},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 
 use chain::Chain;
 use material::{Material, Organization, tree};
@@ -361,12 +361,63 @@ impl Committer for Flawed {
     }
 }
 
+/// Says that it has begun to write a block, and fails when it is let go on.
+struct Stuck {
+    genesis: [u8; 32],
+    begun: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl Committer for Stuck {
+    fn height(&self) -> u64 {
+        1
+    }
+
+    fn last_hash(&self) -> Option<[u8; 32]> {
+        Some(self.genesis)
+    }
+
+    fn commit(&mut self, _: &[VerifiedBlock]) -> Result<(), String> {
+        self.begun.blocking_send(()).unwrap();
+        self.go_on.blocking_recv().unwrap();
+        Err("no space left".to_owned())
+    }
+}
+
 struct NoBlocks;
 
 impl Blocks for NoBlocks {
     fn block(&self, _: u64) -> Result<Option<Bytes>, String> {
         Ok(None)
     }
+}
+
+#[tokio::test]
+async fn a_failure_is_heard_while_a_channel_is_left() {
+    let (chain, _orderer) = ordering(2).await;
+    let (_seat, mut node) = leader(&chain).await;
+    let genesis = BlockView::parse(chain.blocks[0].clone()).unwrap();
+    let header = genesis.header().unwrap();
+    let (begun, mut has_begun) = mpsc::channel(1);
+    let (let_go_on, go_on) = mpsc::channel(1);
+    let committer = Stuck {
+        genesis: header_hash(header.number, &header.previous_hash, &header.data_hash),
+        begun,
+        go_on,
+    };
+    node.join_into(genesis.bytes(), Box::new(committer), Arc::new(NoBlocks))
+        .await
+        .unwrap();
+    soon(has_begun.recv()).await.unwrap();
+    let failed = node.failed();
+    let of = channel();
+    let mut leave = Box::pin(node.leave(&of));
+    assert!(leave.as_mut().now_or_never().is_none());
+    let_go_on.send(()).await.unwrap();
+    let (reason, left) = soon(async { tokio::join!(failed, leave) }).await;
+    assert_eq!(reason, "channel mychannel: no space left");
+    left.unwrap();
+    soon(node.stop()).await;
 }
 
 #[tokio::test]
