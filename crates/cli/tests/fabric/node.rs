@@ -214,10 +214,16 @@ impl Node {
 
     /// Its whole chain as it serves it.
     #[track_caller]
+    pub(crate) fn blocks(&self) -> Vec<Vec<u8>> {
+        let numbers = 0..self.told_height();
+        numbers.map(|number| self.served(number)).collect()
+    }
+
+    /// What of it must be the same everywhere.
+    #[track_caller]
     pub(crate) fn chain(&self) -> Vec<Essence> {
-        (0..self.told_height())
-            .map(|number| Essence::read(&self.served(number)))
-            .collect()
+        let blocks = self.blocks();
+        blocks.iter().map(|block| Essence::read(block)).collect()
     }
 
     /// The value of a metric on the channel; none while it does not say.

@@ -35,7 +35,7 @@ fn what_is_new_replaces_what_was_and_what_is_not_changes_nothing() {
     let ends_sooner = TlsSettings {
         certificate: ending.certificate,
         key: ending.key,
-        ..new.clone()
+        ..new
     };
     let (end, _) = tls.certificates_end_at();
     assert_eq!(renew(&tls, &ends_sooner), Ok(true));
