@@ -3,6 +3,7 @@
 //! This is what Fabric calls the gossip service: it puts the core, the transport, delivery and
 //! commit together and holds them. It decides nothing.
 
+mod assembly;
 mod chains;
 mod expiry;
 mod incarnation;
@@ -12,15 +13,13 @@ mod refused;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use tidings_gossip::{Config, Input, Me, Node, delivery::Event, id::ChannelId};
+use tidings_gossip::{Config, Input, Me, delivery::Event, id::ChannelId};
 use tidings_ledger::{Ledger, Reader};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;
@@ -29,31 +28,26 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
 };
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 
 use crate::{
-    comm::{Authenticator, Comm, CommConfig, Surroundings},
+    comm::Comm,
     commit::{Committed, Committer, Outlets, Writer},
-    crypto::{CorePorts, Crypto, random},
+    crypto::Crypto,
     deliver::{DeliverConfig, DeliverTask, Followed},
-    driver::{CONTROL_MAX, ChannelParts, Driver, Inlets, MESSAGES_MAX, Request},
+    driver::{ChannelParts, Request},
     failed::Failed,
     health::Health,
-    intake::Intake,
     metrics::Metrics,
     msp_folder,
-    serve::{Blocks, Serve},
+    serve::Blocks,
     status::Status,
     tls::{Tls, TlsSettings},
-    vitals::{Lookout, Vitals},
+    vitals::Vitals,
 };
 
 pub use crate::deliver::{AddressOverride, DeliverySettings};
 use expiry::Certificates;
 pub use refused::{LeaveRefused, StartRefused};
-
-/// Commits that a slow listener may lag behind before it loses the oldest.
-const COMMITTED_LEN_MAX: usize = 4096;
 
 /// What a node is made of.
 #[derive(Debug)]
@@ -165,117 +159,6 @@ impl RunningNode {
             }
         }
         Ok(node)
-    }
-
-    /// Puts the parts together and sets them to work.
-    fn assemble(
-        config: NodeConfig,
-        me: Me,
-        crypto: Arc<Crypto>,
-        tls: Option<Tls>,
-    ) -> Result<Self, StartRefused> {
-        let vitals = config.vitals;
-        let metrics = vitals.metrics.clone();
-        let address = config
-            .listener
-            .local_addr()
-            .map_err(StartRefused::Listener)?;
-        let (messages_in, messages) = mpsc::channel(MESSAGES_MAX);
-        let (control_in, control) = mpsc::channel(CONTROL_MAX);
-        let (requests_in, requests) = mpsc::channel(16);
-        let failed = Failed::default();
-        let (status_in, status) = watch::channel(Status::default());
-        let (committed, _) = broadcast::channel(COMMITTED_LEN_MAX);
-        let tasks = TaskTracker::new();
-        let comm = Comm::start(
-            CommConfig {
-                dial_timeout: config.transport.dial_timeout,
-                conn_timeout: config.transport.conn_timeout,
-                send_queue_len_max: config.transport.send_queue_len_max,
-                ..CommConfig::new(me.identity.pki_id, tls.clone())
-            },
-            config.listener,
-            Routes::default(),
-            Surroundings {
-                authenticator: Arc::clone(&crypto) as Arc<dyn Authenticator>,
-                inbox: Arc::new(Intake::new(
-                    Arc::clone(&crypto),
-                    messages_in,
-                    metrics.clone(),
-                )),
-                inputs: control_in.clone(),
-                metrics: metrics.clone(),
-            },
-        );
-        let deliver = DeliverConfig {
-            settings: config.delivery,
-            ahead_max: 2 * config.gossip.state.block_buffer_size,
-            tls: tls.clone(),
-            vitals: vitals.clone(),
-            client_auth: config
-                .tls
-                .as_ref()
-                .is_some_and(|tls| tls.client_auth_required),
-        };
-        let driver = Driver {
-            node: Node::new(
-                me.clone(),
-                config.gossip,
-                CorePorts(Arc::clone(&crypto)),
-                random(),
-            ),
-            started: Instant::now(),
-            comm: comm.handle(),
-            crypto: Arc::clone(&crypto),
-            metrics: metrics.clone(),
-            lookout: Lookout::new(vitals.clone()),
-            serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
-            channels: BTreeMap::new(),
-            status: status_in,
-        };
-        let certificates = Certificates {
-            identity_ends_at: me.identity.expires_at,
-            tls,
-        };
-        certificates.show(&vitals.metrics);
-        tasks.spawn(certificates.clone().warn(control_in.clone()));
-        let health = vitals.health.clone();
-        health.started(requests_in.downgrade(), me.identity.expires_at);
-        let (run, driver_failed) = (
-            driver.run(Inlets {
-                messages,
-                control,
-                requests,
-            }),
-            failed.clone(),
-        );
-        tasks.spawn(async move {
-            // Without this the node would look alive for ever.
-            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
-                let reason = "the protocol core broke off; what it says above is a bug of ours";
-                health.gossip_broke(reason);
-                driver_failed.tell(reason.to_owned());
-            }
-        });
-        Ok(Self {
-            address,
-            me,
-            crypto,
-            vitals,
-            comm,
-            requests: requests_in,
-            control: control_in,
-            failed,
-            status,
-            committed,
-            tasks,
-            joined: BTreeSet::new(),
-            left: BTreeMap::new(),
-            readers: BTreeMap::new(),
-            certificates,
-            deliver,
-            data_dir: config.data_dir,
-        })
     }
 
     /// Joins a channel by its genesis block, which is trusted as it is. The channel is kept
@@ -458,8 +341,27 @@ impl RunningNode {
         if let Some(tls) = &self.certificates.tls {
             tls.replace_channel_roots(|| self.crypto.peer_tls_roots())?;
         }
-        let (height, last_hash) = (committer.height(), committer.last_hash());
-        let (height_in, heights) = watch::channel(height);
+        let tip = (committer.height(), committer.last_hash());
+        let parts = self.parts(&channel, committer, blocks)?;
+        self.vitals.metrics.set_height(&channel, tip.0);
+        let add = Request::AddChannel(channel.clone(), parts);
+        self.requests
+            .send(add)
+            .await
+            .map_err(|_gone| StartRefused::Stopping)?;
+        self.introduce(&channel, tip).await?;
+        self.joined.insert(channel.clone());
+        Ok(channel)
+    }
+
+    /// What works for a channel.
+    fn parts(
+        &self,
+        channel: &ChannelId,
+        committer: Box<dyn Committer>,
+        blocks: Arc<dyn Blocks>,
+    ) -> Result<ChannelParts, StartRefused> {
+        let (height_in, height) = watch::channel(committer.height());
         let (roots_in, roots) = watch::channel(());
         let outlets = Outlets {
             inputs: self.control.clone(),
@@ -478,29 +380,26 @@ impl RunningNode {
             self.deliver.clone(),
             channel.clone(),
             Arc::clone(&self.crypto),
-            Followed {
-                height: heights,
-                roots,
-            },
+            Followed { height, roots },
             self.control.clone(),
         );
-        self.vitals.metrics.set_height(&channel, height);
+        Ok(ChannelParts {
+            writer,
+            blocks,
+            deliver,
+        })
+    }
+
+    /// Tells the core of a channel and how far its ledger has come.
+    async fn introduce(
+        &self,
+        channel: &ChannelId,
+        (height, last_hash): (u64, Option<[u8; 32]>),
+    ) -> Result<(), StartRefused> {
         let view = self
             .crypto
-            .channel_view(&channel)
+            .channel_view(channel)
             .ok_or(StartRefused::Stopping)?;
-        let add = Request::AddChannel(
-            channel.clone(),
-            ChannelParts {
-                writer,
-                blocks,
-                deliver,
-            },
-        );
-        self.requests
-            .send(add)
-            .await
-            .map_err(|_gone| StartRefused::Stopping)?;
         tracing::info!(
             target: "peer.channel",
             %channel, height, sequence = view.join.sequence, "the node is in the channel"
@@ -526,7 +425,6 @@ impl RunningNode {
                 .await
                 .map_err(|_gone| StartRefused::Stopping)?;
         }
-        self.joined.insert(channel.clone());
-        Ok(channel)
+        Ok(())
     }
 }

@@ -14,22 +14,6 @@ use tidings_proto::{
 /// Metadata of blocks that comes from the orderer: signatures, and what they are over.
 const ORDERERS: [usize; 3] = [0, 1, 3];
 
-/// Metadata of blocks that whoever commits them writes over: validation codes and commit hash.
-const COMMITTERS: [usize; 2] = [2, 4];
-
-/// A serialized block as the orderer gave it, and whether a Go peer had committed it since.
-pub(crate) fn as_ordered(bytes: &[u8]) -> (Vec<u8>, bool) {
-    let mut block = Block::decode(bytes).unwrap();
-    let mut is_committed = false;
-    let metadata = block.metadata.iter_mut();
-    for (index, slot) in metadata.flat_map(|all| &mut all.metadata).enumerate() {
-        if COMMITTERS.contains(&index) {
-            is_committed |= !std::mem::take(slot).is_empty();
-        }
-    }
-    (block.encode_to_vec(), is_committed)
-}
-
 /// What of a block must be the same everywhere: header, data, and the orderer's signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Essence {

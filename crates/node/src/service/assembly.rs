@@ -1,0 +1,164 @@
+//! A node's parts, put together and set to work.
+//!
+//! Decides who holds which end of which queue, and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Instant,
+};
+
+use futures_util::FutureExt;
+use tidings_gossip::{Input, Me, Node};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, mpsc, watch},
+};
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use super::{Certificates, NodeConfig, RunningNode, StartRefused, Transport};
+use crate::{
+    comm::{Authenticator, Comm, CommConfig, Surroundings},
+    crypto::{CorePorts, Crypto, random},
+    deliver::DeliverConfig,
+    driver::{CONTROL_MAX, Driver, Inlets, MESSAGES_MAX},
+    failed::Failed,
+    health::Health,
+    intake::Intake,
+    serve::Serve,
+    status::Status,
+    tls::Tls,
+    vitals::{Lookout, Vitals},
+};
+
+/// Commits that a slow listener may lag behind before it loses the oldest.
+const COMMITTED_LEN_MAX: usize = 4096;
+
+impl RunningNode {
+    /// Puts the parts together and sets them to work.
+    pub(super) fn assemble(
+        config: NodeConfig,
+        me: Me,
+        crypto: Arc<Crypto>,
+        tls: Option<Tls>,
+    ) -> Result<Self, StartRefused> {
+        let address = config
+            .listener
+            .local_addr()
+            .map_err(StartRefused::Listener)?;
+        let deliver = deliver_config(&config, tls.clone());
+        let vitals = config.vitals;
+        let metrics = vitals.metrics.clone();
+        let (messages_in, messages) = mpsc::channel(MESSAGES_MAX);
+        let (control_in, control) = mpsc::channel(CONTROL_MAX);
+        let (requests_in, requests) = mpsc::channel(16);
+        let (status_in, status) = watch::channel(Status::default());
+        let (tasks, failed) = (TaskTracker::new(), Failed::default());
+        let surroundings = Surroundings {
+            authenticator: Arc::clone(&crypto) as Arc<dyn Authenticator>,
+            inbox: Arc::new(Intake::new(
+                Arc::clone(&crypto),
+                messages_in,
+                metrics.clone(),
+            )),
+            inputs: control_in.clone(),
+            metrics: metrics.clone(),
+        };
+        let own = CommConfig::new(me.identity.pki_id, tls.clone());
+        let comm = listen(config.listener, &config.transport, own, surroundings);
+        let ports = CorePorts(Arc::clone(&crypto));
+        let driver = Driver {
+            node: Node::new(me.clone(), config.gossip, ports, random()),
+            started: Instant::now(),
+            comm: comm.handle(),
+            crypto: Arc::clone(&crypto),
+            metrics: metrics.clone(),
+            lookout: Lookout::new(vitals.clone()),
+            serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
+            channels: BTreeMap::new(),
+            status: status_in,
+        };
+        let certificates = show_certificates(&vitals, &me, tls, &tasks, &control_in);
+        let health = vitals.health.clone();
+        health.started(requests_in.downgrade(), me.identity.expires_at);
+        let inlets = Inlets {
+            messages,
+            control,
+            requests,
+        };
+        tasks.spawn(until_it_breaks(driver.run(inlets), health, failed.clone()));
+        Ok(Self {
+            address,
+            me,
+            crypto,
+            vitals,
+            comm,
+            requests: requests_in,
+            control: control_in,
+            failed,
+            status,
+            committed: broadcast::channel(COMMITTED_LEN_MAX).0,
+            tasks,
+            joined: BTreeSet::new(),
+            left: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            certificates,
+            deliver,
+            data_dir: config.data_dir,
+        })
+    }
+}
+
+fn deliver_config(config: &NodeConfig, tls: Option<Tls>) -> DeliverConfig {
+    let settings = config.tls.as_ref();
+    DeliverConfig {
+        settings: config.delivery.clone(),
+        ahead_max: 2 * config.gossip.state.block_buffer_size,
+        tls,
+        vitals: config.vitals.clone(),
+        client_auth: settings.is_some_and(|tls| tls.client_auth_required),
+    }
+}
+
+fn listen(
+    listener: TcpListener,
+    transport: &Transport,
+    own: CommConfig,
+    surroundings: Surroundings,
+) -> Comm {
+    let config = CommConfig {
+        dial_timeout: transport.dial_timeout,
+        conn_timeout: transport.conn_timeout,
+        send_queue_len_max: transport.send_queue_len_max,
+        ..own
+    };
+    Comm::start(config, listener, Routes::default(), surroundings)
+}
+
+/// Shows when our certificates end, and has that told before it comes.
+fn show_certificates(
+    vitals: &Vitals,
+    me: &Me,
+    tls: Option<Tls>,
+    tasks: &TaskTracker,
+    node: &mpsc::Sender<Input>,
+) -> Certificates {
+    let certificates = Certificates {
+        identity_ends_at: me.identity.expires_at,
+        tls,
+    };
+    certificates.show(&vitals.metrics);
+    tasks.spawn(certificates.clone().warn(node.clone()));
+    certificates
+}
+
+/// Runs the core, and tells when it breaks off: or else the node would look alive for ever.
+async fn until_it_breaks(core: impl Future<Output = ()>, health: Health, failed: Failed) {
+    if AssertUnwindSafe(core).catch_unwind().await.is_err() {
+        let reason = "the protocol core broke off; what it says above is a bug of ours";
+        health.gossip_broke(reason);
+        failed.tell(reason.to_owned());
+    }
+}
