@@ -283,6 +283,12 @@ fn show_small_content(o: &mut Outline, content: &Content) {
                 },
             );
         }
+        _ => show_private(o, content),
+    }
+}
+
+fn show_private(o: &mut Outline, content: &Content) {
+    match content {
         Content::PrivateReq(request) => o.list(&request.digests, |o, digest| {
             o.line(private_digest(digest));
         }),
