@@ -98,7 +98,7 @@ fn a_demo_that_cannot_begin_says_what_to_change() {
     let file = dir.path().join("mine").to_str().unwrap().to_owned();
     let in_the_way = complaint(&["demo", "--no-page", "--dir", &file]);
     assert!(
-        in_the_way.ends_with("File exists (os error 17); name another folder with --dir"),
+        in_the_way.ends_with("File exists (os error 17); name another folder"),
         "{in_the_way}"
     );
     assert!(complaint(&["demo", "--no-page", "--recorded", used]).contains("is no recording"));

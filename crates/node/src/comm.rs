@@ -14,6 +14,7 @@ mod counters;
 mod handshake;
 mod pair;
 mod queue;
+mod refusals;
 mod service;
 mod stream;
 mod table;
@@ -47,7 +48,6 @@ use self::{
     threshold::Threshold,
 };
 use crate::{
-    logging::Said,
     metrics::Metrics,
     tls::{self, Closer, Dial, Incoming, Listen, TcpDial, Tls},
     vitals::Open,
@@ -175,7 +175,7 @@ impl Comm {
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             config,
-            said: Said::default(),
+            refusals: refusals::Refusals::new(),
         });
         let inlets = Inlets {
             commands: commands_in,

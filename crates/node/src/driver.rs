@@ -22,6 +22,7 @@ use crate::{
     commit::{Job, Writer},
     crypto::{CorePorts, Crypto},
     deliver::DeliverTask,
+    logging::foreign,
     metrics::Metrics,
     serve::{Ask, Blocks, Serve},
     status::{ChannelStatus, MemberStatus, Status},
@@ -258,7 +259,7 @@ impl Driver {
                 progress,
             } => catch_up::note(&channel, stage, &progress),
             Notice::Refused { from, rule, reason } => {
-                tracing::debug!(target: "gossip.node", %from, rule, "refused: {reason}");
+                tracing::debug!(target: "gossip.node", %from, rule, "refused: {}", foreign(reason));
             }
             // What was left is not counted any more.
             Notice::Suspicion { channel, .. } if !self.channels.contains_key(&channel) => {}
@@ -359,5 +360,10 @@ fn tell_who_leads(before: &Status, now: &Status) {
             _ => continue,
         };
         tracing::info!(target: "gossip.election", %channel, "{text}");
+    }
+    for ChannelStatus { channel, .. } in before.channels.iter().filter(|old| old.leader) {
+        if now.channels.iter().all(|new| new.channel != *channel) {
+            tracing::info!(target: "gossip.election", %channel, "this node leads no more");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod spec;
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     io::IsTerminal,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -162,6 +163,25 @@ impl Seldom {
     }
 }
 
+/// What is kept of a text that somebody else wrote.
+const FOREIGN_LEN_MAX: usize = 256;
+
+/// A text that somebody else had a hand in, for a log: short, and on its line.
+pub(crate) fn foreign(text: impl Display) -> String {
+    let text = text.to_string();
+    let mut shown = String::new();
+    for char in text.chars().take(FOREIGN_LEN_MAX) {
+        match char {
+            '"' | '\'' | '\\' => shown.push(char),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    if text.chars().nth(FOREIGN_LEN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// How long something that was said is not said again.
 const REPEAT_AFTER: Duration = Duration::from_secs(600);
 
@@ -170,23 +190,26 @@ const SAID_MAX: usize = 1024;
 
 /// Keeps one party that does the same again and again from being told of every time.
 #[derive(Debug, Default)]
-pub(crate) struct Said(Mutex<BTreeMap<[u8; 32], Instant>>);
+pub(crate) struct Said(Mutex<BTreeMap<String, Instant>>);
 
 impl Said {
-    /// Whether this was not said lately. Then it is said now.
-    pub(crate) fn is_new(&self, what: &str, now: Instant) -> bool {
+    /// Whether this was said lately.
+    pub(crate) fn has(&self, what: &str, now: Instant) -> bool {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = said.get(what);
+        at.is_some_and(|at| now < *at + REPEAT_AFTER)
+    }
+
+    /// This is said now.
+    pub(crate) fn note(&self, what: String, now: Instant) {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = tidings_msp::crypto::sha256(what.as_bytes());
-        if said.get(&key).is_some_and(|at| now < *at + REPEAT_AFTER) {
-            return false;
-        }
         if said.len() >= SAID_MAX
-            && let Some(oldest) = said.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key)
+            && let Some(oldest) = said.iter().min_by_key(|(_, at)| **at)
+            && let oldest = oldest.0.clone()
         {
             said.remove(&oldest);
         }
-        said.insert(key, now);
-        true
+        said.insert(what, now);
     }
 }
 
@@ -286,25 +309,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_others_write_is_short_and_stays_on_its_line() {
+        assert_eq!(foreign("it's \"so\""), "it's \"so\"");
+        assert_eq!(
+            foreign("a\r\n\u{1b}[1mb\u{2028}"),
+            "a\\r\\n\\u{1b}[1mb\\u{2028}"
+        );
+        let most = "é".repeat(FOREIGN_LEN_MAX);
+        assert_eq!(foreign(&most), most);
+        assert_eq!(foreign(format!("{most}x")), format!("{most}…"));
+    }
+
+    #[test]
     fn what_was_said_is_said_again_after_a_while() {
         let (said, start) = (Said::default(), Instant::now());
-        assert!(said.is_new("a", start));
-        assert!(said.is_new("b", start));
-        assert!(!said.is_new("a", start + REPEAT_AFTER - Duration::from_secs(1)));
-        assert!(said.is_new("a", start + REPEAT_AFTER));
-        assert!(!said.is_new("a", start + REPEAT_AFTER));
+        assert!(!said.has("a", start));
+        said.note("a".to_owned(), start);
+        assert!(!said.has("b", start));
+        assert!(said.has("a", start + REPEAT_AFTER - Duration::from_secs(1)));
+        assert!(!said.has("a", start + REPEAT_AFTER));
     }
 
     #[test]
     fn so_much_is_remembered_as_said_and_the_oldest_is_forgotten() {
         let (said, start) = (Said::default(), Instant::now());
         let at = |n: usize| start + Duration::from_millis(n as u64);
-        for n in 0..SAID_MAX {
-            assert!(said.is_new(&n.to_string(), at(n)));
+        for n in 0..=SAID_MAX {
+            said.note(n.to_string(), at(n));
         }
-        assert!(said.is_new("one more", at(SAID_MAX)));
         assert_eq!(said.0.lock().unwrap().len(), SAID_MAX);
-        assert!(!said.is_new("1", at(SAID_MAX)));
-        assert!(said.is_new("0", at(SAID_MAX)), "it was the oldest");
+        assert!(!said.has("0", at(SAID_MAX)), "it was the oldest");
+        assert!(said.has("1", at(SAID_MAX)));
     }
 }

@@ -139,7 +139,8 @@ impl Tls {
     }
 
     /// Uses what the settings name now for every new connection. Those that exist are left alone.
-    /// False if it is the same as before; nothing is changed by settings that are not good. Whether
+    /// False if it is the same as before; nothing is changed by settings that are not good, or not
+    /// yet. Whether
     /// clients must show a certificate is not changed by this.
     pub fn renew(&self, settings: &TlsSettings, now: SystemTime) -> Result<bool, TlsError> {
         let Parts {
@@ -148,6 +149,7 @@ impl Tls {
             ..
         } = &*self.parts;
         let own = Own::check(provider, settings, *client_auth_required, now)?;
+        own.check_begun(settings, now)?;
         self.replace(|current| {
             let is_new = own.digest != current.own.digest;
             is_new.then(|| (own, current.channel_roots.clone()))

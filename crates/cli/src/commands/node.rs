@@ -234,7 +234,7 @@ async fn look_after(
 ) -> Infallible {
     loop {
         tokio::select! {
-            () = renewal.due() => renewal.look(node),
+            read = renewal.due() => renewal.take_up(node, read),
             // The sender is with the door, so there is always another.
             Some(errand) = errands.recv() => do_errand(node, errand).await,
         }

@@ -56,17 +56,12 @@ impl Folder {
                 dir.context("cannot make a temporary folder")?,
             ));
         };
-        let refused = |error| {
-            anyhow!(
-                "cannot use {}: {error}; name another folder with --dir",
-                dir.display()
-            )
-        };
+        let refused = |error| anyhow!("cannot use {}: {error}; name another folder", dir.display());
         fs::create_dir_all(dir).map_err(refused)?;
         let empty = fs::read_dir(dir).map_err(refused)?.next().is_none();
         ensure!(
             empty,
-            "{} is not empty: name a new folder with --dir, or empty it",
+            "{} is not empty: name a new folder, or empty it",
             dir.display()
         );
         Ok(Self::Kept(dir.to_owned()))

@@ -35,9 +35,9 @@ fn leaders_die_and_no_block_is_missed() {
         let (leader, _) = settle(STEADY, TIMERS + SLACK, || leaders(&nodes));
         network.order(5);
         let dying = nodes.iter().position(|node| node.name == leader).unwrap();
+        let died = std::time::Instant::now();
         nodes[dying].kill();
         network.order(5);
-        let died = std::time::Instant::now();
         let next = until("another leads", TIMERS + SLACK, || leaders(&nodes).pop());
         measured(
             NAME,

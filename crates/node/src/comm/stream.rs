@@ -24,14 +24,14 @@ use super::{
     handshake::{Introduction, Presented, conclude, stands_for},
     pair::Side,
     queue::{Outgoing, Sender, queue},
+    refusals::Refusals,
     threshold::Trust,
 };
 use crate::{
-    logging::{Said, Seldom},
+    logging::{Seldom, foreign},
     tls::{self, DialError, Dialed},
 };
 
-static REFUSED: Seldom = Seldom::new();
 static NOT_REACHED: Seldom = Seldom::new();
 
 /// What all tasks of comm share.
@@ -43,8 +43,8 @@ pub(crate) struct Context {
     pub(crate) registrations: mpsc::Sender<Registration>,
     pub(crate) dials: Arc<Semaphore>,
     pub(crate) handshakes: Arc<Semaphore>,
-    /// Refusals that were told.
-    pub(crate) said: Said,
+    /// Which were told.
+    pub(crate) refusals: Refusals,
 }
 
 /// A stream that passed the handshake asks the table for its place.
@@ -134,18 +134,18 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
     Outcome::Ended
 }
 
-/// Tells and counts that a stream which a peer opened came to nothing. Peers whose identity is no
-/// good try again, those that were revoked for ever: the same of one host is told once in a while.
+/// Tells and counts that a stream which a peer opened came to nothing.
 pub(crate) fn turned_away(context: &Context, remote: Option<SocketAddr>, refused: &Refused) {
-    let (rule, now) = (refused.rule(), Instant::now());
-    let host = remote.map_or_else(String::new, |remote| remote.ip().to_string());
-    let is_new = !matches!(refused, Refused::Identity(_))
-        || context.said.is_new(&format!("{host} {refused}"), now);
+    let rule = refused.rule();
+    let line = context
+        .refusals
+        .line(remote.map(|remote| remote.ip()), refused, Instant::now());
     let remote = remote.map_or_else(String::new, |remote| remote.to_string());
-    if !is_new {
-        debug!(target: "gossip.comm", remote, rule, "refused a handshake: {refused}");
-    } else if let Some(left_out) = REFUSED.line(now) {
-        info!(target: "gossip.comm", remote, rule, left_out, "refused a handshake: {refused}");
+    let reason = foreign(refused);
+    if let Some(left_out) = line {
+        info!(target: "gossip.comm", remote, rule, left_out, "refused a handshake: {reason}");
+    } else {
+        debug!(target: "gossip.comm", remote, rule, "refused a handshake: {reason}");
     }
     context.counters.refused(rule);
 }
@@ -170,7 +170,7 @@ pub(crate) async fn outbound(
             if let Some(left_out) = NOT_REACHED.line(Instant::now()) {
                 info!(
                     target: "gossip.comm", peer = %expected, endpoint, left_out,
-                    "no connection to a member: {failed}"
+                    "no connection to a member: {}", foreign(&failed)
                 );
             }
             note(&context, &failed);
@@ -202,7 +202,8 @@ pub(crate) async fn probe(context: Arc<Context>, endpoint: String) -> Outcome {
     let _slot = context.dials.acquire().await;
     let reached = reach(&context, &endpoint).await;
     if let Err(failed) = &reached {
-        debug!(target: "gossip.comm", endpoint, %failed, "no answer to a probe");
+        let reason = foreign(failed);
+        debug!(target: "gossip.comm", endpoint, reason, "no answer to a probe");
     }
     Outcome::Probed(reached.is_ok())
 }
@@ -218,10 +219,11 @@ pub(crate) async fn identify(context: Arc<Context>, endpoint: String) -> Outcome
     };
     let identified = identified.await;
     if let Err(failed) = &identified {
-        debug!(target: "gossip.comm", endpoint, %failed, "not identified");
+        let reason = foreign(failed);
+        debug!(target: "gossip.comm", endpoint, reason, "not identified");
         note(&context, failed);
     }
-    Outcome::Identified(identified.map_err(|failed| failed.to_string()))
+    Outcome::Identified(identified.map_err(foreign))
 }
 
 /// Dials and pings, as Go does before every stream.

@@ -66,12 +66,29 @@ impl Certificates {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
             let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            for (name, end) in self.ends() {
+            for (name, end) in self.each_once() {
                 if let Some(warning) = warning(name, end, now) {
                     tracing::warn!(target: "peer", "{warning}");
                 }
             }
         }
+    }
+
+    /// Without the client's where it is the server's.
+    fn each_once(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let hashes = |tls: &Tls| {
+            (
+                tls.server_certificate_sha256(),
+                tls.client_certificate_sha256(),
+            )
+        };
+        let is_one = self
+            .tls
+            .as_ref()
+            .map(hashes)
+            .is_some_and(|(server, client)| server == client);
+        let ends = self.ends().into_iter();
+        ends.filter(move |(name, _)| !is_one || *name != "tls client")
     }
 
     fn ends(&self) -> Vec<(&'static str, i64)> {

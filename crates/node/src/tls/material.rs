@@ -46,6 +46,14 @@ pub enum TlsError {
         /// When.
         end: String,
     },
+    /// The certificate is not good yet, and would take the place of one that is.
+    #[error("the certificate in {setting} is good from {begin} on only")]
+    NotYet {
+        /// Where it was set.
+        setting: Place,
+        /// From when on, in seconds since the Unix epoch.
+        begin: i64,
+    },
     /// The file holds no PEM private key.
     #[error("{setting} holds no unencrypted private key in PEM form")]
     NoKey {
@@ -126,7 +134,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn certificate(self) -> &'static str {
+    pub(super) fn certificate(self) -> &'static str {
         match self {
             Self::Server => "peer.tls.cert.file",
             Self::Client => "peer.tls.clientCert.file",
@@ -149,7 +157,8 @@ pub(super) struct KeyPair {
     pub(super) key: Arc<CertifiedKey>,
     /// Of the leaf.
     pub(super) sha256: [u8; 32],
-    /// Of the leaf's validity, in seconds since the Unix epoch.
+    /// The leaf's validity, in seconds since the Unix epoch.
+    pub(super) begins_at: i64,
     pub(super) ends_at: i64,
 }
 
@@ -174,6 +183,7 @@ impl KeyPair {
         };
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?;
+        let begins_at = parsed.validity().not_before.timestamp();
         let end = parsed.validity().not_after;
         if end.timestamp() < now {
             return Err(TlsError::Expired {
@@ -201,6 +211,7 @@ impl KeyPair {
             Ok(()) => Ok(Self {
                 key: Arc::new(key),
                 sha256,
+                begins_at,
                 ends_at: end.timestamp(),
             }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch {

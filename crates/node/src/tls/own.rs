@@ -7,7 +7,7 @@ use tidings_msp::crypto::{sha256, sha256_parts};
 
 use super::{
     TlsError, TlsSettings,
-    material::{self, KeyPair, Source, since_epoch_s},
+    material::{self, KeyPair, Place, Source, since_epoch_s},
 };
 
 /// Everything here was good together at the time of the check.
@@ -57,6 +57,26 @@ impl Own {
             client_roots,
             digest: digest(settings),
         })
+    }
+
+    /// At a start there is nothing better to use; in the place of what others accept nothing may
+    /// come that they would not.
+    pub(super) fn check_begun(
+        &self,
+        settings: &TlsSettings,
+        now: SystemTime,
+    ) -> Result<(), TlsError> {
+        for (pair, source) in [
+            (&self.server, Source::Server),
+            (&self.client, Source::Client),
+        ] {
+            let begin = pair.begins_at;
+            if begin > since_epoch_s(now) {
+                let setting = Place::of(source.certificate(), &settings.files, 0);
+                return Err(TlsError::NotYet { setting, begin });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -69,6 +69,7 @@ async fn a_late_node_catches_up_from_others_through_a_change_of_the_orderer() {
         began.elapsed(),
         shown.first()
     );
+    assert!(!shown.is_empty(), "how far it is can be seen");
     for progress in &shown {
         assert!(progress.from <= progress.height, "{progress:?}");
         assert!(progress.goal <= height, "{progress:?}");

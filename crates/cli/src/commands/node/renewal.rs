@@ -3,12 +3,15 @@
 //! The files are looked at once a minute, and at once on SIGHUP. Files that do not fit together,
 //! as between the copying of a certificate and of its key, change nothing and are looked at again.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tidings_node::core_config::{CoreConfig, Settings};
 use tidings_node::service::RunningNode;
+use tidings_node::tls::TlsSettings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How often the files are looked at by themselves. They are a handful, and small.
@@ -16,7 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The files that the configuration named at the start.
 pub(super) struct Renewal {
-    config: CoreConfig,
+    config: Arc<Mutex<CoreConfig>>,
+    /// A look at them that is under way. It may take for ever, as with a network folder that is
+    /// gone, and nobody waits for it.
+    reading: Option<JoinHandle<Result<Option<TlsSettings>>>>,
     hangup: Signal,
     look: Interval,
     /// What is wrong with them, if that was said.
@@ -31,40 +37,51 @@ impl Renewal {
         // The first tick is now, when the files have just been read.
         look.reset();
         Ok(Self {
-            config,
+            config: Arc::new(Mutex::new(config)),
+            reading: None,
             hangup: signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?,
             look,
             told: None,
         })
     }
 
-    /// Waits until it is time for [`Self::look`].
-    pub(super) async fn due(&mut self) {
-        tokio::select! {
-            _ = self.hangup.recv() => {
-                tracing::info!(target: "peer", "SIGHUP: looking for new TLS certificates");
-                // Whoever asks is answered again.
-                self.told = None;
+    /// Waits until the files were looked at, and gives what they hold. Nothing is lost by waiting
+    /// for something else in between.
+    pub(super) async fn due(&mut self) -> Result<Option<TlsSettings>> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await;
+                self.reading = None;
+                return read.context("cannot look at the files")?;
             }
-            _ = self.look.tick() => {}
+            tokio::select! {
+                _ = self.hangup.recv() => {
+                    tracing::info!(target: "peer", "SIGHUP: looking for new TLS certificates");
+                    // Whoever asks is answered again.
+                    self.told = None;
+                }
+                _ = self.look.tick() => {}
+            }
+            let config = Arc::clone(&self.config);
+            self.reading = Some(spawn_blocking(move || {
+                let config = config.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Settings::read_tls(&config)?)
+            }));
         }
     }
 
     /// Has the node take up what is new.
-    pub(super) fn look(&mut self, node: &RunningNode) {
-        let wrong = self.renew(node).err().map(|error| format!("{error:#}"));
+    pub(super) fn take_up(&mut self, node: &RunningNode, read: Result<Option<TlsSettings>>) {
+        let renewed = read.and_then(|settings| match settings {
+            Some(settings) => Ok(node.renew_tls(&settings)?),
+            None => Ok(false),
+        });
+        let wrong = renewed.err().map(|error| format!("{error:#}"));
         if let Some(wrong) = &wrong
             && self.told.as_ref() != Some(wrong)
         {
             tracing::warn!(target: "peer", "the TLS certificates stay as they are: {wrong}");
         }
         self.told = wrong;
-    }
-
-    fn renew(&self, node: &RunningNode) -> Result<()> {
-        if let Some(settings) = Settings::read_tls(&self.config)? {
-            node.renew_tls(&settings)?;
-        }
-        Ok(())
     }
 }

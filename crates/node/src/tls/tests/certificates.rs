@@ -49,8 +49,19 @@ impl Authority {
     /// A certificate that ends with the start of a year.
     pub(crate) fn issue_until(&self, host: &str, year: i32) -> Pair {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        params.distinguished_name = named(host);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(host, params)
+    }
+
+    /// A certificate that is good from the start of a year on.
+    pub(crate) fn issue_from(&self, host: &str, year: i32) -> Pair {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(host, params)
+    }
+
+    fn sign(&self, host: &str, mut params: CertificateParams) -> Pair {
+        params.distinguished_name = named(host);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {

@@ -133,18 +133,43 @@ async fn roots_are_renewed_and_those_of_the_channels_stay() {
     assert!(meet(&net, &ca.tls("a"), &client).await.is_err());
 }
 
-#[test]
-fn whether_clients_must_show_a_certificate_is_not_renewed() {
-    let ca = Authority::new("ca");
-    let tls = Tls::new(&ca.settings("a"), SystemTime::now()).unwrap();
-    let required = TlsSettings {
-        client_auth_required: true,
+#[tokio::test(start_paused = true)]
+async fn whose_certificates_clients_must_show_is_not_renewed() {
+    let (ca, other) = (Authority::new("ca"), Authority::new("other"));
+    let with = |client_auth_required| TlsSettings {
+        client_auth_required,
         client_roots: vec![ca.root()],
         ..ca.settings("a")
     };
-    assert_eq!(renew(&tls, &required), Ok(true));
-    assert_eq!(
-        format!("{tls:?}"),
-        "Tls { client_auth_required: false, .. }"
+    let (net, stranger) = (
+        Memory::default(),
+        TlsSettings {
+            roots: vec![ca.root()],
+            ..other.settings("b")
+        },
     );
+    let stranger = Tls::new(&stranger, SystemTime::now()).unwrap();
+    for required in [false, true] {
+        let tls = Tls::new(&with(required), SystemTime::now()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(meet(&net, &tls, &stranger).await.is_err(), required);
+            assert_eq!(renew(&tls, &with(!required)), Ok(true));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_good_yet_takes_the_place_of_nothing() {
+    let ca = Authority::new("ca");
+    let (old, new) = (ca.settings("a"), ca.issue_from("a", 2100));
+    let tls = Tls::new(&old, SystemTime::now()).unwrap();
+    let settings = TlsSettings {
+        certificate: new.certificate,
+        key: new.key,
+        ..old
+    };
+    let early = renew(&tls, &settings).unwrap_err();
+    assert!(early.contains("is good from"), "{early}");
+    let later = SystemTime::now() + std::time::Duration::from_secs(80 * 366 * 86_400);
+    assert!(tls.renew(&settings, later).unwrap());
 }
