@@ -20,6 +20,9 @@ const QUESTION_LEN_MAX: u64 = 64 << 20;
 /// than 100 MiB.
 const ANSWER_LEN_MAX: u64 = 192 << 20;
 
+/// Write sets in one answer: each takes some hundred bytes, and nobody reads more.
+const MISSING_MAX: usize = 100_000;
+
 /// What can be asked of a node.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -41,6 +44,13 @@ pub(crate) enum Question {
         /// The channel.
         channel: String,
     },
+    /// Which private write sets are missing.
+    Missing {
+        /// The channel.
+        channel: String,
+        /// How many to name at most.
+        limit: usize,
+    },
     /// A block.
     Fetch {
         /// The channel.
@@ -48,6 +58,37 @@ pub(crate) enum Question {
         /// Which one.
         which: Which,
     },
+}
+
+/// Private write sets that a node lacks.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Missing {
+    /// Write sets that are here.
+    pub(crate) held: u64,
+    /// Ours, missing.
+    pub(crate) to_be_fetched: u64,
+    /// Ours, missing, and looked for in vain before.
+    pub(crate) tried_in_vain: u64,
+    /// Of collections that are not for our organization.
+    pub(crate) not_for_us: u64,
+    /// Some of those that are ours and missing, of the newest blocks first.
+    pub(crate) missing: Vec<Lacking>,
+}
+
+/// A private write set that is missing.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lacking {
+    /// Number of its block.
+    pub(crate) block: u64,
+    /// Number of its transaction in the block.
+    pub(crate) transaction: u64,
+    /// The chaincode.
+    pub(crate) namespace: String,
+    /// The collection.
+    pub(crate) collection: String,
+    /// Why it is missing.
+    pub(crate) why: String,
 }
 
 /// A block of a channel.
@@ -78,6 +119,8 @@ pub(crate) enum Answer {
     Info(Info),
     /// A block in base64.
     Block(String),
+    /// What private data is missing.
+    Missing(Missing),
     /// It was not done, for this reason.
     Refused(String),
 }

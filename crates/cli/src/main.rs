@@ -45,6 +45,7 @@ enum Command {
     #[command(subcommand)]
     Node(commands::node::Command),
     Channel(commands::channel::Arguments),
+    Privdata(commands::privdata::Arguments),
     Orderer(demo::alone::Arguments),
     /// Look at blocks and judge them.
     #[command(subcommand)]
@@ -79,6 +80,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => return demo::run(&arguments),
         Command::Node(command) => return command.run(),
         Command::Channel(arguments) => arguments.run()?,
+        Command::Privdata(arguments) => arguments.run()?,
         Command::Orderer(arguments) => return demo::alone::run(&arguments),
         Command::Block(command) => return command.run(),
         Command::Envelope(command) => command.run()?,

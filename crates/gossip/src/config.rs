@@ -109,6 +109,8 @@ pub struct Config {
     pub reconnect_backoff_threshold: Duration,
     /// Watching of orderers that may be dishonest.
     pub cluster: ClusterConfig,
+    /// Private data, under `pvtData`.
+    pub pvt_data: PvtDataConfig,
 }
 
 impl Default for Config {
@@ -142,6 +144,7 @@ impl Default for Config {
             reconnect_total_time_threshold: secs(3600),
             reconnect_backoff_threshold: secs(3600),
             cluster: ClusterConfig::default(),
+            pvt_data: PvtDataConfig::default(),
         }
     }
 }
@@ -223,6 +226,50 @@ impl Default for StateConfig {
             block_buffer_size: 20,
             max_retries: 3,
             channel_size: 100,
+        }
+    }
+}
+
+/// Keys under `peer.gossip.pvtData`. The defaults are those of the file that Fabric ships: its
+/// code has zeros where a key is left out, with which no push succeeds and nothing is pulled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PvtDataConfig {
+    /// How long a block waits for private data that is missing; with zero nobody is asked.
+    pub pull_retry_threshold: Duration,
+    /// Blocks for which pushed data is kept while its transaction does not come. For the owner.
+    pub transientstore_max_block_retention: u64,
+    /// How long an endorser waits for acknowledgements. Not zero.
+    pub push_ack_timeout: Duration,
+    /// A peer that is so near to the end of life of data is not asked for it.
+    pub btl_pull_margin: u64,
+    /// Blocks with missing data that are looked at in one go.
+    pub reconcile_batch_size: usize,
+    /// Period of looking for missing data of old blocks. Not zero.
+    pub reconcile_sleep_interval: Duration,
+    /// Whether missing data of old blocks is looked for.
+    pub reconciliation_enabled: bool,
+    /// Whether data of transactions that are not valid is left to reconciliation. For the owner.
+    pub skip_pulling_invalid_transactions_during_commit: bool,
+    /// Pushes for the own implicit collection that must be acknowledged
+    /// (`implicitCollectionDisseminationPolicy.requiredPeerCount`). For the owner.
+    pub implicit_required_peer_count: usize,
+    /// Pushes for the own implicit collection that are tried (`….maxPeerCount`). For the owner.
+    pub implicit_max_peer_count: usize,
+}
+
+impl Default for PvtDataConfig {
+    fn default() -> Self {
+        Self {
+            pull_retry_threshold: secs(60),
+            transientstore_max_block_retention: 20_000,
+            push_ack_timeout: secs(3),
+            btl_pull_margin: 10,
+            reconcile_batch_size: 10,
+            reconcile_sleep_interval: secs(60),
+            reconciliation_enabled: true,
+            skip_pulling_invalid_transactions_during_commit: false,
+            implicit_required_peer_count: 0,
+            implicit_max_peer_count: 1,
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Everything that a node wants done, as data that a test can compare.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use tidings_proto::gossip::Envelope;
 
 use crate::{
     delivery,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
-    message::VerifiedBlock,
+    message::{Connection, PrivateDigest, PushedWrites, VerifiedBlock},
+    privdata::{Found, GatherKey, Missing},
     transfer::{Progress, Stage},
 };
 
@@ -75,6 +78,54 @@ pub enum Effect {
         connection: ConnectionId,
         /// To be copied into the answer.
         nonce: u64,
+    },
+    /// Make this private write set durable until its transaction comes or is too old. Answered by
+    /// [`crate::Input::PrivateStored`], and only then is it acknowledged.
+    StorePrivate {
+        /// For the answer.
+        ticket: Ticket,
+        /// The channel.
+        channel: ChannelId,
+        /// Who sent it.
+        from: Arc<Connection>,
+        /// What.
+        pushed: Box<PushedWrites>,
+    },
+    /// Send a private data response with this nonce on the stream that asked: those of these write
+    /// sets that are here and that the peer may have, going by the evidence of its handshake; an
+    /// empty one if there are none. Answered by [`crate::Input::PrivateServed`].
+    ServePrivate {
+        /// For the answer.
+        ticket: Ticket,
+        /// The channel.
+        channel: ChannelId,
+        /// Who asks, on which stream.
+        from: Arc<Connection>,
+        /// To be copied into the response.
+        nonce: u64,
+        /// What is asked for, to be copied into the elements of the response as it is.
+        digests: Vec<PrivateDigest>,
+    },
+    /// What came of [`crate::Input::PrivateWanted`]: every digest is in one of both lists.
+    PrivateGathered {
+        /// The channel.
+        channel: ChannelId,
+        /// Of the input.
+        key: GatherKey,
+        /// What peers gave.
+        found: Vec<Found>,
+        /// What they did not, and why.
+        missing: Vec<(PrivateDigest, Missing)>,
+    },
+    /// Which private data of committed blocks is missing here? Answered, after what was gathered
+    /// before is stored, by [`crate::Input::PrivateWanted`] for this round.
+    ListMissing {
+        /// The channel.
+        channel: ChannelId,
+        /// For the answer.
+        round: u64,
+        /// Of how many blocks, the newest first.
+        limit: usize,
     },
     /// Something to do with the stream from the ordering service.
     Deliver {
@@ -190,6 +241,24 @@ pub enum Notice {
     },
     /// Something an operator should do something about.
     Warning(String),
+    /// A peer answered a request for private data.
+    PrivateAnswered {
+        /// The channel.
+        channel: ChannelId,
+        /// Who.
+        peer: PkiId,
+        /// How long after it was asked.
+        after: Duration,
+        /// How many write sets it gave that were wanted.
+        found: usize,
+    },
+    /// A [`crate::Input::Distribute`] ended.
+    Distributed {
+        /// Of the input.
+        ticket: Ticket,
+        /// Number of acknowledgements, or why there were not enough.
+        result: Result<usize, String>,
+    },
     /// An acknowledged send ended.
     Acknowledged {
         /// Of the request.

@@ -8,6 +8,7 @@ use crate::{
     delivery,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
     message::{Connection, Message, PeerIdentity, Verified},
+    privdata::{GatherKey, Wanted, distribute::Distribution},
 };
 
 /// One thing that happened. Fed to [`crate::Node::handle`] with its time.
@@ -99,6 +100,43 @@ pub enum Input {
     },
     /// Send to peers and wait for acknowledgements.
     SendByCriteria(SendByCriteria),
+    /// The private write set of [`crate::Effect::StorePrivate`] is durable, or why it is not. The
+    /// text goes to the peer that pushed it.
+    PrivateStored {
+        /// Of the effect.
+        ticket: Ticket,
+        /// Whether it is durable.
+        result: Result<(), String>,
+    },
+    /// The request of [`crate::Effect::ServePrivate`] was answered.
+    PrivateServed {
+        /// Of the effect.
+        ticket: Ticket,
+    },
+    /// Private write sets are missing. Answered by [`crate::Effect::PrivateGathered`], once.
+    PrivateWanted {
+        /// The channel.
+        channel: ChannelId,
+        /// What for: a block that waits to be committed, or the round of a
+        /// [`crate::Effect::ListMissing`], which is answered also if nothing is missing.
+        key: GatherKey,
+        /// What.
+        items: Vec<Wanted>,
+        /// How long to look; with zero nobody is asked.
+        patience: Duration,
+    },
+    /// Private data that was handed over unverified was worthless.
+    PrivateDoubted {
+        /// The channel.
+        channel: ChannelId,
+        /// Who gave it.
+        peer: PkiId,
+        /// What was wrong.
+        reason: String,
+    },
+    /// Hand private write sets to other members. Answered by
+    /// [`crate::effect::Notice::Distributed`].
+    Distribute(Distribution),
 }
 
 /// The configuration of a channel as gossip needs it.

@@ -25,6 +25,7 @@ pub mod node;
 pub mod order;
 mod pace;
 pub mod ports;
+pub mod privdata;
 pub mod pull;
 pub mod random;
 pub mod router;
@@ -38,7 +39,7 @@ pub mod verify;
 pub mod view;
 pub mod wire;
 
-pub use config::{ClusterConfig, Config, ElectionConfig, Me, StateConfig};
+pub use config::{ClusterConfig, Config, ElectionConfig, Me, PvtDataConfig, StateConfig};
 pub use effect::{Effect, Notice, Source, Verdict};
 pub use input::{Input, JoinChannel};
 pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};

@@ -7,9 +7,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_proto::gossip::{Chaincode, Envelope};
+use tidings_proto::{
+    gossip::{Chaincode, Envelope, PvtDataDigest},
+    protos::CollectionConfigPackage,
+};
 
-use crate::id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId};
+use crate::{
+    id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId},
+    verify::Refused,
+};
 
 /// Something that passed its check. Only this crate makes one, in [`crate::verify`].
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +167,81 @@ pub struct TransferredBlock {
     pub private_data: Vec<Bytes>,
 }
 
+/// Names a private write set: what one transaction writes to one collection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrivateDigest {
+    /// Number of the block.
+    pub block: u64,
+    /// Place of the transaction in the block.
+    pub seq_in_block: u64,
+    /// The chaincode.
+    pub namespace: String,
+    /// The collection.
+    pub collection: String,
+    /// The transaction; empty when data of an old block is asked for.
+    pub tx_id: String,
+}
+
+impl From<PvtDataDigest> for PrivateDigest {
+    fn from(digest: PvtDataDigest) -> Self {
+        Self {
+            block: digest.block_seq,
+            seq_in_block: digest.seq_in_block,
+            namespace: digest.namespace,
+            collection: digest.collection,
+            tx_id: digest.tx_id,
+        }
+    }
+}
+
+impl From<PrivateDigest> for PvtDataDigest {
+    fn from(digest: PrivateDigest) -> Self {
+        Self {
+            tx_id: digest.tx_id,
+            namespace: digest.namespace,
+            collection: digest.collection,
+            block_seq: digest.block,
+            seq_in_block: digest.seq_in_block,
+        }
+    }
+}
+
+/// A private write set that an endorser hands to other members before its transaction is ordered.
+/// Nothing but its form was checked: there is no block yet that has its hash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PushedWrites {
+    /// The transaction.
+    pub tx_id: String,
+    /// The chaincode.
+    pub namespace: String,
+    /// The collection.
+    pub collection: String,
+    /// The serialized `KVRWSet`, as received.
+    pub rwset: Bytes,
+    /// Height of the endorser's ledger when it simulated.
+    pub sim_height: u64,
+    /// What the sender says the collection is; one, of this name.
+    pub configs: CollectionConfigPackage,
+}
+
+/// One private write set of a response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrivateElement {
+    /// Which.
+    pub digest: PrivateDigest,
+    /// The responder's copies: several endorsers may have given it several. None if it has none.
+    pub payloads: Vec<PrivatePayload>,
+}
+
+/// A serialized `KVRWSet` that somebody says is the one asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrivatePayload {
+    /// As received.
+    pub bytes: Bytes,
+    /// SHA-256 of these bytes, computed here.
+    pub hash: [u8; DIGEST_LEN],
+}
+
 /// An identity in a pull answer, with the owner's envelope that redistribution needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityMessage {
@@ -280,5 +361,32 @@ pub enum Message {
         nonce: u64,
         /// Empty on success.
         error: String,
+    },
+    /// Keep this private write set until its transaction comes.
+    PrivateData {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Copied into the acknowledgement.
+        nonce: u64,
+        /// The write set, or why it is none; its sender waits for an answer in either case.
+        pushed: Result<Box<PushedWrites>, Refused>,
+    },
+    /// Give me these private write sets.
+    PrivateRequest {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Copied into the answer.
+        nonce: u64,
+        /// Which ones.
+        digests: Vec<PrivateDigest>,
+    },
+    /// Private write sets that were asked for.
+    PrivateResponse {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Copied from the request.
+        nonce: u64,
+        /// Those that the responder gives.
+        elements: Vec<PrivateElement>,
     },
 }

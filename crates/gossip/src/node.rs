@@ -9,6 +9,7 @@
 //! is dropped with a notice, whoever it came from; one input costs a bounded amount of work.
 
 mod intake;
+mod private;
 mod settle;
 mod strangers;
 
@@ -30,10 +31,12 @@ use crate::{
     identity::Identities,
     message::{PeerIdentity, StateInfo},
     ports::Ports,
+    privdata::{self, PrivData, distribute::Distributor},
     router::Router,
     transfer::{Progress, Transfer},
     view::View,
 };
+use private::Job;
 use settle::Work;
 use strangers::Strangers;
 
@@ -63,6 +66,10 @@ pub struct Sizes {
     pub messages_waiting: usize,
     /// Requests that are being answered.
     pub serving: usize,
+    /// What is under way of private data, over all channels.
+    pub private: privdata::Sizes,
+    /// Private write sets of our own that are being handed out.
+    pub distributions: usize,
 }
 
 /// One peer's part of the gossip protocol.
@@ -77,13 +84,17 @@ pub struct Node<P> {
     acks: Acks,
     emitter: Emitter,
     router: Router,
-    /// These three have the same keys.
+    /// These four have the same keys.
     channels: BTreeMap<ChannelId, Channel>,
     transfers: BTreeMap<ChannelId, Transfer>,
+    private: BTreeMap<ChannelId, PrivData>,
     deliveries: BTreeMap<ChannelId, Delivery>,
     /// The same again, where leaders are elected; else none.
     elections: BTreeMap<ChannelId, Election>,
     strangers: Strangers,
+    distributor: Distributor,
+    /// What the owner does for private data; each channel has a bounded number of jobs.
+    private_jobs: BTreeMap<Ticket, Job>,
     /// Whose request is being answered; each channel answers a bounded number at a time.
     serving: BTreeMap<Ticket, (ChannelId, ConnectionId)>,
     next_ticket: u64,
@@ -102,9 +113,12 @@ impl<P: Ports> Node<P> {
             router: Router::new(&config, &seed),
             channels: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            private: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             elections: BTreeMap::new(),
             strangers: Strangers::new(&config),
+            distributor: Distributor::new(&config, &seed),
+            private_jobs: BTreeMap::new(),
             serving: BTreeMap::new(),
             next_ticket: FIRST_TICKET,
             work: VecDeque::new(),
@@ -125,6 +139,7 @@ impl<P: Ports> Node<P> {
     pub fn tick(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.tick_peers(now, out);
         self.tick_channels(now, out);
+        self.tick_private(now, out);
         self.tick_emitter(now, out);
     }
 
@@ -134,12 +149,14 @@ impl<P: Ports> Node<P> {
         let transfers = self.transfers.values().filter_map(Transfer::deadline);
         let deliveries = self.deliveries.values().filter_map(Delivery::deadline);
         let elections = self.elections.values().filter_map(Election::deadline);
+        let private = self.private.values().filter_map(PrivData::deadline);
         [
             self.identities.deadline(),
             self.discovery.deadline(),
             self.acks.deadline(),
             self.emitter.deadline(),
             self.strangers.deadline(),
+            self.distributor.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -147,6 +164,7 @@ impl<P: Ports> Node<P> {
         .chain(transfers)
         .chain(deliveries)
         .chain(elections)
+        .chain(private)
         .min()
     }
 
@@ -197,6 +215,11 @@ impl<P: Ports> Node<P> {
         self.transfers.get(channel).map(Transfer::height)
     }
 
+    /// What is under way of the private data of a channel.
+    pub fn private_sizes(&self, channel: &ChannelId) -> Option<privdata::Sizes> {
+        self.private.get(channel).map(PrivData::sizes)
+    }
+
     /// Blocks of a channel that wait for a predecessor or for the committer.
     pub fn waiting_blocks(&self, channel: &ChannelId) -> Option<usize> {
         self.transfers.get(channel).map(Transfer::waiting)
@@ -236,6 +259,8 @@ impl<P: Ports> Node<P> {
             blocks_waiting: self.transfers.values().map(Transfer::waiting).sum(),
             messages_waiting: self.emitter.waiting(),
             serving: self.serving.len(),
+            private: self.private.values().map(PrivData::sizes).sum(),
+            distributions: self.distributor.waiting(),
         }
     }
 

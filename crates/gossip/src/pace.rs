@@ -1,8 +1,8 @@
 //! How often one peer is answered.
 //!
 //! Promises: a peer that asks as often as Fabric does always gets its answer, many requests at
-//! once included; one that asks without end gets two answers in a second, however it asks. Knows
-//! nothing of what is asked: there is one of these for each kind of request.
+//! once included; one that asks without end gets two answers in a second, or as many as was said,
+//! however it asks. Knows nothing of what is asked: there is one of these for each kind of request.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
     identity::IDENTITIES_MAX,
 };
 
-/// What one answer costs. The peers of Fabric ask every four seconds, and repeat a request that
-/// was not answered after five.
+/// What one answer costs, unless something else is said. The peers of Fabric ask every four
+/// seconds, and repeat a request that was not answered after five.
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// Answers on credit to what a peer asks once in every round.
@@ -30,6 +30,8 @@ const PEERS_MAX: usize = IDENTITIES_MAX;
 #[derive(Debug)]
 pub(crate) struct Pace {
     burst: u32,
+    /// What one answer costs.
+    period: Duration,
     /// When what each peer was given is paid for.
     paid: BTreeMap<PkiId, Moment>,
 }
@@ -37,8 +39,14 @@ pub(crate) struct Pace {
 impl Pace {
     /// Nobody was answered yet. At most `burst` answers are given at once, which is not zero.
     pub(crate) fn new(burst: u32) -> Self {
+        Self::of(burst, PERIOD)
+    }
+
+    /// The same for answers that are asked for more or less often.
+    pub(crate) fn of(burst: u32, period: Duration) -> Self {
         Self {
             burst,
+            period,
             paid: BTreeMap::new(),
         }
     }
@@ -46,7 +54,7 @@ impl Pace {
     /// Whether this peer is to be answered now, which is then charged to it.
     pub(crate) fn answers(&mut self, now: Moment, peer: PkiId) -> bool {
         let paid = self.paid.get(&peer).map_or(now, |paid| now.max(*paid));
-        if paid.since(now) > PERIOD * self.burst.saturating_sub(1) {
+        if paid.since(now) > self.period * self.burst.saturating_sub(1) {
             return false;
         }
         if self.paid.len() >= PEERS_MAX && !self.paid.contains_key(&peer) {
@@ -55,7 +63,7 @@ impl Pace {
                 self.paid.pop_first();
             }
         }
-        self.paid.insert(peer, paid + PERIOD);
+        self.paid.insert(peer, paid + self.period);
         true
     }
 }

@@ -4,13 +4,14 @@
 //! Every answer must depend on nothing but the arguments and on what the caller was told before,
 //! or a simulation cannot be replayed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
+use tidings_proto::protos::CollectionConfigPackage;
 
 use crate::{
-    id::{ChannelId, PkiId},
-    message::{PeerIdentity, VerifiedBlock},
+    id::{ChannelId, OrgId, PkiId},
+    message::{PeerIdentity, StateInfo, VerifiedBlock},
 };
 
 /// What the checks in front of the core need. Called from many threads at once.
@@ -52,4 +53,41 @@ pub trait Ports {
     /// Whether this identity, whose signature was checked, satisfies
     /// `/Channel/Application/Readers` of a joined channel.
     fn is_reader(&self, channel: &ChannelId, identity: &PeerIdentity) -> bool;
+
+    /// The organizations that are members of this collection by the configuration that came with
+    /// private data, or why that is none, or not one that this collection can have.
+    fn member_orgs(
+        &self,
+        channel: &ChannelId,
+        collection: CollectionName<'_>,
+        configs: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String>;
+
+    /// Whether a peer may have the data of a collection: its policy, evaluated over the state info
+    /// of the peer, its signature and its identity. The gate has checked that signature.
+    fn is_entitled(
+        &self,
+        channel: &ChannelId,
+        collection: CollectionName<'_>,
+        terms: Terms<'_>,
+        info: &StateInfo,
+    ) -> bool;
+}
+
+/// A collection of a chaincode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CollectionName<'a> {
+    /// The chaincode.
+    pub namespace: &'a str,
+    /// The collection.
+    pub collection: &'a str,
+}
+
+/// By which of its definitions a collection is judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Terms<'a> {
+    /// The last one that was committed; nobody is entitled if there is none.
+    Latest,
+    /// The one in here, under which the data came about.
+    Given(&'a CollectionConfigPackage),
 }

@@ -5,20 +5,23 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidings_proto::gossip::{
-    self as wire_types, Properties,
-    gossip_message::{Content, Tag},
+use tidings_proto::{
+    gossip::{
+        self as wire_types, Properties,
+        gossip_message::{Content, Tag},
+    },
+    protos::CollectionConfigPackage,
 };
 
 use crate::{
     channel::{self, Channel},
     config::{Config, Me},
     discovery::{self, Discovery},
-    id::{ChannelId, Moment, PkiId},
+    id::{ChannelId, Moment, OrgId, PkiId},
     identity::{self, Identities},
     input::JoinChannel,
     message::{BlockMessage, Message, PeerIdentity, StateInfo, VerifiedBlock},
-    ports::Ports,
+    ports::{CollectionName, Ports, Terms},
     toy::{self, Speech, ToyPorts},
     view::View,
     wire,
@@ -43,6 +46,25 @@ impl Ports for Desk {
 
     fn is_reader(&self, _: &ChannelId, identity: &PeerIdentity) -> bool {
         !self.outsiders.contains(&identity.pki_id)
+    }
+
+    fn member_orgs(
+        &self,
+        _: &ChannelId,
+        _: CollectionName<'_>,
+        configs: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String> {
+        toy::members_of(configs)
+    }
+
+    fn is_entitled(
+        &self,
+        _: &ChannelId,
+        collection: CollectionName<'_>,
+        terms: Terms<'_>,
+        info: &StateInfo,
+    ) -> bool {
+        toy::may_have(collection, terms, info) && !self.outsiders.contains(&info.peer)
     }
 }
 

@@ -1,23 +1,30 @@
 //! A world for tests: identities that are their names, signatures that anybody could compute.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
-use tidings_proto::gossip::{
-    AliveMessage, Envelope, Member, PeerTime as WireTime, Secret, SecretEnvelope,
-    gossip_message::{Content, Tag},
+use tidings_proto::{
+    common::{MspPrincipal, SignaturePolicyEnvelope},
+    gossip::{
+        AliveMessage, Envelope, Member, PeerTime as WireTime, Secret, SecretEnvelope,
+        gossip_message::{Content, Tag},
+    },
+    protos::{
+        CollectionConfig, CollectionConfigPackage, CollectionPolicyConfig, StaticCollectionConfig,
+        collection_config, collection_policy_config,
+    },
 };
 
 use crate::{
     config::Me,
-    id::{ChannelId, ConnectionId, PeerTime, PkiId},
-    message::{Alive, Connection, PeerIdentity, VerifiedBlock},
-    ports::{Ports, Verifier},
+    id::{ChannelId, ConnectionId, OrgId, PeerTime, PkiId},
+    message::{Alive, Connection, PeerIdentity, StateInfo, VerifiedBlock},
+    ports::{CollectionName, Ports, Terms, Verifier},
     wire,
 };
 
@@ -75,6 +82,76 @@ impl Ports for ToyPorts {
 
     fn is_reader(&self, _: &ChannelId, _: &PeerIdentity) -> bool {
         true
+    }
+
+    fn member_orgs(
+        &self,
+        _: &ChannelId,
+        _: CollectionName<'_>,
+        configs: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String> {
+        members_of(configs)
+    }
+
+    fn is_entitled(
+        &self,
+        _: &ChannelId,
+        collection: CollectionName<'_>,
+        terms: Terms<'_>,
+        info: &StateInfo,
+    ) -> bool {
+        may_have(collection, terms, info)
+    }
+}
+
+/// A collection as it is defined for these organizations.
+pub(crate) fn collection(name: &str, orgs: &[&str]) -> CollectionConfigPackage {
+    let principal = |org: &&str| MspPrincipal {
+        principal: Bytes::from(org.as_bytes().to_vec()),
+        ..MspPrincipal::default()
+    };
+    let policy = SignaturePolicyEnvelope {
+        identities: orgs.iter().map(principal).collect(),
+        ..SignaturePolicyEnvelope::default()
+    };
+    let policy = collection_policy_config::Payload::SignaturePolicy(policy);
+    let config = StaticCollectionConfig {
+        name: name.to_owned(),
+        member_orgs_policy: Some(CollectionPolicyConfig {
+            payload: Some(policy),
+        }),
+        ..StaticCollectionConfig::default()
+    };
+    let config = collection_config::Payload::StaticCollectionConfig(config);
+    CollectionConfigPackage {
+        config: vec![CollectionConfig {
+            payload: Some(config),
+        }],
+    }
+}
+
+/// The organizations that [`collection`] was given.
+pub(crate) fn members_of(configs: &CollectionConfigPackage) -> Result<BTreeSet<OrgId>, String> {
+    let config = configs.config.first().and_then(|c| c.payload.as_ref());
+    let Some(collection_config::Payload::StaticCollectionConfig(config)) = config else {
+        return Err("no collection".to_owned());
+    };
+    let policy = config.member_orgs_policy.as_ref();
+    let policy = policy.and_then(|policy| policy.payload.as_ref());
+    let Some(collection_policy_config::Payload::SignaturePolicy(policy)) = policy else {
+        return Err("no policy".to_owned());
+    };
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let orgs = policy.identities.iter().map(|p| text(&p.principal));
+    Ok(orgs.map(|org| org.as_str().into()).collect())
+}
+
+/// The last definition of a collection names its members: `AB` is of A and B.
+pub(crate) fn may_have(name: CollectionName<'_>, terms: Terms<'_>, info: &StateInfo) -> bool {
+    let org = &info.identity.org;
+    match terms {
+        Terms::Latest => name.collection.contains(org.as_str()),
+        Terms::Given(configs) => members_of(configs).is_ok_and(|orgs| orgs.contains(org)),
     }
 }
 

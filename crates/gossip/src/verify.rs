@@ -30,7 +30,13 @@ use crate::{
     wire,
 };
 
+mod private;
 mod signed;
+
+pub use self::private::{
+    COLLECTION_CONFIG_LEN_MAX, NAME_LEN_MAX, PAYLOADS_MAX, REQUEST_DIGESTS_MAX,
+    RESPONSE_ELEMENTS_MAX, TX_ID_LEN_MAX, WRITE_SET_LEN_MAX,
+};
 
 /// Members looked at in each list of a membership response. More than any network we know of;
 /// each costs up to two signature checks.
@@ -120,12 +126,9 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             Some(Kind::Ack) => {}
             // The identity of a connection never changes after its handshake.
             Some(Kind::Conn) => return Err(Refused::new("C-S10", "a second handshake")),
-            // Other components than the main loop consume these; none of them is here yet.
+            // In Fabric other components than the main loop take these, and look at no tag.
             Some(kind @ (Kind::PrivateReq | Kind::PrivateRes | Kind::PrivateData)) => {
-                return Err(Refused::new(
-                    "W-S4",
-                    format_args!("{kind} is not served yet"),
-                ));
+                private::check_tag(kind, message.tag)?;
             }
             _ => tag::check_tag(&message).map_err(|error| Refused::new("W-S4", error))?,
         }
@@ -183,12 +186,22 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             | Content::DataDig(_)
             | Content::DataReq(_)
             | Content::DataUpdate(_) => self.pull(&channel, content)?,
-            Content::PeerIdentity(_)
-            | Content::Empty(_)
-            | Content::Conn(_)
-            | Content::PrivateReq(_)
-            | Content::PrivateRes(_)
-            | Content::PrivateData(_) => {
+            Content::PrivateData(data) => Message::PrivateData {
+                channel: channel_id(&channel)?,
+                nonce,
+                pushed: private::pushed(data).map(Box::new),
+            },
+            Content::PrivateReq(request) => Message::PrivateRequest {
+                channel: channel_id(&channel)?,
+                nonce,
+                digests: private::digests(request),
+            },
+            Content::PrivateRes(response) => Message::PrivateResponse {
+                channel: channel_id(&channel)?,
+                nonce,
+                elements: private::elements(response)?,
+            },
+            Content::PeerIdentity(_) | Content::Empty(_) | Content::Conn(_) => {
                 let kind = Kind::of(&content);
                 return Err(Refused::new("W-S4", format_args!("{kind} by itself")));
             }

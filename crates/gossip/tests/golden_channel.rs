@@ -6,7 +6,13 @@
     reason = "a test that cannot read its vectors has failed"
 )]
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -18,14 +24,16 @@ use tidings_gossip::{
     View,
     channel::{self, Channel},
     discovery::{self, Discovery},
-    id::{ChannelId, ConnectionId, Moment, PeerTime, PkiId},
+    id::{ChannelId, ConnectionId, Moment, OrgId, PeerTime, PkiId},
     identity::{self, Identities},
     message::{Alive, StateInfo},
+    ports::{CollectionName, Terms},
     transfer::{self, Transfer},
 };
 use tidings_proto::{
     gossip::{Envelope, GossipMessage, gossip_message::Content},
     msp::SerializedIdentity,
+    protos::CollectionConfigPackage,
 };
 
 const SEED: [u8; 32] = [5; 32];
@@ -40,6 +48,25 @@ impl Ports for Signer {
 
     fn is_reader(&self, _: &ChannelId, _: &PeerIdentity) -> bool {
         true
+    }
+
+    fn member_orgs(
+        &self,
+        _: &ChannelId,
+        _: CollectionName<'_>,
+        _: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String> {
+        Ok(BTreeSet::new())
+    }
+
+    fn is_entitled(
+        &self,
+        _: &ChannelId,
+        _: CollectionName<'_>,
+        _: Terms<'_>,
+        _: &StateInfo,
+    ) -> bool {
+        false
     }
 }
 

@@ -209,8 +209,8 @@ impl PrivateStore {
     }
 
     /// The lowest number that was never prepared. Below the height of the ledger, as in a store
-    /// that was made anew, the blocks from here on are to be prepared before any other. Above it,
-    /// the blocks from the ledger's height on were prepared and never appended.
+    /// that was made anew, the blocks from here on are to be looked at before any other is
+    /// prepared. Above it, the blocks from the ledger's height on were prepared and never appended.
     pub fn height(&self) -> Result<u64, StoreError> {
         self.file.read(|transaction| {
             let about = transaction.open_table(ABOUT)?;
@@ -222,13 +222,30 @@ impl PrivateStore {
     /// prepared for one of these numbers before is replaced. Says that all blocks below the first
     /// are in the ledger.
     pub fn prepare(&self, blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
-        let Some(first) = blocks.first().map(|block| block.number) else {
-            return Ok(());
-        };
+        self.prepare_from(0, blocks)
+    }
+
+    /// As [`PrivateStore::prepare`], by who knows that all blocks below `empty_below` that were not
+    /// prepared are in the ledger and name no private data. Without blocks it says only this.
+    /// Most blocks name none, and a commit for each of them would double what a block costs.
+    pub fn prepare_from(
+        &self,
+        empty_below: u64,
+        blocks: &[PrivateBlock],
+    ) -> Result<(), PrepareError> {
+        let first = blocks.first().map_or(empty_below, |block| block.number);
         judge(blocks)?;
         let done = self.file.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
-            let height = tables.height()?;
+            let before = tables.height()?;
+            let height = before.max(empty_below);
+            if blocks.is_empty() {
+                if height > before {
+                    tables.about.insert(HEIGHT, height)?;
+                    return Ok(Change::Keep(Ok(())));
+                }
+                return Ok(Change::Nothing(Ok(())));
+            }
             // Blocks of the ledger that a store made anew lacks may still come.
             let settled = self.settled.load(Ordering::Acquire).min(height);
             if first > height {

@@ -184,6 +184,22 @@ impl TransientStore {
         outcome.unwrap_or(Err(PutError::BrokenOff))
     }
 
+    /// As [`TransientStore::put`] for several at once, with one sync: for who is one thread. What
+    /// is said of each comes in their order.
+    pub fn put_many(&self, pushes: Vec<Push>) -> Vec<Result<(), PutError>> {
+        let copies: Vec<Result<Copy, PutError>> = pushes.into_iter().map(Copy::of).collect();
+        let mut outcomes = Vec::with_capacity(copies.len());
+        let mut good = Vec::with_capacity(copies.len());
+        for copy in copies {
+            outcomes.push(copy.map(|copy| good.push(copy)));
+        }
+        let mut stored = self.put_all(&good).into_iter();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            *outcome = stored.next().unwrap_or(Err(PutError::BrokenOff));
+        }
+        outcomes
+    }
+
     /// The copies for a transaction, in no order that means anything. Each is read when it is
     /// asked for.
     pub fn of_tx(&self, tx_id: &str) -> Result<Copies, StoreError> {

@@ -430,3 +430,23 @@ fn many_pushers_share_syncs_and_a_gigabyte_opens_soon() {
         .len();
     println!("then the file has {file} bytes");
 }
+
+#[test]
+fn many_are_put_with_one_sync_and_each_is_told_its_own() {
+    let dir = tempdir().unwrap();
+    let store = TransientStore::open(dir.path()).unwrap();
+    let long = "x".repeat(TX_ID_LEN_MAX + 1);
+    let outcomes = store.put_many(vec![
+        push("a", 1, "p", "one"),
+        push(&long, 1, "p", "none"),
+        push("a", 1, "p", "two"),
+    ]);
+    assert!(matches!(
+        outcomes[..],
+        [Ok(()), Err(PutError::TxIdTooLong { .. }), Ok(())]
+    ));
+    assert!(store.put_many(Vec::new()).is_empty());
+    drop(store);
+    let store = TransientStore::open(dir.path()).unwrap();
+    assert_eq!(copies(&store, "a"), set(["one", "two"]));
+}

@@ -195,6 +195,18 @@ impl Collection {
         identity.is_ok_and(|us| self.policy(config).evaluate_identities(&[us]).is_ok())
     }
 
+    /// Whether somebody may have the data whose signature the caller has checked.
+    pub fn accepts_identity(
+        &self,
+        serialized: &[u8],
+        config: &ChannelConfig,
+    ) -> Result<(), PolicyRefused> {
+        // An identity that no MSP of the channel knows satisfies nothing, as one that is not there.
+        let identity = config.msps().deserialize(serialized).ok();
+        let signers: Vec<_> = identity.into_iter().collect();
+        self.policy(config).evaluate_identities(&signers)
+    }
+
     fn policy(&self, config: &ChannelConfig) -> Policy {
         Policy::new(Arc::clone(&self.rule), Arc::clone(config.msps()))
     }

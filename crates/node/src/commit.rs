@@ -10,28 +10,45 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{Builder, JoinHandle},
     time::Instant,
 };
 
+use bytes::Bytes;
 use prometheus::IntGauge;
 use tidings_gossip::{
     Input, JoinChannel, Source, VerifiedBlock, Verifier,
     delivery::{Agreement, Event},
     id::{ChannelId, OrgId},
+    message::PrivateDigest,
+    privdata::{Found, GATHERS_MAX, Missing},
 };
-use tidings_ledger::Ledger;
+use tidings_ledger::{
+    Ledger,
+    private::{Content, PrivateBlock, PrivateEntry, Why},
+};
 use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
 use tidings_proto::block::BlockView;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::{crypto::Crypto, failed::Failed, metrics::source_label, tls::Tls, vitals::Vitals};
+use crate::{
+    crypto::Crypto,
+    failed::Failed,
+    metrics::source_label,
+    private::{Commits, Ready, Vault, Window},
+    tls::Tls,
+    vitals::Vitals,
+};
 
 /// Blocks that may wait for the writer. The core keeps fewer than this in flight, so a full queue
 /// is a broken promise of ours; the block is then refused and asked for again.
 const JOBS_MAX: usize = 64;
+
+/// With what the core says of private data: no more than it looks for at a time.
+const WORK_MAX: usize = JOBS_MAX + GATHERS_MAX;
 
 /// Where committed blocks go. The ledger of this program, or what an embedder puts in its place.
 pub trait Committer: Send + 'static {
@@ -86,6 +103,15 @@ pub struct Committed {
 pub(crate) struct Job {
     pub(crate) block: VerifiedBlock,
     pub(crate) source: Source,
+    /// What came along with it: serialized `PvtDataPayload`s.
+    pub(crate) private_data: Vec<Bytes>,
+}
+
+/// What the writer of a channel is told.
+enum Work {
+    Block(Job),
+    /// The core has ended looking for what this block names.
+    Gathered(u64, Vec<Found>, Vec<(PrivateDigest, Missing)>),
 }
 
 /// What the writer of a channel tells the rest of the node.
@@ -100,12 +126,17 @@ pub(crate) struct Outlets {
     pub(crate) crypto: Arc<Crypto>,
     pub(crate) tls: Option<Tls>,
     pub(crate) vitals: Vitals,
+    /// Where private data is kept.
+    pub(crate) vault: Arc<Vault>,
+    /// Who does what is left to do after a commit.
+    pub(crate) commits: Commits,
 }
 
 /// The queue to the writer of a channel. The writer ends when it is dropped.
 pub(crate) struct Writer {
-    jobs: SyncSender<Job>,
-    /// Jobs in it.
+    work: SyncSender<Work>,
+    /// Blocks in it.
+    queued: Arc<AtomicUsize>,
     waiting: IntGauge,
     thread: JoinHandle<()>,
 }
@@ -117,7 +148,8 @@ impl Writer {
         committer: Box<dyn Committer>,
         outlets: Outlets,
     ) -> std::io::Result<Self> {
-        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let (work, queue) = sync_channel(WORK_MAX);
+        let queued = Arc::new(AtomicUsize::new(0));
         let failed = outlets.failed.clone();
         let broken = format!("channel {channel}: the thread that commits blocks broke off");
         let (vitals, of) = (outlets.vitals.clone(), channel.clone());
@@ -126,12 +158,14 @@ impl Writer {
             .commit_queue_length
             .with_label_values(&[channel.as_str()]);
         let mut run = Run {
+            window: Window::new(Arc::clone(&outlets.vault), outlets.inputs.clone()),
             channel,
             committer,
             outlets,
+            queued: Arc::clone(&queued),
             waiting: waiting.clone(),
         };
-        let work = move || {
+        let write = move || {
             let reason = match catch_unwind(AssertUnwindSafe(|| run.run(&queue))) {
                 Ok(Ok(())) => return,
                 Ok(Err(reason)) => reason,
@@ -142,9 +176,10 @@ impl Writer {
             vitals.health.ledger_broke(&of, &reason);
             failed.tell(reason);
         };
-        let thread = Builder::new().name("commit".into()).spawn(work)?;
+        let thread = Builder::new().name("commit".into()).spawn(write)?;
         Ok(Self {
-            jobs,
+            work,
+            queued,
             waiting,
             thread,
         })
@@ -152,26 +187,39 @@ impl Writer {
 
     /// Queues a block. False if there is no room or the writer has failed.
     pub(crate) fn submit(&self, job: Job) -> bool {
+        let number = job.block.number;
+        if self.queued.fetch_add(1, Ordering::AcqRel) >= JOBS_MAX {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+            tracing::warn!(target: "gossip.state", number, "no room to commit the block");
+            return false;
+        }
         self.waiting.inc();
-        let submitted = self.jobs.try_send(job);
-        if submitted.is_err() {
+        // If it has failed, its reason was told when it ended.
+        let submitted = self.work.try_send(Work::Block(job)).is_ok();
+        if !submitted {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
             self.waiting.dec();
         }
-        match submitted {
-            Ok(()) => true,
-            Err(TrySendError::Full(job)) => {
-                let number = job.block.number;
-                tracing::warn!(target: "gossip.state", number, "no room to commit the block");
-                false
-            }
-            // Its reason was told when it ended.
-            Err(TrySendError::Disconnected(_)) => false,
+        submitted
+    }
+
+    /// Says what came of looking for the private data of a block.
+    pub(crate) fn gathered(
+        &self,
+        number: u64,
+        found: Vec<Found>,
+        missing: Vec<(PrivateDigest, Missing)>,
+    ) {
+        let work = Work::Gathered(number, found, missing);
+        if self.work.try_send(work).is_err() {
+            // Either it has failed, or it did not ask.
+            tracing::debug!(target: "gossip.privdata", number, "nobody waits for private data");
         }
     }
 
     /// Writes what is queued and closes the ledger.
     pub(crate) fn finish(self) {
-        drop(self.jobs);
+        drop(self.work);
         if self.thread.join().is_err() {
             tracing::error!(target: "ledger", "the thread that commits blocks panicked");
         }
@@ -182,51 +230,71 @@ struct Run {
     channel: ChannelId,
     committer: Box<dyn Committer>,
     outlets: Outlets,
+    /// Blocks whose private data is looked for.
+    window: Window,
+    queued: Arc<AtomicUsize>,
     waiting: IntGauge,
 }
 
 impl Run {
-    fn run(&mut self, queue: &Receiver<Job>) -> Result<(), String> {
+    fn run(&mut self, queue: &Receiver<Work>) -> Result<(), String> {
         while let Ok(first) = queue.recv() {
-            let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
-            self.waiting
-                .sub(i64::try_from(jobs.len()).unwrap_or(i64::MAX));
-            self.commit(jobs)
+            self.take(std::iter::once(first).chain(queue.try_iter()))
                 .map_err(|reason| format!("channel {}: {reason}", self.channel))?;
         }
         Ok(())
     }
 
-    fn commit(&mut self, jobs: Vec<Job>) -> Result<(), String> {
-        let mut group: Vec<Job> = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let job = match self.admit(job, group.last()) {
-                Ok(job) => job,
-                Err((number, reason)) => {
-                    self.refuse(number, &reason);
-                    continue;
+    /// Takes what has queued up, and writes what need not wait any more.
+    fn take(&mut self, work: impl Iterator<Item = Work>) -> Result<(), String> {
+        for work in work {
+            match work {
+                Work::Block(job) => {
+                    self.queued.fetch_sub(1, Ordering::AcqRel);
+                    self.waiting.dec();
+                    self.window.take(job)?;
                 }
-            };
-            if job.block.is_config {
+                Work::Gathered(number, found, missing) => {
+                    self.window.gathered(number, found, &missing);
+                }
+            }
+        }
+        loop {
+            let ready = self.window.ready()?;
+            if ready.is_empty() {
+                return Ok(());
+            }
+            self.commit(ready)?;
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Ready>) -> Result<(), String> {
+        let mut group: Vec<Ready> = Vec::with_capacity(jobs.len());
+        for mut ready in jobs {
+            if let Err(reason) = self.admit(&mut ready.job, group.last()) {
+                self.refuse(ready.job.block.number, &reason);
+                continue;
+            }
+            if ready.job.block.is_config {
                 self.write(&mut group, None)?;
                 // What was admitted under the old rules was written under them, too.
                 match self
                     .outlets
                     .crypto
-                    .next_config(&self.channel, &job.block.bytes)
+                    .next_config(&self.channel, &ready.job.block.bytes)
                 {
                     Ok(config) => {
-                        group.push(job);
+                        group.push(ready);
                         let changed = config.is_some();
                         self.write(&mut group, config)?;
                         if changed {
                             self.announce();
                         }
                     }
-                    Err(reason) => self.refuse(job.block.number, &reason),
+                    Err(reason) => self.refuse(ready.job.block.number, &reason),
                 }
             } else {
-                group.push(job);
+                group.push(ready);
             }
         }
         self.write(&mut group, None)
@@ -234,32 +302,25 @@ impl Run {
 
     /// Checks that the block follows `before` (else the last committed one) under the
     /// configuration of now.
-    fn admit(&self, mut job: Job, before: Option<&Job>) -> Result<Job, (u64, String)> {
+    fn admit(&self, job: &mut Job, before: Option<&Ready>) -> Result<(), String> {
         let (expected, hash) = before.map_or_else(
             || (self.committer.height(), self.committer.last_hash()),
-            |before| (before.block.number + 1, Some(before.block.hash)),
+            |Ready { job, .. }| (job.block.number + 1, Some(job.block.hash)),
         );
         let number = job.block.number;
         if number != expected {
-            return Err((
-                number,
-                format!("block {number} came where {expected} is next"),
-            ));
+            return Err(format!("block {number} came where {expected} is next"));
         }
         if hash.is_none_or(|hash| hash[..] != job.block.previous_hash[..]) {
-            return Err((
-                number,
-                format!("block {number} does not follow our last block"),
-            ));
+            return Err(format!("block {number} does not follow our last block"));
         }
         if self.outlets.crypto.config_sequence(&self.channel) != Some(job.block.config_sequence) {
-            job.block = self
-                .outlets
-                .crypto
-                .verify_block(&self.channel, number, &job.block.bytes)
-                .map_err(|reason| (number, reason))?;
+            job.block =
+                self.outlets
+                    .crypto
+                    .verify_block(&self.channel, number, &job.block.bytes)?;
         }
-        Ok(job)
+        Ok(())
     }
 
     fn refuse(&self, number: u64, reason: &str) {
@@ -280,20 +341,27 @@ impl Run {
     /// has heard of the height judges by what belongs to it.
     fn write(
         &mut self,
-        group: &mut Vec<Job>,
+        group: &mut Vec<Ready>,
         config: Option<Arc<ChannelConfig>>,
     ) -> Result<(), String> {
         if group.is_empty() {
             return Ok(());
         }
-        let blocks: Vec<VerifiedBlock> = group.iter().map(|job| job.block.clone()).collect();
+        let blocks: Vec<VerifiedBlock> = group.iter().map(|r| r.job.block.clone()).collect();
+        let accounts = group.iter_mut().filter_map(|ready| ready.account.take());
+        let accounts: Vec<PrivateBlock> = accounts.collect();
+        tell_what_is_missing(&self.channel, &accounts);
         let begun = Instant::now();
+        self.outlets.vault.prepare(&accounts)?;
+        let prepared = Instant::now();
         self.committer.commit(&blocks)?;
-        let took_s = begun.elapsed().as_secs_f64();
+        let took_s = prepared.elapsed().as_secs_f64();
+        let (at, height) = (Instant::now(), self.committer.height());
+        self.outlets.vault.grown(height);
+        self.define(group);
         if let Some(config) = config {
             self.configure(config);
         }
-        let (at, height) = (Instant::now(), self.committer.height());
         tracing::info!(
             target: "ledger", channel = %self.channel, blocks = group.len(), height, "committed"
         );
@@ -302,7 +370,15 @@ impl Run {
         for histogram in [&metrics.commit_duration, &metrics.ledger_commit_time] {
             histogram.with_label_values(&[label]).observe(took_s);
         }
-        for job in group.drain(..) {
+        let all = begun.elapsed().as_secs_f64();
+        let with_private = &metrics.privdata_commit_block_duration;
+        with_private.with_label_values(&[label]).observe(all);
+        let (mut tx_ids, from) = (BTreeSet::new(), height - blocks.len() as u64);
+        for Ready {
+            job, tx_ids: held, ..
+        } in group.drain(..)
+        {
+            tx_ids.extend(held);
             let source = source_label(job.source);
             metrics.blocks.with_label_values(&[label, source]).inc();
             // Nobody listening is fine.
@@ -326,7 +402,21 @@ impl Run {
             channel: self.channel.clone(),
             height,
         });
+        self.outlets.commits.tell(from, height, tx_ids);
         Ok(())
+    }
+
+    /// Takes the definitions in blocks that are in the ledger, under the configuration below them.
+    fn define(&self, group: &[Ready]) {
+        let defining = group.iter().filter(|ready| ready.defines);
+        for Ready { job, .. } in defining {
+            let Some(config) = self.outlets.crypto.config(&self.channel) else {
+                return;
+            };
+            for chaincode in self.outlets.vault.define(&job.block, &config) {
+                self.outlets.commits.defined(chaincode);
+            }
+        }
     }
 
     /// Puts a configuration in force.
@@ -390,6 +480,22 @@ pub(crate) struct ChannelView {
     pub(crate) join: JoinChannel,
     pub(crate) agreement: Agreement,
     pub(crate) orderers: Vec<String>,
+}
+
+/// One line for each group of blocks that are committed without something that is ours.
+fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock]) {
+    let missing = |entry: &&PrivateEntry| matches!(entry.content, Content::Missing(why) if why != Why::NotEntitled);
+    for PrivateBlock { number, entries } in accounts {
+        let lacking: Vec<&PrivateEntry> = entries.iter().filter(missing).collect();
+        if let [first, ..] = lacking[..] {
+            tracing::warn!(
+                target: "gossip.privdata", %channel, block = number, missing = lacking.len(),
+                tx = first.tx, namespace = first.namespace, collection = first.collection,
+                "committed without private data; the first that is missing is named, all of it \
+                 is looked for from now on"
+            );
+        }
+    }
 }
 
 fn addresses(groups: &[OrdererEndpoints]) -> BTreeSet<&str> {

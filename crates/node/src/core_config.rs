@@ -9,6 +9,7 @@ mod address;
 mod delivery;
 mod known;
 mod operations;
+mod private;
 mod settings;
 #[cfg(test)]
 mod tests;

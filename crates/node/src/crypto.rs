@@ -8,6 +8,7 @@
 mod memory;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +19,8 @@ use tidings_gossip::{
     JoinChannel, PeerIdentity, Ports, VerifiedBlock, Verifier,
     delivery::{Agreement, VerifiedHeader},
     id::{ChannelId, OrgId, PkiId},
+    message::StateInfo,
+    ports::{CollectionName, Terms},
 };
 use tidings_msp::{
     channel_config::{ChannelConfig, ConsensusType, OrdererEndpoints, UpdateRefused},
@@ -30,13 +33,16 @@ use tidings_proto::{
         ConnEstablish, Envelope, GossipMessage,
         gossip_message::{Content, Tag},
     },
+    protos::CollectionConfigPackage,
 };
 
 use crate::{
     comm::{Authenticator, Refused},
     commit::{ChannelView, members},
+    private::Judge,
 };
-use memory::{Known, Recent};
+use memory::Known;
+pub(crate) use memory::Recent;
 
 /// Identities that verify something: twice what the core keeps, so that what it keeps is here.
 const KNOWN_MAX: usize = 16_384;
@@ -438,20 +444,42 @@ impl Verifier for Crypto {
     }
 }
 
-/// What the core asks, answered from [`Crypto`].
+/// What the core asks, answered from [`Crypto`] and from what is known of collections.
 #[derive(Clone, Debug)]
-pub struct CorePorts(pub Arc<Crypto>);
+pub(crate) struct CorePorts {
+    pub(crate) crypto: Arc<Crypto>,
+    pub(crate) judge: Judge,
+}
 
 impl Ports for CorePorts {
     fn sign(&self, message: &[u8]) -> Bytes {
-        self.0.sign(message)
+        self.crypto.sign(message)
     }
 
     fn is_reader(&self, channel: &ChannelId, identity: &PeerIdentity) -> bool {
-        self.0
+        self.crypto
             .services()
             .check_reader(channel.as_str(), &identity.serialized)
             .is_ok()
+    }
+
+    fn member_orgs(
+        &self,
+        channel: &ChannelId,
+        collection: CollectionName<'_>,
+        configs: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String> {
+        self.judge.member_orgs(channel, collection, configs)
+    }
+
+    fn is_entitled(
+        &self,
+        channel: &ChannelId,
+        collection: CollectionName<'_>,
+        terms: Terms<'_>,
+        info: &StateInfo,
+    ) -> bool {
+        self.judge.is_entitled(channel, collection, terms, info)
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use tidings_gossip::{
-    Effect, Input, Node, Notice, Verdict,
-    id::{ChannelId, Moment},
+    Connection, Effect, Input, Node, Notice, Verdict,
+    id::{ChannelId, ConnectionId, Moment, Ticket},
+    privdata::{GatherKey, distribute::Distribution},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +25,7 @@ use crate::{
     deliver::DeliverTask,
     logging::foreign,
     metrics::Metrics,
+    private::{Chore, PrivateAsk, PrivateParts},
     serve::{Ask, Blocks, Serve},
     status::{ChannelStatus, MemberStatus, Status},
     vitals::Lookout,
@@ -41,8 +43,17 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// What a channel needs outside the core.
 pub(crate) struct ChannelParts {
     pub(crate) writer: Writer,
+    pub(crate) private: PrivateParts,
     pub(crate) blocks: Arc<dyn Blocks>,
     pub(crate) deliver: DeliverTask,
+}
+
+impl ChannelParts {
+    /// Writes what is queued and closes the ledger and the stores. Waits for the disk.
+    pub(crate) fn finish(self) {
+        self.writer.finish();
+        self.private.finish();
+    }
 }
 
 /// What can be asked of a running driver.
@@ -53,6 +64,11 @@ pub(crate) enum Request {
     RemoveChannel(
         ChannelId,
         tokio::sync::oneshot::Sender<Option<ChannelParts>>,
+    ),
+    /// Hand private data to other members, and say how many confirmed.
+    Distribute(
+        Distribution,
+        tokio::sync::oneshot::Sender<Result<usize, String>>,
     ),
     /// Say that the core is alive.
     Answer(tokio::sync::oneshot::Sender<()>),
@@ -81,6 +97,18 @@ pub(crate) struct Driver {
     pub(crate) serve: Serve,
     pub(crate) channels: BTreeMap<ChannelId, ChannelParts>,
     pub(crate) status: watch::Sender<Status>,
+    /// The streams that are open, by which private data goes along with blocks or does not.
+    pub(crate) streams: BTreeMap<ConnectionId, Arc<Connection>>,
+    /// Who waits for what was handed out.
+    pub(crate) handing_out: HandingOut,
+}
+
+/// Distributions of private data that somebody waits for. Bounded by the core, which ends those
+/// that are too many at once.
+#[derive(Default)]
+pub(crate) struct HandingOut {
+    begun: u64,
+    waiting: BTreeMap<Ticket, tokio::sync::oneshot::Sender<Result<usize, String>>>,
 }
 
 impl Driver {
@@ -106,6 +134,9 @@ impl Driver {
                             self.channels.insert(channel, parts);
                         }
                         continue;
+                    }
+                    Some(Request::Distribute(distribution, done)) => {
+                        Some(self.hand_out(distribution, done))
                     }
                     Some(Request::Answer(done)) => {
                         // Whoever asked may have gone.
@@ -142,6 +173,7 @@ impl Driver {
         while let Some(input) = inputs.pop_front() {
             if let Some(input) = &input {
                 self.lookout.input(input);
+                self.note_stream(input);
             }
             let timer = self.metrics.input_duration.start_timer();
             let now = self.now();
@@ -158,6 +190,33 @@ impl Driver {
         }
     }
 
+    fn note_stream(&mut self, input: &Input) {
+        match input {
+            Input::Connected(connection) => {
+                self.streams.insert(connection.id, Arc::clone(connection));
+            }
+            Input::Disconnected { connection, .. } => {
+                self.streams.remove(connection);
+            }
+            _ => {}
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        distribution: Distribution,
+        done: tokio::sync::oneshot::Sender<Result<usize, String>>,
+    ) -> Input {
+        let HandingOut { begun, waiting } = &mut self.handing_out;
+        *begun += 1;
+        let ticket = Ticket(*begun);
+        waiting.insert(ticket, done);
+        Input::Distribute(Distribution {
+            ticket,
+            ..distribution
+        })
+    }
+
     async fn until(&self, due: Option<Moment>) {
         match due {
             Some(due) => tokio::time::sleep(due.since(self.now())).await,
@@ -170,7 +229,7 @@ impl Driver {
     }
 
     /// Does one effect. Gives the answer that nobody else will.
-    fn perform(&self, effect: Effect) -> Option<Input> {
+    fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, envelope } => self.comm.send(to, envelope),
             Effect::Reply {
@@ -185,9 +244,14 @@ impl Driver {
                 channel,
                 block,
                 source,
-                private_data: _,
+                private_data,
             } => {
-                return self.commit(channel, Job { block, source });
+                let job = Job {
+                    block,
+                    source,
+                    private_data,
+                };
+                return self.commit(channel, job);
             }
             Effect::ServeBlocks {
                 ticket,
@@ -200,16 +264,24 @@ impl Driver {
                 let Some(parts) = self.channels.get(&channel) else {
                     return Some(Input::Served { ticket });
                 };
-                let range = start..=end;
                 let ask = Ask {
                     ticket,
                     channel,
-                    range,
+                    range: start..=end,
                     connection,
+                    // Without the evidence of its handshake a peer gets blocks only.
+                    private: self
+                        .streams
+                        .get(&connection)
+                        .map(|from| (Arc::clone(from), Arc::clone(&parts.private.vault))),
                     nonce,
                 };
                 self.serve.answer(Arc::clone(&parts.blocks), ask);
             }
+            Effect::StorePrivate { .. }
+            | Effect::ServePrivate { .. }
+            | Effect::PrivateGathered { .. }
+            | Effect::ListMissing { .. } => return self.perform_private(effect),
             Effect::Deliver { channel, command } => {
                 if let Some(parts) = self.channels.get(&channel) {
                     parts.deliver.command(command);
@@ -220,6 +292,73 @@ impl Driver {
         None
     }
 
+    /// Does an effect about private data. Of a channel without parts, which is about to be left,
+    /// nothing is stored and nobody is served.
+    fn perform_private(&self, effect: Effect) -> Option<Input> {
+        let parts = |channel: &ChannelId| self.channels.get(channel);
+        match effect {
+            Effect::StorePrivate {
+                ticket,
+                channel,
+                from,
+                pushed,
+            } => match parts(&channel) {
+                Some(parts) => parts.private.pushes.store(ticket, &from, *pushed),
+                None => Some(Input::PrivateStored {
+                    ticket,
+                    result: Err(format!("we leave {channel}")),
+                }),
+            },
+            Effect::ServePrivate {
+                ticket,
+                channel,
+                from,
+                nonce,
+                digests,
+            } => {
+                let Some(parts) = parts(&channel) else {
+                    return Some(Input::PrivateServed { ticket });
+                };
+                let ask = PrivateAsk {
+                    ticket,
+                    from,
+                    nonce,
+                    digests,
+                };
+                let vault = Arc::clone(&parts.private.vault);
+                self.serve.answer_private(vault, ask);
+                None
+            }
+            Effect::PrivateGathered {
+                channel,
+                key,
+                found,
+                missing,
+            } => {
+                let parts = parts(&channel)?;
+                match key {
+                    GatherKey::Block(number) => parts.writer.gathered(number, found, missing),
+                    GatherKey::Reconcile(round) => parts.private.keeper.give(Chore::Fill {
+                        round,
+                        found,
+                        missing,
+                    }),
+                }
+                None
+            }
+            Effect::ListMissing {
+                channel,
+                round,
+                limit,
+            } => {
+                let keeper = &parts(&channel)?.private.keeper;
+                keeper.give(Chore::List { round, limit });
+                None
+            }
+            _ => None,
+        }
+    }
+
     /// Queues a block for the ledger, or gives the refusal.
     fn commit(&self, channel: ChannelId, job: Job) -> Option<Input> {
         let number = job.block.number;
@@ -228,7 +367,7 @@ impl Driver {
         (!taken).then_some(Input::CommitRefused { channel, number })
     }
 
-    fn note(&self, notice: Notice) {
+    fn note(&mut self, notice: Notice) {
         match notice {
             Notice::MemberAlive {
                 peer,
@@ -269,9 +408,16 @@ impl Driver {
                 number,
                 verdict,
             } => self.note_suspicion(&channel, &orderer, number, verdict),
+            Notice::Distributed { ticket, result } => {
+                if let Some(done) = self.handing_out.waiting.remove(&ticket) {
+                    // Whoever waited may have gone.
+                    let _ = done.send(result);
+                }
+            }
             Notice::Warning(text) => tracing::warn!(target: "gossip.node", "{text}"),
             Notice::ChannelMembers { .. }
             | Notice::PayloadBuffer { .. }
+            | Notice::PrivateAnswered { .. }
             | Notice::Acknowledged { .. } => {}
         }
     }

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod metrics;
 pub mod msp_folder;
 pub mod operations;
+pub mod private;
 pub mod serve;
 pub mod service;
 pub mod status;

@@ -19,6 +19,9 @@ const OF_LEDGER: &[f64] = &[0.005, 0.01, 0.015, 0.05, 0.1, 1.0, 10.0];
 /// What takes microseconds when all is well.
 const SHORT: &[f64] = &[1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 5e-2];
 
+/// What can be said of private write sets of committed blocks.
+pub(crate) const PRIVATE_STATES: [&str; 4] = ["held", "eligible", "deprioritized", "ineligible"];
+
 /// From a relay within one machine to a block that had to wait for its predecessors.
 const OF_SPREADING: &[f64] = &[
     1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -83,6 +86,21 @@ metrics! {
     connections_opened: IntCounter = "grpc_comm_conn_opened" [], "Connections that came in";
     connections_closed: IntCounter = "grpc_comm_conn_closed" [],
         "Connections that came in and have ended";
+    privdata_list_missing_duration: HistogramVec = "gossip_privdata_list_missing_duration" ["channel"]
+        in USUAL, "Time it takes to list the missing private data (in seconds)";
+    privdata_fetch_duration: HistogramVec = "gossip_privdata_fetch_duration" ["channel"] in USUAL,
+        "Time it takes to fetch missing private data from peers (in seconds)";
+    privdata_commit_block_duration: HistogramVec = "gossip_privdata_commit_block_duration" ["channel"]
+        in USUAL, "Time it takes to commit private data and the corresponding block (in seconds)";
+    privdata_purge_duration: HistogramVec = "gossip_privdata_purge_duration" ["channel"] in USUAL,
+        "Time it takes to purge private data (in seconds)";
+    privdata_reconciliation_duration: HistogramVec = "gossip_privdata_reconciliation_duration" ["channel"]
+        in USUAL, "Time it takes for reconciliation to complete (in seconds)";
+    privdata_pull_duration: HistogramVec = "gossip_privdata_pull_duration" ["channel"] in USUAL,
+        "Time it takes to pull a missing private data element (in seconds)";
+    privdata_retrieve_duration: HistogramVec = "gossip_privdata_retrieve_duration" ["channel"]
+        in USUAL,
+        "Time it takes to retrieve missing private data elements from the ledger (in seconds)";
 
     // Of this node.
     certificate_end: IntGaugeVec = "tidings_certificate_expiry" ["certificate"],
@@ -137,6 +155,18 @@ metrics! {
     blocks_served: IntCounterVec = "tidings_blocks_served" ["channel"],
         "Blocks given to peers that asked for a range";
 
+    // Private data.
+    private_sets: IntGaugeVec = "tidings_private_sets" ["channel", "state"],
+        "Private write sets of committed blocks, by whether they are here";
+    private_pushes: IntCounterVec = "tidings_private_pushes" ["channel", "outcome"],
+        "Private write sets that were pushed to this node and stored, or not";
+    private_reconciled: IntCounterVec = "tidings_private_reconciled" ["channel"],
+        "Private write sets that came after their blocks";
+    private_given: IntCounterVec = "tidings_private_given" ["channel"],
+        "Private write sets given to peers that asked for them";
+    private_withheld: IntCounterVec = "tidings_private_withheld" ["channel"],
+        "Private write sets that were asked for by peers that may not have them";
+
     // The ordering service.
     delivery_connected: IntGaugeVec = "tidings_delivery_connected" ["channel", "orderer"],
         "1 for the orderer that blocks are pulled from";
@@ -171,6 +201,9 @@ impl Metrics {
         ] {
             // One that was never set is not there.
             let _ = gauge.remove_label_values(&[channel]);
+        }
+        for state in PRIVATE_STATES {
+            let _ = self.private_sets.remove_label_values(&[channel, state]);
         }
     }
 

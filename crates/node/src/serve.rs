@@ -1,4 +1,4 @@
-//! Answers state requests: reads blocks and sends them as a state response.
+//! Answers requests for blocks and for private data: reads them and sends a response.
 //!
 //! A few are read at a time, whoever asks. A peer gets its next answer when it has taken the one
 //! before from its queue, so that whoever takes answers slowly waits by itself. The core allows a
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use tidings_gossip::{
-    Input,
+    Connection, Input,
     id::{ChannelId, ConnectionId, Ticket},
 };
 use tidings_ledger::Reader;
@@ -26,12 +26,21 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{comm::CommHandle, logging::Seldom, metrics::Metrics};
+use crate::{
+    comm::CommHandle,
+    logging::Seldom,
+    metrics::Metrics,
+    private::{self, PrivateAsk, Vault},
+};
 
 /// Most bytes of blocks in one answer, unless a single block is larger. The asker continues after
 /// what it got, so a short answer costs a round trip; a long one delays everything else on the
 /// connection.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes of private data that go along with one block; the rest is for the asker to
+/// reconcile.
+const PRIVATE_BYTES_MAX: usize = 8 << 20;
 
 /// Answers read at a time. The disk has no use for more, and each holds a thread.
 pub(crate) const READS_MAX: usize = 4;
@@ -62,6 +71,8 @@ pub(crate) struct Ask {
     pub(crate) channel: ChannelId,
     pub(crate) range: RangeInclusive<u64>,
     pub(crate) connection: ConnectionId,
+    /// Whose private data goes along to whom.
+    pub(crate) private: Option<(Arc<Connection>, Arc<Vault>)>,
     pub(crate) nonce: u64,
 }
 
@@ -94,22 +105,36 @@ impl Serve {
 
     /// Reads and answers, off the caller's task.
     pub(crate) fn answer(&self, blocks: Arc<dyn Blocks>, ask: Ask) {
+        let (ticket, connection) = (ask.ticket, ask.connection);
+        let metrics = self.metrics.clone();
+        let read = move || envelope(blocks.as_ref(), &ask, &metrics);
+        self.answer_with(connection, read, Input::Served { ticket });
+    }
+
+    /// Reads private data and answers, off the caller's task.
+    pub(crate) fn answer_private(&self, vault: Arc<Vault>, ask: PrivateAsk) {
+        let (ticket, connection) = (ask.ticket, ask.from.id);
+        let read = move || private::response(&vault, ask);
+        self.answer_with(connection, read, Input::PrivateServed { ticket });
+    }
+
+    fn answer_with(
+        &self,
+        connection: ConnectionId,
+        read: impl FnOnce() -> Envelope + Send + 'static,
+        answered: Input,
+    ) {
         let serve = self.clone();
         self.tasks.spawn(async move {
-            let (ticket, connection) = (ask.ticket, ask.connection);
             let permit = serve.reads.acquire().await;
-            let metrics = serve.metrics.clone();
-            let read = serve
-                .tasks
-                .spawn_blocking(move || envelope(blocks.as_ref(), &ask, &metrics));
             // What broke off has said why, and the peer will ask again.
-            if let Ok(envelope) = read.await {
+            if let Ok(envelope) = serve.tasks.spawn_blocking(read).await {
                 drop(permit);
                 let left = serve.comm.reply_watched(connection, envelope);
                 let _ = timeout(TAKING_TIMEOUT, left).await;
             }
             // Nobody listening means that the node is going down.
-            let _ = serve.inputs.send(Input::Served { ticket }).await;
+            let _ = serve.inputs.send(answered).await;
         });
     }
 }
@@ -136,10 +161,16 @@ fn payloads(blocks: &dyn Blocks, ask: &Ask) -> Vec<Payload> {
                 if bytes > ANSWER_BYTES_MAX && !payloads.is_empty() {
                     break;
                 }
+                let private_data = ask
+                    .private
+                    .as_ref()
+                    .map(|(to, vault)| private::to_go_along(vault, to, number, PRIVATE_BYTES_MAX));
+                let private_data = private_data.unwrap_or_default();
+                bytes += private_data.iter().map(Bytes::len).sum::<usize>();
                 payloads.push(Payload {
                     seq_num: number,
                     data: block,
-                    private_data: Vec::new(),
+                    private_data,
                 });
             }
             Ok(None) => break,
@@ -179,6 +210,7 @@ mod tests {
             channel: ChannelId::from("ch"),
             range,
             connection: ConnectionId(1),
+            private: None,
             nonce: 1,
         };
         payloads(&Fixed { height, len }, &ask)

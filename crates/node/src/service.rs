@@ -8,6 +8,7 @@ mod chains;
 mod expiry;
 mod incarnation;
 mod leave;
+mod private_data;
 mod refused;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     msp_folder,
+    private::{PrivateParts, PrivateSettings, Vault},
     serve::Blocks,
     status::Status,
     tls::{Tls, TlsSettings},
@@ -115,6 +117,9 @@ pub struct RunningNode {
     /// Channels that were left, with the sequence of the configuration that the core knows.
     left: BTreeMap<ChannelId, u64>,
     readers: BTreeMap<ChannelId, Reader>,
+    /// The private data of channels that were joined.
+    vaults: BTreeMap<ChannelId, Arc<Vault>>,
+    private: PrivateSettings,
     certificates: Certificates,
     deliver: DeliverConfig,
     data_dir: PathBuf,
@@ -275,8 +280,7 @@ impl RunningNode {
         self.comm.stop().await;
         drop((self.control, self.requests, self.committed));
         // Writers end when their queues do; they may be in the middle of a sync.
-        let writers: Vec<Writer> = parts.into_iter().map(|parts| parts.writer).collect();
-        let finish = || writers.into_iter().for_each(Writer::finish);
+        let finish = || parts.into_iter().for_each(ChannelParts::finish);
         if self.tasks.spawn_blocking(finish).await.is_err() {
             tracing::error!(target: "ledger", "closing the ledgers panicked");
         }
@@ -342,7 +346,9 @@ impl RunningNode {
             tls.replace_channel_roots(|| self.crypto.peer_tls_roots())?;
         }
         let tip = (committer.height(), committer.last_hash());
-        let parts = self.parts(&channel, committer, blocks)?;
+        let private = self.open_private(&channel, tip.0, &blocks).await?;
+        let vault = Arc::clone(&private.vault);
+        let parts = self.parts(&channel, committer, blocks, private)?;
         self.vitals.metrics.set_height(&channel, tip.0);
         let add = Request::AddChannel(channel.clone(), parts);
         self.requests
@@ -351,6 +357,7 @@ impl RunningNode {
             .map_err(|_gone| StartRefused::Stopping)?;
         self.introduce(&channel, tip).await?;
         self.joined.insert(channel.clone());
+        self.vaults.insert(channel.clone(), vault);
         Ok(channel)
     }
 
@@ -360,6 +367,7 @@ impl RunningNode {
         channel: &ChannelId,
         committer: Box<dyn Committer>,
         blocks: Arc<dyn Blocks>,
+        private: PrivateParts,
     ) -> Result<ChannelParts, StartRefused> {
         let (height_in, height) = watch::channel(committer.height());
         let (roots_in, roots) = watch::channel(());
@@ -372,6 +380,8 @@ impl RunningNode {
             crypto: Arc::clone(&self.crypto),
             tls: self.certificates.tls.clone(),
             vitals: self.vitals.clone(),
+            vault: Arc::clone(&private.vault),
+            commits: private.keeper.commits(),
         };
         let writer = Writer::start(channel.clone(), committer, outlets)
             .map_err(|error| StartRefused::Write(format!("no thread for the ledger: {error}")))?;
@@ -385,6 +395,7 @@ impl RunningNode {
         );
         Ok(ChannelParts {
             writer,
+            private,
             blocks,
             deliver,
         })

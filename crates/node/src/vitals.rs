@@ -178,6 +178,11 @@ impl Lookout {
                 let labels = [channel.as_str(), outcome];
                 metrics.catch_ups.with_label_values(&labels).inc();
             }
+            Notice::PrivateAnswered { channel, after, .. } => {
+                let pulls = &metrics.privdata_pull_duration;
+                let pulls = pulls.with_label_values(&[channel.as_str()]);
+                pulls.observe(after.as_secs_f64());
+            }
             Notice::Refused { rule, .. } => metrics.refused.with_label_values(&[rule]).inc(),
             _ => {}
         }

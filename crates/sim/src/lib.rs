@@ -12,6 +12,7 @@
 //!
 //! This crate knows no real time, sockets, files or certificates.
 
+pub mod collection;
 pub mod seed;
 pub mod stats;
 pub mod toy;

@@ -28,6 +28,14 @@ pub struct Stats {
     pub refused: BTreeMap<&'static str, u64>,
     /// What peers thought of orderers.
     pub verdicts: BTreeMap<Verdict, u64>,
+    /// Private write sets that were given to peers that asked.
+    pub private_given: u64,
+    /// Private write sets that were refused to peers that may not have them.
+    pub private_refused: u64,
+    /// Private write sets that were found after their block was committed without.
+    pub reconciled: u64,
+    /// Transactions that were not ordered because too few members confirmed the push.
+    pub endorsements_failed: u64,
     /// How committed blocks had reached each peer.
     pub commits: BTreeMap<usize, BTreeMap<Source, u64>>,
     /// What peers reported of filling large gaps, in the order in which it happened.

@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use tidings_gossip::{
     PeerIdentity, Ports, VerifiedBlock, Verifier,
     id::{ChannelId, DIGEST_LEN, OrgId, PkiId},
+    message::StateInfo,
+    ports::{CollectionName, Terms},
 };
 use tidings_proto::{
     Message as _,
@@ -22,7 +24,10 @@ use tidings_proto::{
     common::{Block, BlockData, BlockHeader, BlockMetadata},
     gossip::{ConnEstablish, Envelope, GossipMessage, gossip_message},
     msp::SerializedIdentity,
+    protos::CollectionConfigPackage,
 };
+
+use crate::collection::{self, Collections};
 
 /// Makes the identity of a peer that is valid until `expires_at`, seconds since the Unix epoch.
 pub fn identity(org: &OrgId, name: &str, expires_at: i64) -> Arc<PeerIdentity> {
@@ -78,13 +83,34 @@ pub fn handshake(identity: &PeerIdentity) -> Envelope {
     Envelope::signed(payload, signature)
 }
 
-/// Makes the next block of a channel, with a payload of so many bytes.
-pub fn block(channel: &ChannelId, number: u64, previous_hash: &[u8], payload_len: usize) -> Bytes {
+/// Who opened a stream with this, if it is signed by whom it names.
+pub fn evidence(handshake: &Envelope) -> Result<PeerIdentity, String> {
+    let message = GossipMessage::decode(handshake.payload.clone()).map_err(|e| e.to_string())?;
+    let Some(gossip_message::Content::Conn(conn)) = message.content else {
+        return Err("not a handshake".to_owned());
+    };
+    let identity = parse(&conn.identity)?;
+    if signature(&identity, &handshake.payload) != handshake.signature {
+        return Err(format!("{} did not sign this", identity.pki_id));
+    }
+    Ok(identity)
+}
+
+/// Makes the next block of a channel, with a payload of so many bytes, and these transactions.
+pub fn block(
+    channel: &ChannelId,
+    number: u64,
+    previous_hash: &[u8],
+    payload_len: usize,
+    transactions: &[Bytes],
+) -> Bytes {
     let mut transaction = channel.as_bytes().to_vec();
     transaction.push(0);
     let filler = number.to_le_bytes();
     transaction.extend(filler.iter().cycle().take(payload_len));
-    let data_hash = digest([&transaction]);
+    let mut data = vec![Bytes::from(transaction)];
+    data.extend_from_slice(transactions);
+    let data_hash = digest([&data.concat()]);
     let header = header_asn1(number, previous_hash, &data_hash);
     let signature = digest([b"orderer", channel.as_bytes(), &header]);
     Block {
@@ -93,9 +119,7 @@ pub fn block(channel: &ChannelId, number: u64, previous_hash: &[u8], payload_len
             previous_hash: Bytes::copy_from_slice(previous_hash),
             data_hash: Bytes::copy_from_slice(&data_hash),
         }),
-        data: Some(BlockData {
-            data: vec![transaction.into()],
-        }),
+        data: Some(BlockData { data }),
         metadata: Some(BlockMetadata {
             metadata: vec![Bytes::copy_from_slice(&signature)],
         }),
@@ -121,7 +145,7 @@ pub fn check_block(
     if name != Some(channel.as_bytes()) {
         return Err("a block of another channel".to_owned());
     }
-    if digest([transaction])[..] != header.data_hash[..] {
+    if digest([&data.concat()])[..] != header.data_hash[..] {
         return Err("data hash does not fit".to_owned());
     }
     let asn1 = header_asn1(number, &header.previous_hash, &header.data_hash);
@@ -145,12 +169,22 @@ pub fn check_block(
 pub struct ToyPorts {
     identity: Arc<PeerIdentity>,
     readers: BTreeSet<OrgId>,
+    collections: Collections,
 }
 
 impl ToyPorts {
-    /// Signs as this peer; members of these organizations are Readers of every channel.
-    pub fn new(identity: Arc<PeerIdentity>, readers: BTreeSet<OrgId>) -> Self {
-        Self { identity, readers }
+    /// Signs as this peer; members of these organizations are Readers of every channel, which
+    /// has these collections.
+    pub fn new(
+        identity: Arc<PeerIdentity>,
+        readers: BTreeSet<OrgId>,
+        collections: Collections,
+    ) -> Self {
+        Self {
+            identity,
+            readers,
+            collections,
+        }
     }
 }
 
@@ -161,6 +195,40 @@ impl Ports for ToyPorts {
 
     fn is_reader(&self, _channel: &ChannelId, identity: &PeerIdentity) -> bool {
         self.readers.contains(&identity.org)
+    }
+
+    fn member_orgs(
+        &self,
+        _channel: &ChannelId,
+        name: CollectionName<'_>,
+        configs: &CollectionConfigPackage,
+    ) -> Result<BTreeSet<OrgId>, String> {
+        let claimed = collection::member_orgs(configs)?;
+        match self.collections.get(name.collection) {
+            Some(known) if known.orgs == claimed => Ok(claimed),
+            Some(_) => Err(format!("{} has other members", name.collection)),
+            None => Err(format!("{} was never defined", name.collection)),
+        }
+    }
+
+    fn is_entitled(
+        &self,
+        _channel: &ChannelId,
+        name: CollectionName<'_>,
+        terms: Terms<'_>,
+        info: &StateInfo,
+    ) -> bool {
+        let is_member = match terms {
+            Terms::Given(configs) => {
+                collection::member_orgs(configs).is_ok_and(|orgs| orgs.contains(&info.identity.org))
+            }
+            Terms::Latest => {
+                let known = self.collections.get(name.collection);
+                known.is_some_and(|known| known.orgs.contains(&info.identity.org))
+            }
+        };
+        let (payload, signed) = (&info.envelope.payload, &info.envelope.signature);
+        is_member && signature(&info.identity, payload) == *signed
     }
 }
 
@@ -279,7 +347,7 @@ mod tests {
     #[test]
     fn an_altered_block_fails_its_check() {
         let channel = ChannelId::from("ch");
-        let good = block(&channel, 3, &[7; 32], 100);
+        let good = block(&channel, 3, &[7; 32], 100, &[]);
         let checked = check_block(&channel, 3, &good).unwrap();
         assert_eq!(checked.previous_hash[..], [7; 32]);
         assert!(check_block(&channel, 4, &good).is_err());

@@ -3,7 +3,10 @@
 //! Looks at the wire form only, nested envelopes included, and at who the peers really are. It
 //! knows nothing of what a core believes, so a core with wrong beliefs is caught all the same.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use tidings_gossip::id::{OrgId, PkiId};
 use tidings_proto::{
@@ -24,7 +27,11 @@ pub struct Person {
 
 /// Everybody who ever was.
 #[derive(Clone, Debug, Default)]
-pub struct Register(BTreeMap<PkiId, Person>);
+pub struct Register {
+    people: BTreeMap<PkiId, Person>,
+    /// The members of each collection.
+    collections: BTreeMap<String, BTreeSet<OrgId>>,
+}
 
 /// Something that must not happen did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,22 +61,27 @@ impl Violation {
 impl Register {
     /// Enters a peer.
     pub fn insert(&mut self, peer: PkiId, person: Person) {
-        self.0.insert(peer, person);
+        self.people.insert(peer, person);
+    }
+
+    /// Enters a collection with its members.
+    pub fn collect(&mut self, name: &str, members: BTreeSet<OrgId>) {
+        self.collections.insert(name.to_owned(), members);
     }
 
     /// Who this is or was.
     pub fn get(&self, peer: &PkiId) -> Option<&Person> {
-        self.0.get(peer)
+        self.people.get(peer)
     }
 
     /// How many were entered, those that are gone included.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.people.len()
     }
 
     /// Nobody was entered.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.people.is_empty()
     }
 
     /// Checks one envelope from one peer to another.
@@ -77,7 +89,7 @@ impl Register {
         if from == to {
             return Err(Violation::new("self", format!("{from} sends to itself")));
         }
-        let (Some(sender), Some(receiver)) = (self.0.get(&from), self.0.get(&to)) else {
+        let (Some(sender), Some(receiver)) = (self.people.get(&from), self.people.get(&to)) else {
             return Err(Violation::new("register", "a peer that nobody entered"));
         };
         let border = Border {
@@ -133,6 +145,15 @@ impl Border<'_> {
             | Content::DataDig(_)
             | Content::DataReq(_)
             | Content::DataUpdate(_) => self.pull(&message, content)?,
+            Content::PrivateData(data) => {
+                let payload = data.payload.as_ref();
+                self.private(payload.map_or("", |p| p.collection_name.as_str()))?;
+            }
+            Content::PrivateRes(response) => {
+                let given = response.elements.iter().filter(|e| !e.payload.is_empty());
+                let names = given.map(|e| e.digest.as_ref().map_or("", |d| &d.collection));
+                names.into_iter().try_for_each(|name| self.private(name))?;
+            }
             _ => {}
         }
         Ok(kind)
@@ -205,6 +226,16 @@ impl Border<'_> {
         }
     }
 
+    /// Private data stays with the members of its collection.
+    fn private(&self, collection: &str) -> Result<(), Violation> {
+        let members = self.register.collections.get(collection);
+        if members.is_some_and(|members| members.contains(self.receiver)) {
+            return Ok(());
+        }
+        let what = format!("private data of {collection:?} to {}", self.receiver);
+        Err(Violation::new("PD-S5", what))
+    }
+
     fn identity_element(&self, envelope: &Envelope) -> Result<(), Violation> {
         let Some(Content::PeerIdentity(identity)) = open(envelope)?.content else {
             return Err(Violation::new("P-S1", "not an identity"));
@@ -239,7 +270,7 @@ impl Border<'_> {
 
     fn person(&self, id: &[u8]) -> Result<Person, Violation> {
         PkiId::from_wire(id)
-            .and_then(|id| self.register.0.get(&id).cloned())
+            .and_then(|id| self.register.people.get(&id).cloned())
             .ok_or_else(|| Violation::new("register", "about a peer that does not exist"))
     }
 }

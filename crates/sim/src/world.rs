@@ -11,6 +11,7 @@ mod network;
 mod orderer;
 mod peer;
 mod plan;
+mod private;
 mod reign;
 
 use std::{
@@ -27,6 +28,7 @@ use tidings_gossip::{
     delivery::StreamId,
     id::{OrgId, PkiId},
     node::Sizes,
+    privdata,
     transfer::{AHEAD_MAX, SERVING_MAX, blocking_limit},
 };
 use tidings_proto::Message as _;
@@ -41,7 +43,10 @@ use network::{Arrival, Dial, Link, LinkId, Question};
 use orderer::Orderer;
 use peer::{Body, Host};
 use plan::Settings;
+use private::{Draft, Push};
 use reign::Reign;
+
+pub use private::Account;
 
 /// Virtual wall clock at the start of a world with no skew, in seconds since the Unix epoch.
 pub const EPOCH_SECS: u64 = 1_700_000_000;
@@ -73,6 +78,7 @@ pub struct World {
     partitions: BTreeMap<usize, Vec<Range<usize>>>,
     partitions_planned: usize,
     orderer: Orderer,
+    drafts: Vec<Draft>,
     reign: Reign,
     register: Register,
     revoked: BTreeSet<PkiId>,
@@ -120,6 +126,10 @@ enum Event {
     Honest,
     StreamOpens(Life, StreamId),
     StreamBrings(Life, StreamId, u64),
+    Endorse(usize, String),
+    Pry(usize, usize, String),
+    Stored(Life, Push),
+    Fall(usize),
 }
 
 struct Scheduled {
@@ -136,6 +146,7 @@ impl Event {
             self,
             Self::Boot(_)
                 | Self::Crash(_)
+                | Self::Fall(_)
                 | Self::Cut(..)
                 | Self::Heal(_)
                 | Self::Revoke(_)
@@ -164,6 +175,7 @@ impl World {
             partitions: BTreeMap::new(),
             partitions_planned: 0,
             orderer: Orderer::default(),
+            drafts: Vec::new(),
             reign: Reign::default(),
             register: Register::default(),
             revoked: BTreeSet::new(),
@@ -239,6 +251,14 @@ impl World {
             blocks_waiting: usize::try_from(buffer).unwrap_or(usize::MAX),
             messages_waiting: config.max_propagation_burst_size - 1,
             serving: SERVING_MAX,
+            private: privdata::Sizes {
+                pushes: self.drafts.len(),
+                // The window of the committer, and one for old blocks.
+                gathers: 17,
+                asked: 17 * everybody,
+                serving: privdata::SERVING_MAX + privdata::WAITING_MAX,
+            },
+            distributions: self.drafts.len(),
         };
         for (peer, host) in self.hosts.iter().enumerate() {
             let Some(is) = host.body.as_ref().map(|body| body.node.sizes()) else {
@@ -291,6 +311,10 @@ impl World {
             Event::StreamBrings(life, stream, number) => self.stream_brings(life, stream, number),
             Event::Withhold(peer) => self.begin_withholding(peer),
             Event::Honest => self.end_withholding(),
+            Event::Endorse(peer, collection) => self.endorse_now(peer, &collection),
+            Event::Pry(peer, whom, collection) => self.pry_now(peer, whom, &collection),
+            Event::Stored(life, push) => self.stored(life, push),
+            Event::Fall(peer) => self.fall(peer),
         }
     }
 
@@ -397,6 +421,21 @@ impl World {
                 let input = Input::Served { ticket };
                 self.plan_input(millis(1), life, input);
             }
+            Effect::StorePrivate { ticket, pushed, .. } => self.store_push(life, ticket, pushed),
+            Effect::ServePrivate {
+                ticket,
+                from,
+                nonce,
+                digests,
+                ..
+            } => self.serve_private(life, ticket, &from, nonce, digests),
+            Effect::PrivateGathered {
+                key,
+                found,
+                missing,
+                ..
+            } => self.gathered(life, key, found, missing),
+            Effect::ListMissing { round, limit, .. } => self.list_missing(life, round, limit),
             Effect::Deliver { command, .. } => self.command_stream(life, command),
             Effect::Notify(notice) => self.note(life, notice),
         }
@@ -424,6 +463,14 @@ impl World {
                     body.acknowledged.insert(ticket, result);
                 }
                 return;
+            }
+            Notice::Distributed { ticket, result } => {
+                let is_enough = result.is_ok();
+                self.distributed(life, ticket, is_enough);
+                match result {
+                    Ok(_) => return,
+                    Err(reason) => reason,
+                }
             }
             _ => return,
         };
@@ -490,6 +537,11 @@ fn fits(is: Sizes, most: Sizes) -> bool {
         && is.blocks_waiting <= most.blocks_waiting
         && is.messages_waiting <= most.messages_waiting
         && is.serving <= most.serving
+        && is.private.pushes <= most.private.pushes
+        && is.private.gathers <= most.private.gathers
+        && is.private.asked <= most.private.asked
+        && is.private.serving <= most.private.serving
+        && is.distributions <= most.distributions
 }
 
 impl Drop for World {

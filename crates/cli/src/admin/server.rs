@@ -9,19 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tidings_gossip::id::ChannelId;
 use tidings_ledger::Reader;
 use tidings_msp::block::last_config_index;
+use tidings_node::private::PrivateData;
 use tidings_proto::block::BlockView;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Answer, Info, QUESTION_LEN_MAX, Question, Which};
+use super::{Answer, Info, Lacking, MISSING_MAX, Missing, QUESTION_LEN_MAX, Question, Which};
 use crate::complaint::in_one_line;
 
 /// Questions at a time: each may hold a block in memory. Others wait.
@@ -42,6 +43,8 @@ pub(crate) enum Errand {
     Join(Bytes, oneshot::Sender<Result<String>>),
     /// Leave a channel.
     Leave(ChannelId, oneshot::Sender<Result<()>>),
+    /// Hand out what knows of a channel's private data.
+    PrivateData(ChannelId, oneshot::Sender<Option<PrivateData>>),
     /// Hand out what reads the ledgers.
     Readers(oneshot::Sender<BTreeMap<ChannelId, Reader>>),
 }
@@ -180,6 +183,15 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
             let names = readers.keys().map(|name| name.as_str().to_owned());
             return Ok(Answer::Channels(names.collect()));
         }
+        Question::Missing { channel, limit } => {
+            let id = ChannelId::from(channel.as_str());
+            let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
+            let data = data.with_context(|| format!("channel {channel} has not been joined"))?;
+            let read = move || missing(&data, limit).map(Answer::Missing);
+            return tokio::task::spawn_blocking(read)
+                .await
+                .context("reading private data broke off")?;
+        }
         Question::Info { channel } => (channel, None),
         Question::Fetch { channel, which } => (channel, Some(which)),
     };
@@ -207,6 +219,25 @@ async fn run<T>(
     let (done, result) = oneshot::channel();
     errands.send(errand(done)).await.ok().context(STOPPING)?;
     result.await.context(STOPPING)
+}
+
+fn missing(data: &PrivateData, limit: usize) -> Result<Missing> {
+    let sets = data.missing(limit.min(MISSING_MAX)).map_err(Error::msg)?;
+    let counts = data.backlog().map_err(Error::msg)?.total();
+    let lacking = sets.into_iter().map(|set| Lacking {
+        block: set.place.block,
+        transaction: set.place.tx,
+        namespace: set.place.namespace,
+        collection: set.place.collection,
+        why: set.why.to_string(),
+    });
+    Ok(Missing {
+        held: counts.held,
+        to_be_fetched: counts.eligible,
+        tried_in_vain: counts.deprioritized,
+        not_for_us: counts.ineligible,
+        missing: lacking.collect(),
+    })
 }
 
 fn info(reader: &Reader) -> Result<Info> {

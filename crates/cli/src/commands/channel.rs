@@ -7,11 +7,10 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
-use tidings_node::core_config::CoreConfig;
 
-use super::{print, read_input};
+use super::{print, read_input, socket};
 use crate::admin::client::ask;
-use crate::admin::{Answer, Question, SOCKET, Which};
+use crate::admin::{Answer, Question, Which};
 
 /// See to the channels of the node that runs on this machine.
 ///
@@ -108,16 +107,8 @@ impl Arguments {
                 which: *which,
             },
         };
-        let answer = ask(&self.socket()?, &question)?;
-        self.command.show(answer)
-    }
-
-    fn socket(&self) -> Result<PathBuf> {
-        if let Some(socket) = &self.socket {
-            return Ok(socket.clone());
-        }
-        let config = CoreConfig::load(self.config.as_deref())?;
-        Ok(config.data_dir()?.join(SOCKET))
+        let socket = socket(self.socket, self.config.as_deref())?;
+        self.command.show(ask(&socket, &question)?)
     }
 }
 

@@ -7,13 +7,17 @@ pub(crate) mod envelope;
 pub(crate) mod ledger;
 pub(crate) mod node;
 pub(crate) mod outline;
+pub(crate) mod privdata;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use tidings_node::core_config::CoreConfig;
+
+use crate::admin::SOCKET;
 
 /// Larger than any message of Fabric (100 MiB): a bigger file is not one.
 const INPUT_LEN_MAX: u64 = 128 * 1024 * 1024;
@@ -34,6 +38,14 @@ pub(crate) fn read_input(path: &Path) -> Result<Bytes> {
         );
     }
     Ok(bytes.into())
+}
+
+/// Where the node that runs can be asked.
+pub(crate) fn socket(named: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(socket) => Ok(socket),
+        None => Ok(CoreConfig::load(config)?.data_dir()?.join(SOCKET)),
+    }
 }
 
 /// Prints to standard output. A reader that goes away early (`| head`) is not a failure.

@@ -254,6 +254,9 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
             let left = node.leave(&channel).await;
             let _ = done.send(left.map_err(Into::into));
         }
+        Errand::PrivateData(channel, done) => {
+            let _ = done.send(node.private_data(&channel));
+        }
         Errand::Readers(done) => {
             let _ = done.send(node.readers().clone());
         }

@@ -18,6 +18,7 @@ use crate::{
     message::{Connection, Message, PeerIdentity, StateInfo},
     node::{CHANNELS_MAX, Node, settle::Work},
     ports::Ports,
+    privdata::{self, PrivData, distribute},
     router::{Outgoing, Subject},
     transfer::{self, Transfer},
 };
@@ -28,11 +29,13 @@ impl<P: Ports> Node<P> {
             Input::Connected(connection) => self.learn(&connection.identity),
             Input::Disconnected { connection, peer } => {
                 self.push_to_transfers(|| transfer::Input::Disconnected { connection, peer });
+                self.push_to_private(|| privdata::Input::Disconnected { connection, peer });
             }
             Input::Received { from, message } => self.receive(now, from, message.into_inner(), out),
             Input::Unreachable(peer) => {
                 self.push(discovery::Input::Unreachable(peer));
                 self.push_to_transfers(|| transfer::Input::Unreachable(peer));
+                self.push_to_private(|| privdata::Input::Unreachable(peer));
             }
             Input::Switched { expected } => self.push(discovery::Input::Purge(expected)),
             Input::Probed { ticket, answered } => {
@@ -47,6 +50,28 @@ impl<P: Ports> Node<P> {
             Input::Revoked(peer) => self.push(identity::Input::Revoked(peer)),
             Input::SendByCriteria(request) => self.send_by_criteria(request),
             Input::Served { ticket } => self.served(ticket, out),
+            Input::PrivateStored { ticket, result } => self.private_stored(ticket, result, out),
+            Input::PrivateServed { ticket } => self.private_served(ticket, out),
+            Input::PrivateWanted {
+                channel,
+                key,
+                items,
+                patience,
+            } => self.private_wanted(channel, key, items, patience, out),
+            Input::PrivateDoubted {
+                channel,
+                peer,
+                reason,
+            } => self.of_channel(
+                channel,
+                |node, id| node.push_private(id, privdata::Input::Doubted { peer, reason }),
+                out,
+            ),
+            Input::Distribute(distribution) => {
+                self.push(Work::Distribution(distribute::Input::Distribute(
+                    distribution,
+                )));
+            }
             Input::Join {
                 channel,
                 join,
@@ -113,11 +138,14 @@ impl<P: Ports> Node<P> {
                 });
             }
             Message::IdentityPull(pull) => self.push(identity::Input::Pull { from, pull }),
-            Message::Ack { nonce, error } => self.push(ack::Input::Ack {
-                from: sender,
-                nonce,
-                error,
-            }),
+            Message::Ack { nonce, error } => {
+                self.push_ack_of_push(sender, nonce, error.clone());
+                self.push(ack::Input::Ack {
+                    from: sender,
+                    nonce,
+                    error,
+                });
+            }
             Message::StateInfo(info) => self.receive_state_info(now, from, info, out),
             Message::StateInfoPullRequest { channel_mac } => {
                 match self.channel_of_mac(&sender, &channel_mac) {
@@ -142,6 +170,12 @@ impl<P: Ports> Node<P> {
             | Message::StateResponse { ref channel, .. } => {
                 let channel = channel.clone();
                 self.receive_transfer(channel, from, message, out);
+            }
+            Message::PrivateData { ref channel, .. }
+            | Message::PrivateRequest { ref channel, .. }
+            | Message::PrivateResponse { ref channel, .. } => {
+                let channel = channel.clone();
+                self.receive_private(channel, from, message, out);
             }
         }
     }
@@ -254,6 +288,8 @@ impl<P: Ports> Node<P> {
             }
             self.channels.insert(id.clone(), channel);
             self.transfers.insert(id.clone(), transfer);
+            let private = PrivData::new(id.clone(), config, now, seed);
+            self.private.insert(id.clone(), private);
             self.deliveries.insert(id.clone(), delivery);
         }
         self.grow(id.clone(), height);
@@ -299,6 +335,7 @@ impl<P: Ports> Node<P> {
         self.push_election(id.clone(), election::Input::Leave);
         self.push_delivery(id.clone(), delivery::Input::Lead(false));
         self.push_channel(id.clone(), channel::Input::Leave);
+        self.push_private(id.clone(), privdata::Input::Left);
         self.push(discovery::Input::Anchors {
             channel: id,
             anchors: Default::default(),
@@ -319,7 +356,8 @@ impl<P: Ports> Node<P> {
     fn grow(&mut self, id: ChannelId, height: u64) {
         self.push_delivery(id.clone(), delivery::Input::Height(height));
         self.push_channel(id.clone(), channel::Input::Height(height));
-        self.push_transfer(id, transfer::Input::Height(height));
+        self.push_transfer(id.clone(), transfer::Input::Height(height));
+        self.push_private(id, privdata::Input::Height(height));
     }
 
     fn commit_refused(&mut self, id: ChannelId, number: u64) {
@@ -406,10 +444,10 @@ pub(super) fn refuse(out: &mut Vec<Effect>, from: PkiId, rule: &'static str, rea
     out.push(Effect::Notify(Notice::Refused { from, rule, reason }));
 }
 
-fn refuse_channel(out: &mut Vec<Effect>, from: &Connection, channel: &ChannelId) {
+pub(super) fn refuse_channel(out: &mut Vec<Effect>, from: &Connection, channel: &ChannelId) {
     refuse(out, from.peer(), "S-N6", format!("we are not in {channel}"));
 }
 
-fn warn(out: &mut Vec<Effect>, text: String) {
+pub(super) fn warn(out: &mut Vec<Effect>, text: String) {
     out.push(Effect::Notify(Notice::Warning(text)));
 }

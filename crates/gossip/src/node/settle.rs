@@ -11,8 +11,9 @@ use crate::{
     id::{ChannelId, ConnectionId, Moment, Ticket},
     identity,
     message::Leadership,
-    node::{Node, intake::refuse},
+    node::{Node, intake::refuse, private::after_distribution},
     ports::Ports,
+    privdata::{self, distribute},
     router::{self, Outgoing, Subject},
     transfer,
     view::View,
@@ -28,6 +29,8 @@ pub(super) enum Work {
     Channel(ChannelId, channel::Input),
     Transfer(ChannelId, transfer::Input),
     Election(ChannelId, election::Input),
+    Private(ChannelId, privdata::Input),
+    Distribution(distribute::Input),
     Emitter(emitter::Input),
     Router(Vec<Outgoing>),
 }
@@ -51,6 +54,8 @@ impl Work {
             Self::Channel(..) => 4,
             Self::Transfer(..) => 5,
             Self::Election(..) => 7,
+            // They lead to nothing.
+            Self::Private(..) | Self::Distribution(_) => 8,
             Self::Emitter(_) => 9,
             Self::Router(_) => 10,
         }
@@ -118,6 +123,9 @@ impl<P: Ports> Node<P> {
             }
             Work::Transfer(id, input) => {
                 let mut done = Vec::new();
+                if let transfer::Input::Block { block, .. } = &input {
+                    self.push_private(id.clone(), privdata::Input::Verified(block.number));
+                }
                 let channel = self.channels.get(&id);
                 if let Some((transfer, channel)) = self.transfers.get_mut(&id).zip(channel) {
                     transfer.handle(now, input, channel, &view!(self), &self.ports, &mut done);
@@ -130,6 +138,21 @@ impl<P: Ports> Node<P> {
                     election.handle(now, input, &self.ports, &mut done);
                 }
                 self.after_election(&id, done);
+            }
+            Work::Private(id, input) => {
+                let mut done = Vec::new();
+                let channel = self.channels.get(&id);
+                if let Some((private, channel)) = self.private.get_mut(&id).zip(channel) {
+                    private.handle(now, input, channel, &view!(self), &self.ports, &mut done);
+                }
+                self.after_private(&id, done, out);
+            }
+            Work::Distribution(input) => {
+                let mut done = Vec::new();
+                let (channel, view) = (|id: &_| self.channels.get(id), view!(self));
+                self.distributor
+                    .handle(now, input, channel, &view, &self.ports, &mut done);
+                after_distribution(done, out);
             }
             Work::Emitter(input) => {
                 let mut done = Vec::new();
@@ -213,6 +236,7 @@ impl<P: Ports> Node<P> {
                 identity::Effect::Forget(peer) => {
                     out.push(Effect::Forget(peer));
                     self.strangers.forget(&peer);
+                    self.push_to_private(|| privdata::Input::Forgotten(peer));
                     self.push(discovery::Input::Purge(peer));
                 }
                 identity::Effect::Close(peer) => out.push(Effect::Close(peer)),

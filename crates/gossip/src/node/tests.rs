@@ -20,6 +20,7 @@ use crate::{
 mod anything;
 mod blocks;
 mod election;
+mod private;
 
 const SEED: [u8; 32] = [4; 32];
 
@@ -259,6 +260,9 @@ fn s_n6_messages_of_channels_that_we_are_not_in_are_refused() {
             nonce: 1,
             blocks: vec![],
         },
+        private::push("elsewhere"),
+        private::request("elsewhere"),
+        private::response("elsewhere", 1),
     ] {
         refused(&a, "S-N6", &t.receive(&a, message));
     }

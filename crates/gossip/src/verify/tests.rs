@@ -5,9 +5,8 @@ use std::sync::Arc;
 use prost::Message as _;
 use tidings_proto::gossip::{
     Acknowledgement, AliveMessage, Chaincode, ConnEstablish, DataDigest, DataRequest, Empty,
-    GossipHello, LeadershipMessage, PeerIdentity as WireIdentity, PrivateDataMessage, Properties,
-    PvtDataPayload, RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest,
-    SecretEnvelope, StateInfo, StateInfoPullRequest, gossip_message::Tag,
+    GossipHello, LeadershipMessage, PeerIdentity as WireIdentity, Properties, PvtDataPayload,
+    RemoteStateRequest, SecretEnvelope, StateInfo, StateInfoPullRequest, gossip_message::Tag,
 };
 
 use super::*;
@@ -22,6 +21,7 @@ mod channels;
 mod kept;
 mod limits;
 mod peers;
+mod private;
 mod remembered;
 
 const CH: &str = "ch";
@@ -237,6 +237,9 @@ fn good(stage: &Stage) -> Vec<GossipMessage> {
             Content::StateResponse(RemoteStateResponse::default()),
         ),
         open(leader_envelope(peer, leadership(peer))),
+        message(CH, Tag::ChanOnly, private::push()),
+        message(CH, Tag::ChanOnly, private::request(1)),
+        message(CH, Tag::ChanOnly, private::response(1)),
     ]
 }
 
@@ -355,9 +358,6 @@ fn s_n1_contents_that_are_not_for_the_main_loop() {
     let stage = Stage::new();
     let contents = [
         Content::Empty(Empty {}),
-        Content::PrivateReq(RemotePvtDataRequest::default()),
-        Content::PrivateRes(RemotePvtDataResponse::default()),
-        Content::PrivateData(PrivateDataMessage::default()),
         Content::PeerIdentity(WireIdentity::default()),
     ];
     for content in contents {

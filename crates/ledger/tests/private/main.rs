@@ -453,3 +453,30 @@ fn the_backlog_names_so_many_collections_and_sums_up_the_rest() {
     assert_eq!(backlog.rest, rest);
     assert_eq!(backlog.total().eligible, len as u64);
 }
+
+#[test]
+fn blocks_that_name_nothing_need_not_be_prepared_one_by_one() {
+    let dir = tempdir().unwrap();
+    let store = PrivateStore::open(dir.path(), 0).unwrap();
+    store.prepare_from(7, &[]).unwrap();
+    assert_eq!(store.height().unwrap(), 7);
+    store.prepare_from(3, &[]).unwrap();
+    assert_eq!(store.height().unwrap(), 7, "it does not fall");
+    let block = private(9, vec![held(0, "c", "nine")]);
+    assert!(matches!(
+        store.prepare(std::slice::from_ref(&block)),
+        Err(PrepareError::Gap { number: 9, want: 7 })
+    ));
+    store.prepare_from(9, std::slice::from_ref(&block)).unwrap();
+    assert_eq!(store.height().unwrap(), 10);
+    // As after a crash: prepared, not appended, and prepared again.
+    store.prepare_from(9, &[private(9, Vec::new())]).unwrap();
+    assert_eq!(store.sets(9, 9).unwrap().count(), 0);
+    store
+        .prepare_from(12, &[private(12, vec![held(0, "c", "x")])])
+        .unwrap();
+    assert!(matches!(
+        store.prepare_from(9, &[block]),
+        Err(PrepareError::Settled { number: 9 })
+    ));
+}

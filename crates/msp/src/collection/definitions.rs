@@ -273,6 +273,15 @@ impl Definitions {
         version.collection(collection)
     }
 
+    /// The collections that a chaincode has now, those that can be used, implicit ones left out.
+    pub fn all(&self, namespace: &str) -> Vec<Defined> {
+        let last = self.versions(namespace).last();
+        let package = last.and_then(|version| version.package.as_ref().ok());
+        let names = package.into_iter().flat_map(|package| package.names());
+        let found = names.filter_map(|name| self.latest(namespace, name).ok());
+        found.collect()
+    }
+
     fn versions(&self, namespace: &str) -> &[Version] {
         self.chaincodes.get(namespace).map_or(&[], Vec::as_slice)
     }

@@ -105,6 +105,11 @@ impl Package {
         self.collections.is_empty()
     }
 
+    /// The names of the collections.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.collections.keys().map(String::as_str)
+    }
+
     /// The collection of that name.
     pub(super) fn collection(
         &self,

@@ -1,4 +1,7 @@
 //! Endorsed transactions with definitions in them, which a test can alter before they are signed.
+//!
+//! Another crate's tests take it in as they do the material, which it needs as `crate::material`.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use bytes::Bytes;
 use prost::Message;
@@ -38,6 +41,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) tx_id: Option<&'static str>,
     /// What the endorsers saw in place of the proposal in the transaction.
     pub(crate) endorsed_proposal: &'static [u8],
+    /// Makes the id of the transaction, with the creator.
+    pub(crate) nonce: Vec<u8>,
 }
 
 const PROPOSAL: &[u8] = b"proposal";
@@ -54,6 +59,7 @@ impl<'a> Draft<'a> {
             actions: 1,
             tx_id: None,
             endorsed_proposal: PROPOSAL,
+            nonce: NONCE.to_vec(),
         }
     }
 
@@ -69,11 +75,11 @@ impl<'a> Draft<'a> {
         let signature_header = Bytes::from(
             SignatureHeader {
                 creator: creator.clone(),
-                nonce: NONCE.into(),
+                nonce: self.nonce.clone().into(),
             }
             .encode_to_vec(),
         );
-        let tx_id = hex::encode(sha256(&[NONCE, &creator].concat()));
+        let tx_id = tx_id(&self.nonce, &creator);
         let channel_header = Bytes::from(
             ChannelHeader {
                 r#type: HeaderType::EndorserTransaction as i32,
@@ -136,6 +142,11 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// The id of a transaction.
+pub(crate) fn tx_id(nonce: &[u8], creator: &[u8]) -> String {
+    hex::encode(sha256(&[nonce, creator].concat()))
+}
+
 /// A namespace with public writes.
 pub(crate) fn public(namespace: &str, writes: Vec<KvWrite>) -> NsReadWriteSet {
     let set = KvrwSet {
@@ -151,6 +162,11 @@ pub(crate) fn public(namespace: &str, writes: Vec<KvWrite>) -> NsReadWriteSet {
 
 /// A namespace with one private write.
 pub(crate) fn private(namespace: &str, collection: &str) -> NsReadWriteSet {
+    private_of(namespace, collection, Bytes::new())
+}
+
+/// A namespace with one private write, of a write set with this hash.
+pub(crate) fn private_of(namespace: &str, collection: &str, hash: Bytes) -> NsReadWriteSet {
     let set = HashedRwSet {
         hashed_writes: vec![KvWriteHash::default()],
         ..HashedRwSet::default()
@@ -158,7 +174,7 @@ pub(crate) fn private(namespace: &str, collection: &str) -> NsReadWriteSet {
     let collection = CollectionHashedReadWriteSet {
         collection_name: collection.to_owned(),
         hashed_rwset: set.encode_to_vec().into(),
-        pvt_rwset_hash: Bytes::new(),
+        pvt_rwset_hash: hash,
     };
     NsReadWriteSet {
         namespace: namespace.to_owned(),

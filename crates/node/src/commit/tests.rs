@@ -1,10 +1,18 @@
 //! The writer with a ledger in memory: what is committed, what is refused, and what is told.
 
+use std::path::Path;
+
 use prost::Message as _;
+use tidings_gossip::PvtDataConfig;
 use tidings_msp::{block::header_hash, identity::SigningIdentity, services::CryptoServices};
 use tidings_proto::common::{Config, ConfigEnvelope, HeaderType};
 
 use super::*;
+use crate::{
+    metrics::Metrics,
+    private::{PrivateParts, PrivateSettings, Registries, Surroundings},
+    serve::Blocks,
+};
 use material::{CHANNEL, Draft, Material, Member, tree};
 
 #[path = "../../../msp/tests/material/mod.rs"]
@@ -81,9 +89,38 @@ pub(crate) fn crypto(material: &Material) -> Arc<Crypto> {
     Arc::new(Crypto::new(services))
 }
 
-fn outlets(crypto: &Arc<Crypto>) -> (Outlets, mpsc::Receiver<Input>) {
+/// The stores of the channel in a folder.
+fn private(crypto: &Arc<Crypto>, dir: &Path, inputs: &mpsc::Sender<Input>) -> PrivateParts {
+    /// Where nothing was committed.
+    struct Nothing;
+    impl Blocks for Nothing {
+        fn block(&self, _: u64) -> Result<Option<Bytes>, String> {
+            Ok(None)
+        }
+    }
+    let channel = ChannelId::from(CHANNEL);
+    let config = crypto.config(&channel).unwrap();
+    let surroundings = Surroundings {
+        channel,
+        me: crypto.own_identity(),
+        crypto: Arc::clone(crypto),
+        blocks: Arc::new(Nothing),
+        height: 1,
+        private: PrivateSettings {
+            settings: PvtDataConfig::default(),
+            registries: Registries::default(),
+            metrics: Metrics::default(),
+        },
+    };
+    PrivateParts::open(dir, surroundings, &config, inputs).unwrap()
+}
+
+fn outlets(crypto: &Arc<Crypto>, dir: &Path) -> (Outlets, mpsc::Receiver<Input>) {
     let (inputs, heard) = mpsc::channel(2 * JOBS_MAX);
+    let private = private(crypto, dir, &inputs);
     let outlets = Outlets {
+        vault: Arc::clone(&private.vault),
+        commits: private.keeper.commits(),
         inputs,
         committed: broadcast::channel(64).0,
         height: watch::channel(1).0,
@@ -94,6 +131,14 @@ fn outlets(crypto: &Arc<Crypto>) -> (Outlets, mpsc::Receiver<Input>) {
         vitals: Vitals::default(),
     };
     (outlets, heard)
+}
+
+fn job(block: VerifiedBlock) -> Job {
+    Job {
+        block,
+        source: Source::Push,
+        private_data: Vec::new(),
+    }
 }
 
 fn told(input: &Input) -> String {
@@ -127,7 +172,8 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
     let astray = ordinary(4, &[7; 32], &material, &material.orderers[0]);
     let last = ordinary(4, &hash(&mut good), &material, &material.orderers[0]);
 
-    let (outlets, mut heard) = outlets(&crypto);
+    let dir = tempfile::tempdir().unwrap();
+    let (outlets, mut heard) = outlets(&crypto, dir.path());
     let (heights, roots) = (outlets.height.subscribe(), outlets.roots.clone());
     let roots_seen = roots.subscribe();
     let committer = Box::new(InMemory(vec![genesis]));
@@ -138,8 +184,7 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
         let block = crypto
             .verify_block(&channel, number, &draft.encode())
             .unwrap();
-        let source = Source::Push;
-        Job { block, source }
+        job(block)
     });
     for job in jobs {
         assert!(writer.submit(job));
@@ -208,11 +253,9 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
     let genesis = [3; 32];
     let draft = ordinary(1, &genesis, &material, &material.orderers[0]);
     let block = crypto.verify_block(&channel, 1, &draft.encode()).unwrap();
-    let job = || Job {
-        block: block.clone(),
-        source: Source::Push,
-    };
-    let (outlets, mut heard) = outlets(&crypto);
+    let job = || job(block.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let (outlets, mut heard) = outlets(&crypto, dir.path());
     let waiting = &outlets.vitals.metrics.commit_queue_length;
     let waiting = waiting.with_label_values(&[CHANNEL]);
     let ((begins, began), (go, may_go)) = (sync_channel(1), sync_channel(1));

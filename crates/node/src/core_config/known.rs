@@ -20,7 +20,6 @@ const ELSEWHERE: &[&str] = &[
     "peer.discovery.",
     "peer.gateway.",
     "peer.gossip.nonblockingcommitmode",
-    "peer.gossip.pvtdata.",
     "peer.gossip.recvbuffsize",
     "peer.gossip.skipblockverification",
     "peer.gossip.stateinforetentioninterval",

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use tidings_gossip::{Config, ElectionConfig, StateConfig};
 use tokio::net::TcpListener;
 
-use super::{ConfigRefused, CoreConfig, address, delivery, operations};
+use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
 use crate::{
     operations::OperationsSettings,
     service::{DeliverySettings, NodeConfig, Transport},
@@ -263,6 +263,7 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
             default.reconnect_backoff_threshold,
         )?,
         cluster: delivery::cluster(config)?,
+        pvt_data: private::settings(config)?,
     })
 }
 

@@ -1,11 +1,12 @@
 //! Keys and variables on an own small file: what a Go peer makes of them.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, time::Duration};
 
 use super::*;
 
 mod delivery;
 mod operations;
+mod private;
 
 /// The least that a node needs.
 const LEAST: &str = "
@@ -246,7 +247,7 @@ fn what_nobody_understands_is_named_and_what_go_understands_is_not() {
         "  id: peer0
   BCCSP: {Default: SW}
   keepalive: {client: {interval: 60s}}
-  gossip: {bootStrap: 'a:1', boostrap: 'b:1', pvtData: {pullRetryThreshold: 60s}}
+  gossip: {bootStrap: 'a:1', boostrap: 'b:1', pvtData: {pullRetryThreshold: 60s, pullRetry: 1s}}
   tls: {enabled: false, cert: {file: x}, keyy: {file: y}}
   deliveryclient: {policy: cluster, polizy: simple}
 vm: {endpoint: x}
@@ -272,6 +273,7 @@ extra: [1, 2]
             "extra",
             "peer.deliveryclient.polizy",
             "peer.gossip.boostrap",
+            "peer.gossip.pvtdata.pullretry",
             "peer.tls.keyy.file",
             "CORE_LOGGING_LEVEL",
             "CORE_PEER_IDX",

@@ -82,14 +82,14 @@ impl Known {
 
 /// The last so many answers; the oldest goes when a new one comes.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     answers: HashMap<K, V>,
     order: VecDeque<K>,
     len_max: usize,
 }
 
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
-    pub(super) fn new(len_max: usize) -> Self {
+    pub(crate) fn new(len_max: usize) -> Self {
         Self {
             answers: HashMap::new(),
             order: VecDeque::new(),
@@ -97,11 +97,11 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
         }
     }
 
-    pub(super) fn find(&self, key: &K) -> Option<&V> {
+    pub(crate) fn find(&self, key: &K) -> Option<&V> {
         self.answers.get(key)
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.answers.insert(key, value).is_none() {
             self.order.push_back(key);
         }
@@ -112,7 +112,7 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.answers.clear();
         self.order.clear();
     }

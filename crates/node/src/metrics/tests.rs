@@ -20,6 +20,48 @@ const OF_FABRIC: &[(&str, &str, &[&str], &[f64])] = &[
     ),
     ("gossip_payload_buffer_size", "gauge", &["channel"], &[]),
     (
+        "gossip_privdata_commit_block_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_fetch_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_list_missing_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_pull_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_purge_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_reconciliation_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
+        "gossip_privdata_retrieve_duration",
+        "histogram",
+        &["channel"],
+        SECONDS,
+    ),
+    (
         "gossip_state_commit_duration",
         "histogram",
         &["channel"],
@@ -67,14 +109,19 @@ fn buckets(text: &str, name: &str) -> Vec<f64> {
 #[test]
 fn fabrics_metrics_have_fabrics_types_labels_and_buckets() {
     let metrics = Metrics::new();
-    metrics
-        .commit_duration
-        .with_label_values(&["ch"])
-        .observe(0.02);
-    metrics
-        .ledger_commit_time
-        .with_label_values(&["ch"])
-        .observe(0.02);
+    for histogram in [
+        &metrics.commit_duration,
+        &metrics.ledger_commit_time,
+        &metrics.privdata_commit_block_duration,
+        &metrics.privdata_fetch_duration,
+        &metrics.privdata_list_missing_duration,
+        &metrics.privdata_pull_duration,
+        &metrics.privdata_purge_duration,
+        &metrics.privdata_reconciliation_duration,
+        &metrics.privdata_retrieve_duration,
+    ] {
+        histogram.with_label_values(&["ch"]).observe(0.02);
+    }
     let text = metrics.text();
     let known: Vec<_> = ALL
         .iter()
@@ -120,6 +167,7 @@ fn labels_are_of_a_kind_that_peers_cannot_invent() {
         "reason",
         "rule",
         "source",
+        "state",
         "version",
     ];
     assert_eq!(labels.into_iter().copied().collect::<Vec<_>>(), known);

@@ -23,10 +23,11 @@ use crate::{
     comm::{Authenticator, Comm, CommConfig, Surroundings},
     crypto::{CorePorts, Crypto, random},
     deliver::DeliverConfig,
-    driver::{CONTROL_MAX, Driver, Inlets, MESSAGES_MAX},
+    driver::{CONTROL_MAX, Driver, HandingOut, Inlets, MESSAGES_MAX},
     failed::Failed,
     health::Health,
     intake::Intake,
+    private::{Judge, PrivateSettings, Registries},
     serve::Serve,
     status::Status,
     tls::Tls,
@@ -68,7 +69,15 @@ impl RunningNode {
         };
         let own = CommConfig::new(me.identity.pki_id, tls.clone());
         let comm = listen(config.listener, &config.transport, own, surroundings);
-        let ports = CorePorts(Arc::clone(&crypto));
+        let private = PrivateSettings {
+            settings: config.gossip.pvt_data.clone(),
+            registries: Registries::default(),
+            metrics: metrics.clone(),
+        };
+        let ports = CorePorts {
+            crypto: Arc::clone(&crypto),
+            judge: Judge::new(Arc::clone(&crypto), private.registries.clone()),
+        };
         let driver = Driver {
             node: Node::new(me.clone(), config.gossip, ports, random()),
             started: Instant::now(),
@@ -79,6 +88,8 @@ impl RunningNode {
             serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
             channels: BTreeMap::new(),
             status: status_in,
+            streams: BTreeMap::new(),
+            handing_out: HandingOut::default(),
         };
         let certificates = show_certificates(&vitals, &me, tls, &tasks, &control_in);
         let health = vitals.health.clone();
@@ -104,6 +115,8 @@ impl RunningNode {
             joined: BTreeSet::new(),
             left: BTreeMap::new(),
             readers: BTreeMap::new(),
+            vaults: BTreeMap::new(),
+            private,
             certificates,
             deliver,
             data_dir: config.data_dir,

@@ -7,11 +7,10 @@ use std::{
 };
 
 use tidings_ledger::{Ledger, OpenError, Reader};
-use tidings_msp::{block::last_config_index, channel_config::ChannelConfig};
-use tidings_proto::block::BlockView;
+use tidings_msp::channel_config::ChannelConfig;
 
 use super::StartRefused;
-use crate::crypto::next_config;
+use crate::private::config_below;
 
 /// Where channels lie below the data folder.
 const CHANNELS: &str = "channels";
@@ -117,38 +116,12 @@ pub(super) fn is_name(name: &str) -> bool {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
 }
 
-/// The configuration in force at the end of a ledger: the first one and everything that became
-/// of it, by the rules under which its blocks were committed.
+/// The configuration in force at the end of a ledger.
 pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
-    let read = |number| {
+    config_below(ledger.height(), |number| {
         let block = ledger.block(number).map_err(|error| error.to_string())?;
         block.ok_or_else(|| format!("block {number} is missing"))
-    };
-    let mut configs = Vec::new();
-    let mut below = ledger.height();
-    while below > 1 {
-        let block = read(below - 1)?;
-        // What a block says of its configuration is a short cut. Where it is wrong, which only
-        // those who sign blocks can make it, the way down is longer.
-        let named = last_config_index(&block).filter(|number| *number < below);
-        let named = named
-            .map(read)
-            .transpose()?
-            .filter(BlockView::is_config_block);
-        let named = named.and_then(|config| config.number());
-        below = named.unwrap_or(below - 1);
-        configs.extend(named.filter(|number| *number > 0));
-    }
-    let genesis = read(0)?;
-    let first = ChannelConfig::from_config_block(genesis.bytes());
-    let mut config = first.map_err(|error| error.to_string())?;
-    for number in configs.into_iter().rev() {
-        let next = next_config(&config, read(number)?.bytes());
-        config = next
-            .map_err(|reason| format!("block {number}: {reason}"))?
-            .unwrap_or(config);
-    }
-    Ok(config)
+    })
 }
 
 #[cfg(test)]

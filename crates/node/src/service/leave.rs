@@ -13,11 +13,7 @@ use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{LeaveRefused, RunningNode, StartRefused, chains};
-use crate::{
-    crypto::Crypto,
-    driver::{ChannelParts, Request},
-    tls::Tls,
-};
+use crate::{crypto::Crypto, driver::Request, tls::Tls};
 
 /// For the last words on a channel: a burst of the emitter, a dial (3 s) and a handshake (2 s), as
 /// they are by default.
@@ -44,14 +40,10 @@ impl RunningNode {
             .await
             .map_err(|_gone| LeaveRefused::Stopping)?;
         let parts = parts.await.map_err(|_gone| LeaveRefused::Stopping)?;
-        if let Some(ChannelParts {
-            writer, deliver, ..
-        }) = parts
-        {
-            drop(deliver);
+        if let Some(parts) = parts {
             // What it still writes may change the configuration, and tell the core: before it
             // hears that we leave.
-            let closed = self.tasks.spawn_blocking(|| writer.finish()).await;
+            let closed = self.tasks.spawn_blocking(|| parts.finish()).await;
             if closed.is_err() {
                 tracing::error!(target: "ledger", %channel, "closing the ledger panicked");
             }
@@ -61,6 +53,8 @@ impl RunningNode {
             .await
             .map_err(|_gone| LeaveRefused::Stopping)?;
         self.readers.remove(channel);
+        self.vaults.remove(channel);
+        self.private.registries.remove(channel);
         self.joined.remove(channel);
         self.vitals.forget_channel(channel);
         if let Some(config) = self.crypto.config(channel) {

@@ -34,6 +34,17 @@ pub enum StartRefused {
     /// A ledger does not open.
     #[error("{0}")]
     Ledger(#[from] tidings_ledger::OpenError),
+    /// A store of private data does not open.
+    #[error("{0}")]
+    Store(#[from] tidings_ledger::StoreOpenError),
+    /// The stores of private data and the ledger do not come together.
+    #[error("the private data in {} cannot be used: {reason}", path.display())]
+    Private {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// What a ledger holds is no channel.
     #[error("the ledger in {} cannot be used: {reason}", path.display())]
     Channel {

@@ -194,7 +194,8 @@ impl Chain {
         self.add([transaction]);
     }
 
-    fn add(&mut self, transactions: impl IntoIterator<Item = Bytes>) {
+    /// Adds a block with these transactions.
+    pub(crate) fn add(&mut self, transactions: impl IntoIterator<Item = Bytes>) {
         let mut draft = material::block(self.height(), &self.hash, transactions);
         let orderers = &self.material.orderers;
         if self.by_quorum {

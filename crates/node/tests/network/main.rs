@@ -5,15 +5,20 @@
     reason = "a test that cannot set up its scene has failed"
 )]
 
+mod acknowledged;
 mod chain;
 mod cluster;
+#[path = "../../../msp/tests/collections/draft.rs"]
+mod draft;
 mod late;
 #[path = "../../../msp/tests/material/mod.rs"]
 mod material;
 mod orderer;
 mod orderers;
 mod peer;
+mod private;
 mod renewal;
+mod talker;
 mod vitals;
 
 use std::{fs, io::ErrorKind, sync::Arc};

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tidings_gossip::{ClusterConfig, Config, StateConfig, id::ChannelId};
+use tidings_gossip::{ClusterConfig, Config, PvtDataConfig, StateConfig, id::ChannelId};
 use tidings_node::{
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::ChannelStatus,
@@ -36,6 +36,7 @@ pub(crate) struct Seat {
     pub(crate) delivery: DeliverySettings,
     pub(crate) cluster: ClusterConfig,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) pvt_data: PvtDataConfig,
 }
 
 impl Seat {
@@ -59,6 +60,7 @@ impl Seat {
             delivery: DeliverySettings::default(),
             cluster: ClusterConfig::default(),
             tls: None,
+            pvt_data: PvtDataConfig::default(),
         };
         (seat, listener)
     }
@@ -90,6 +92,7 @@ impl Seat {
                     ..StateConfig::default()
                 },
                 cluster: self.cluster.clone(),
+                pvt_data: self.pvt_data.clone(),
                 ..Config::default()
             },
             transport: Transport::default(),
@@ -99,7 +102,9 @@ impl Seat {
     }
 
     pub(crate) async fn start(&self, listener: TcpListener) -> RunningNode {
-        RunningNode::start(self.config(listener)).await.unwrap()
+        // It is large, and would be a part of every scene.
+        let start = RunningNode::start(self.config(listener));
+        Box::pin(start).await.unwrap()
     }
 }
 

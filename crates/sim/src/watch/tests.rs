@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use tidings_proto::gossip::{
     AliveMessage, DataDigest, DataMessage, GossipHello, LeadershipMessage, Member,
-    MembershipRequest, MembershipResponse, PeerTime, Properties, SecretEnvelope, StateInfo,
+    MembershipRequest, MembershipResponse, PeerTime, PrivateDataMessage, PrivatePayload,
+    Properties, PvtDataDigest, PvtDataElement, RemotePvtDataResponse, SecretEnvelope, StateInfo,
     StateInfoSnapshot, gossip_message::Tag,
 };
 
@@ -184,4 +185,43 @@ fn messages_that_lack_a_part_are_never_sent() {
     let nobody = Content::MemReq(MembershipRequest::default());
     check(OURS, OURS_TOO, &envelope(Tag::Empty, nobody), Some("W-S6"));
     check(OURS, OURS, &alive_with_secret(OURS), Some("self"));
+}
+
+#[test]
+fn private_data_stays_with_the_members_of_its_collection() {
+    let mut register = register();
+    register.collect("secrets", ["A".into()].into());
+    register.collect("shared", ["A".into(), "B".into()].into());
+    let push = |collection: &str| {
+        let payload = Some(PrivatePayload {
+            collection_name: collection.to_owned(),
+            ..PrivatePayload::default()
+        });
+        let content = Content::PrivateData(PrivateDataMessage { payload });
+        envelope(Tag::ChanOnly, content)
+    };
+    let answer = |collection: &str, payload: Vec<Bytes>| {
+        let digest = Some(PvtDataDigest {
+            collection: collection.to_owned(),
+            ..PvtDataDigest::default()
+        });
+        let elements = vec![PvtDataElement { digest, payload }];
+        let content = Content::PrivateRes(RemotePvtDataResponse { elements });
+        envelope(Tag::ChanOnly, content)
+    };
+    let given = || vec![Bytes::from_static(b"writes")];
+    for (to, collection, is_good) in [
+        (OURS_TOO, "secrets", true),
+        (FOREIGN, "secrets", false),
+        (FOREIGN, "shared", true),
+        (THIRD, "shared", false),
+        (OURS_TOO, "unheard of", false),
+    ] {
+        for envelope in [push(collection), answer(collection, given())] {
+            let verdict = register.check(id(OURS), id(to), &envelope);
+            assert_eq!(verdict.is_ok(), is_good, "{collection} to {to}");
+        }
+        let empty = answer(collection, Vec::new());
+        assert!(register.check(id(OURS), id(to), &empty).is_ok());
+    }
 }

@@ -71,10 +71,11 @@ impl World {
             let state = if host.body.is_some() { "up" } else { "down" };
             let _ = writeln!(
                 text,
-                "  peer {number} {} {} {state}: height {}, {}",
+                "  peer {number} {} {} {state}: height {}, {}, {}",
                 host.identity.org,
                 host.identity.pki_id,
                 host.ledger.height(),
+                host.vault.summary(),
                 host.belief(),
             );
         }

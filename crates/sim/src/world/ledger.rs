@@ -1,8 +1,13 @@
 //! Ledgers: one block at a time, each after some delay, on disk for ever.
 
-use std::{collections::VecDeque, ops::RangeInclusive};
+use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 
-use tidings_gossip::{Input, Source, VerifiedBlock, delivery, id::ConnectionId};
+use tidings_gossip::{
+    Input, Source, VerifiedBlock, delivery,
+    id::ConnectionId,
+    message::PrivateDigest,
+    privdata::{Found, GatherKey, Missing},
+};
 use tidings_proto::gossip::{
     Envelope, GossipMessage, Payload, RemoteStateResponse, gossip_message,
 };
@@ -24,6 +29,23 @@ pub(super) struct Ledger {
 pub(super) struct Commit {
     block: VerifiedBlock,
     source: Source,
+    /// It waits for private data.
+    waits: bool,
+    found: Vec<Found>,
+    missing: Vec<(PrivateDigest, Missing)>,
+}
+
+impl Commit {
+    /// Whether this is the block of this number, which waits for private data.
+    pub(super) fn waits_as(&self, number: u64) -> bool {
+        self.waits && self.block.number == number
+    }
+
+    pub(super) fn gathered(&mut self, found: Vec<Found>, missing: Vec<(PrivateDigest, Missing)>) {
+        self.waits = false;
+        self.found.extend(found);
+        self.missing = missing;
+    }
 }
 
 impl Ledger {
@@ -40,6 +62,14 @@ impl Ledger {
 
     pub(super) fn block(&self, number: u64) -> Option<&VerifiedBlock> {
         self.blocks.get(usize::try_from(number).ok()?)
+    }
+
+    pub(super) fn all(&self) -> &[VerifiedBlock] {
+        &self.blocks
+    }
+
+    pub(super) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Commit> {
+        self.waiting.iter_mut()
     }
 
     /// What was not on disk when the process ended is lost.
@@ -60,18 +90,35 @@ impl Ledger {
 
 impl World {
     pub(super) fn enqueue_commit(&mut self, life: Life, block: VerifiedBlock, source: Source) {
-        let commit = Commit { block, source };
+        let (found, wanted) = self.lacking(life, &block.bytes);
+        let waits = !wanted.is_empty();
+        if waits {
+            let input = Input::PrivateWanted {
+                channel: self.settings.channel.clone(),
+                key: GatherKey::Block(block.number),
+                items: wanted,
+                patience: self.settings.config.pvt_data.pull_retry_threshold,
+            };
+            self.plan_input(Duration::ZERO, life, input);
+        }
+        let commit = Commit {
+            block,
+            source,
+            waits,
+            found,
+            missing: Vec::new(),
+        };
         if let Some(host) = self.hosts.get_mut(life.peer) {
             host.ledger.waiting.push_back(commit);
         }
         self.begin_commit(life);
     }
 
-    fn begin_commit(&mut self, life: Life) {
+    pub(super) fn begin_commit(&mut self, life: Life) {
         let Some(ledger) = self.hosts.get_mut(life.peer).map(|host| &mut host.ledger) else {
             return;
         };
-        if ledger.is_busy {
+        if ledger.is_busy || ledger.waiting.front().is_some_and(|commit| commit.waits) {
             return;
         }
         let Some(commit) = ledger.waiting.pop_front() else {
@@ -83,15 +130,23 @@ impl World {
     }
 
     /// A block reaches the disk.
-    pub(super) fn commit(&mut self, life: Life, Commit { block, source }: Commit) {
+    pub(super) fn commit(&mut self, life: Life, commit: Commit) {
+        let Commit {
+            block,
+            source,
+            found,
+            missing,
+            ..
+        } = commit;
         if self.body(life).is_none() {
             return;
         }
         let fails = self.settings.commit_failures > 0.0
             && self.rng.random_bool(self.settings.commit_failures);
-        let Some(ledger) = self.hosts.get_mut(life.peer).map(|host| &mut host.ledger) else {
+        let Some(host) = self.hosts.get_mut(life.peer) else {
             return;
         };
+        let (ledger, vault) = (&mut host.ledger, &mut host.vault);
         ledger.is_busy = false;
         let number = block.number;
         let height = ledger.height();
@@ -106,6 +161,7 @@ impl World {
         } else if number == height && fits {
             let hash = block.hash;
             ledger.blocks.push(block);
+            vault.commit(found, missing);
             self.stats.count_commit(life.peer, number, source, self.now);
             let height = height + 1;
             self.give_delivery(life, delivery::Event::Tip { number, hash });

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tidings_gossip::{
     Input, Verdict, VerifiedBlock,
     delivery::{self, Agreement, Command, StreamId, VerifiedHeader},
@@ -25,6 +26,8 @@ const OPENING: Duration = millis(20);
 pub(super) struct Orderer {
     chain: Vec<VerifiedBlock>,
     planned_height: u64,
+    /// Transactions for the next block.
+    submitted: Vec<Bytes>,
     is_down: bool,
     /// Numbers of the orderers that keep blocks back.
     dishonest: BTreeSet<usize>,
@@ -64,6 +67,15 @@ impl Orderer {
         self.planned_height = self.planned_height.max(height);
     }
 
+    pub(super) fn block(&self, number: u64) -> Option<&VerifiedBlock> {
+        self.chain.get(usize::try_from(number).ok()?)
+    }
+
+    /// Has this transaction ordered with the next block.
+    pub(super) fn submit(&mut self, transaction: Bytes) {
+        self.submitted.push(transaction);
+    }
+
     pub(super) fn lose_streams(&mut self, life: Life) {
         self.streams.retain(|(of, _), _| *of != life);
     }
@@ -91,7 +103,9 @@ impl World {
         let number = self.orderer.height();
         let previous = self.orderer.chain.last();
         let previous = previous.map_or([0; 32], |block| block.hash);
-        let bytes = toy::block(&channel, number, &previous, self.settings.block_len);
+        let transactions = std::mem::take(&mut self.orderer.submitted);
+        let len = self.settings.block_len;
+        let bytes = toy::block(&channel, number, &previous, len, &transactions);
         let block = toy::check_block(&channel, number, &bytes);
         self.orderer
             .chain

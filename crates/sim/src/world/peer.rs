@@ -14,7 +14,7 @@ use tidings_gossip::{
 };
 use tidings_proto::gossip::Envelope;
 
-use super::{EPOCH_SECS, Life, Org, World, ledger::Ledger};
+use super::{EPOCH_SECS, Life, Org, World, ledger::Ledger, private::Vault};
 use crate::{
     toy::{self, ToyPorts, ToyVerifier},
     watch::{Person, Violation},
@@ -30,6 +30,7 @@ pub(super) struct Host {
     pub(super) endpoint: String,
     pub(super) external_endpoint: String,
     pub(super) ledger: Ledger,
+    pub(super) vault: Vault,
     pub(super) incarnation: u32,
     pub(super) body: Option<Body>,
     pub(super) lies: bool,
@@ -142,6 +143,7 @@ impl World {
                     String::new()
                 },
                 ledger: Ledger::with_genesis(genesis.expect("the genesis block is cut first")),
+                vault: Vault::default(),
                 incarnation: 0,
                 body: None,
                 lies: false,
@@ -179,6 +181,7 @@ impl World {
     /// Starts a process on what its disk holds.
     pub(super) fn boot(&mut self, peer: usize) {
         let (now, seed) = (self.now, self.seed);
+        let collections = self.settings.collections.clone();
         let orgs: BTreeSet<OrgId> = self.orgs.iter().map(|org| org.id.clone()).collect();
         let Some(host) = self.hosts.get_mut(peer) else {
             return;
@@ -197,7 +200,7 @@ impl World {
             incarnation_ns: host.clock_ns + since,
             metadata: Default::default(),
         };
-        let ports = ToyPorts::new(Arc::clone(&host.identity), orgs.clone());
+        let ports = ToyPorts::new(Arc::clone(&host.identity), orgs.clone(), collections);
         let mut verifier = ToyVerifier::new(orgs);
         self.revoked.iter().for_each(|peer| verifier.revoke(*peer));
         verifier.learn(&host.identity);

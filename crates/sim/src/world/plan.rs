@@ -1,6 +1,10 @@
 //! What a scenario says of its world: who is there, how the network is, and what goes wrong when.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use tidings_gossip::{
     Config,
@@ -8,7 +12,7 @@ use tidings_gossip::{
 };
 
 use super::{Event, Org, World};
-use crate::{millis, secs};
+use crate::{collection::Collections, millis, secs};
 
 /// What a scenario may choose.
 pub(super) struct Settings {
@@ -30,6 +34,9 @@ pub(super) struct Settings {
     pub(super) byzantine: bool,
     pub(super) delivery_interval: Duration,
     pub(super) slow: BTreeMap<usize, Range<Duration>>,
+    pub(super) collections: Collections,
+    pub(super) liars: BTreeSet<usize>,
+    pub(super) crash_after_push: Option<(f64, Range<Duration>)>,
 }
 
 /// Describing, before anything runs.
@@ -275,6 +282,9 @@ impl Default for Settings {
             byzantine: false,
             delivery_interval: Duration::ZERO,
             slow: BTreeMap::new(),
+            collections: Collections::new(),
+            liars: BTreeSet::new(),
+            crash_after_push: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod election;
 mod late;
 mod orderers;
 mod orgs;
+mod private;
 
 use std::time::Duration;
 

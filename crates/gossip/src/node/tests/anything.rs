@@ -18,7 +18,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..34_usize, 0..4_usize, 0..30_u64).prop_map(|(what, who, n)| Step::Feed(what, who, n)),
+        4 => (0..41_usize, 0..4_usize, 0..30_u64).prop_map(|(what, who, n)| Step::Feed(what, who, n)),
         1 => (0..5000_u64).prop_map(Step::Wait),
     ]
 }
@@ -27,6 +27,8 @@ fn step() -> impl Strategy<Value = Step> {
 fn input(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64) -> Input {
     if what < 17 {
         driven(what, from, other, n)
+    } else if (34..38).contains(&what) {
+        private::driven(what - 34, &channel_of(n), other, n)
     } else {
         Input::Received {
             from: Arc::clone(from),
@@ -189,6 +191,9 @@ fn message(what: usize, from: &Connection, other: &Arc<PeerIdentity>, n: u64) ->
             identity: Arc::clone(other),
             envelope: Default::default(),
         })),
+        38 => private::push(channel.as_str()),
+        39 => private::request(channel.as_str()),
+        40 => private::response(channel.as_str(), n),
         _ => Message::BlockPull {
             channel,
             pull: pull(n, digests(), || block_message(n)),

@@ -53,6 +53,8 @@ fn m_s3_what_is_kept_does_not_hold_on_to_the_frame_that_it_came_in() {
         update(PullMsgType::BlockMsg, vec![block.clone()]),
         block,
         unsigned(CH, Tag::ChanOrOrg, transferred),
+        unsigned(CH, Tag::ChanOnly, private::push()),
+        unsigned(CH, Tag::ChanOnly, private::response(1)),
     ] {
         let (message, frame) = taken(&stage, &envelope);
         assert!(frame.is_unique(), "{message:?}");

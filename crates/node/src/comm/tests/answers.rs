@@ -46,6 +46,7 @@ async fn whoever_does_not_take_its_answers_waits_alone() {
     );
     let ask = |ticket, connection| {
         let ask = Ask {
+            private: None,
             ticket: Ticket(ticket),
             channel: ChannelId::from("ch"),
             range: 5..=6,
@@ -119,6 +120,7 @@ async fn so_many_answers_are_read_at_a_time_and_the_next_waits() {
     let all = 3 * READS_MAX;
     for ticket in (0..).take(all) {
         let ask = Ask {
+            private: None,
             ticket: Ticket(ticket),
             channel: ChannelId::from("ch"),
             range: 5..=5,

@@ -1,0 +1,449 @@
+//! Pulling what a block lacks.
+
+use super::*;
+
+#[test]
+fn nothing_that_is_wanted_is_gathered_at_once() {
+    let mut t = Table::among(&[("b", 9)]);
+    assert_eq!(t.want(8, vec![]), [gathered(8, vec![], vec![])]);
+}
+
+#[test]
+fn a_request_names_everything_and_its_answer_ends_the_gathering() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 1), wanted(8, 0), wanted(8, 1)]);
+    let asked = t.the_one_asked(&out);
+    assert_eq!(asked.digests, [digest(8, 0), digest(8, 1)]);
+    t.until(70);
+    let elements = asked.digests.iter().map(element).collect();
+    let out = t.answer(&asked, elements);
+    let all = vec![found(&digest(8, 0), "b"), found(&digest(8, 1), "b")];
+    assert_eq!(out, [answered("b", 70, 2), gathered(8, all, vec![])]);
+    assert_eq!(t.private.sizes(), Sizes::default());
+    assert_eq!(t.private.deadline(), None);
+}
+
+#[test]
+fn blocks_are_gathered_beside_each_other() {
+    let mut t = Table::among(&[("b", 9)]);
+    let asked: Vec<Asked> = (8..12)
+        .map(|number| {
+            let out = t.want(number, vec![wanted(number, 0)]);
+            t.the_one_asked(&out)
+        })
+        .collect();
+    for number in [10, 8, 11, 9] {
+        let asked = &asked[usize::try_from(number).unwrap() - 8];
+        let out = t.answer(asked, vec![element(&digest(number, 0))]);
+        let found = vec![found(&digest(number, 0), "b")];
+        assert_eq!(out[1], gathered(number, found, vec![]));
+    }
+}
+
+#[test]
+fn what_one_peer_does_not_have_another_is_asked() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let out = t.want(8, vec![wanted(8, 0), wanted(8, 1)]);
+    let first = t.the_one_asked(&out);
+    let nothing = PrivateElement {
+        digest: digest(8, 1),
+        payloads: vec![],
+    };
+    let out = t.answer(&first, vec![element(&digest(8, 0)), nothing]);
+    assert_eq!(out[0], answered(&first.whom, 0, 1));
+    let second = t.the_one_asked(&out[1..]);
+    assert_ne!(second.whom, first.whom);
+    assert_eq!(second.digests, [digest(8, 1)]);
+    assert_ne!(second.nonce, first.nonce);
+    let out = t.answer(&second, vec![element(&digest(8, 1))]);
+    let all = vec![
+        found(&digest(8, 0), &first.whom),
+        found(&digest(8, 1), &second.whom),
+    ];
+    assert_eq!(out[1..], [gathered(8, all, vec![])]);
+}
+
+#[test]
+fn nobody_is_asked_twice_in_a_round_and_rounds_follow_one_another() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let mut asked = vec![t.the_one_asked(&out)];
+    for round in 0..3 {
+        let first = asked.last().unwrap().clone();
+        let out = t.answer(&first, vec![]);
+        let second = t.the_one_asked(&out[1..]);
+        assert_ne!(second.whom, first.whom);
+        let out = t.answer(&second, vec![]);
+        assert_eq!(out.len(), 1, "nobody is left in this round: {out:?}");
+        assert_eq!(t.until(round * 1000 + 999), []);
+        let out = t.until(round * 1000 + 1000);
+        asked.push(t.the_one_asked(&out));
+    }
+}
+
+#[test]
+fn a_gathering_ends_once_when_its_time_is_over() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 0), wanted(8, 1)]);
+    let asked = t.the_one_asked(&out);
+    t.answer(&asked, vec![element(&digest(8, 0))]);
+    let out = t.until(59_999);
+    assert_eq!(t.asked(&out).len(), out.len(), "only requests: {out:?}");
+    let out = t.until(60_000);
+    let missing = vec![(digest(8, 1), Missing::NotFound)];
+    let found = vec![found(&digest(8, 0), "b")];
+    assert_eq!(out, [gathered(8, found, missing)]);
+    assert_eq!(t.until(200_000), []);
+    assert_eq!(t.private.sizes(), Sizes::default());
+}
+
+#[test]
+fn with_no_patience_nobody_is_asked() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.feed(Input::Wanted {
+        key: GatherKey::Block(8),
+        items: vec![wanted(8, 0)],
+        patience: Duration::ZERO,
+    });
+    let missing = vec![(digest(8, 0), Missing::NotFound)];
+    assert_eq!(out, [gathered(8, vec![], missing)]);
+}
+
+#[test]
+fn the_same_block_once_more_begins_anew() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let first = t.the_one_asked(&out);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let missing = vec![(digest(8, 0), Missing::NotFound)];
+    assert_eq!(t.asked(&out).len(), 1);
+    assert_eq!(out[1..], [gathered(8, vec![], missing)]);
+    assert_eq!(
+        t.answer(&first, vec![element(&digest(8, 0))]),
+        [],
+        "that is over"
+    );
+}
+
+#[test]
+fn silence_has_somebody_else_asked_and_costs_the_place() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let first = t.the_one_asked(&out);
+    assert_eq!(t.until(4999), []);
+    let out = t.until(5000);
+    let second = t.the_one_asked(&out);
+    assert_ne!(second.whom, first.whom);
+    let late = t.answer(&first, vec![element(&digest(8, 0))]);
+    assert_eq!(late, [], "PD-S8: after its time");
+    t.answer(&second, vec![element(&digest(8, 0))]);
+    for number in 10..30 {
+        let out = t.want(number, vec![wanted(number, 0)]);
+        let asked = t.the_one_asked(&out);
+        assert_eq!(asked.whom, second.whom, "who did not answer is asked last");
+        t.answer(&asked, vec![element(&digest(number, 0))]);
+    }
+}
+
+#[test]
+fn whoever_is_gone_is_not_waited_for() {
+    type Gone = fn(PkiId) -> Input;
+    let ways: [Gone; 3] = [
+        Input::Unreachable,
+        |peer| Input::Disconnected {
+            connection: ConnectionId(7),
+            peer,
+        },
+        Input::Forgotten,
+    ];
+    for gone in ways {
+        let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+        let out = t.want(8, vec![wanted(8, 0)]);
+        let first = t.the_one_asked(&out);
+        let stranger = toy::identity("B", "stranger").pki_id;
+        assert_eq!(t.feed(gone(stranger)), []);
+        let lost = toy::identity("B", &first.whom).pki_id;
+        let out = t.feed(gone(lost));
+        assert_ne!(t.the_one_asked(&out).whom, first.whom);
+    }
+}
+
+#[test]
+fn whoever_comes_later_is_asked_in_the_next_round() {
+    let mut t = Table::among(&[]);
+    assert_eq!(t.want(8, vec![wanted(8, 0)]), []);
+    assert_eq!(t.until(500), []);
+    t.meet("B", "b", 9);
+    let out = t.until(1000);
+    assert_eq!(t.the_one_asked(&out).whom, "b");
+}
+
+#[test]
+fn pd_s8_only_who_was_asked_may_answer_under_its_nonce() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let asked = t.the_one_asked(&out);
+    let right = || vec![element(&digest(8, 0))];
+    let out = t.receive(&connection("b"), response(asked.nonce ^ 1, right()));
+    assert_eq!(out, []);
+    let out = t.receive(&connection("b2"), response(asked.nonce, right()));
+    assert_eq!((rules(&out), out.len()), (vec!["PD-S8"], 1));
+    let out = t.answer(&asked, right());
+    assert_eq!(out.len(), 2, "it may still answer: {out:?}");
+    assert_eq!(t.answer(&asked, right()), [], "once");
+}
+
+#[test]
+fn pd_s10_a_wrong_answer_does_not_end_the_search_and_is_said_once() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let mut said = 0;
+    let mut liar = None;
+    for number in 8..28 {
+        let out = t.want(number, vec![wanted(number, 0)]);
+        let first = t.the_one_asked(&out);
+        let liar = liar.get_or_insert_with(|| first.whom.clone()).clone();
+        if first.whom == liar {
+            let out = t.answer(&first, vec![wrong(&digest(number, 0))]);
+            said += warnings(&out);
+            assert_eq!(rules(&out), ["PD-S10"]);
+            let asked = t.asked(&out);
+            assert_eq!(asked.len(), 1);
+            assert_ne!(asked[0].whom, liar);
+            let out = t.answer(&asked[0], vec![element(&digest(number, 0))]);
+            let found = vec![found(&digest(number, 0), &asked[0].whom)];
+            assert_eq!(out[1..], [gathered(number, found, vec![])]);
+        } else {
+            t.answer(&first, vec![element(&digest(number, 0))]);
+        }
+        t.until((number - 7) * 6000);
+    }
+    assert_eq!(said, 1);
+}
+
+#[test]
+fn pd_s10_whoever_lied_is_asked_last() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let liar = t.the_one_asked(&out);
+    let out = t.answer(&liar, vec![wrong(&digest(8, 0))]);
+    let honest = t.asked(&out).remove(0);
+    t.answer(&honest, vec![element(&digest(8, 0))]);
+    for number in 10..30 {
+        let out = t.want(number, vec![wanted(number, 0)]);
+        let asked = t.the_one_asked(&out);
+        assert_eq!(asked.whom, honest.whom);
+        t.answer(&asked, vec![element(&digest(number, 0))]);
+    }
+}
+
+#[test]
+fn pd_s10_what_was_not_asked_for_is_not_taken() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let first = t.the_one_asked(&out);
+    let mut renamed = element(&digest(8, 0));
+    renamed.digest.tx_id = "another".to_owned();
+    let out = t.answer(&first, vec![element(&digest(8, 1)), renamed]);
+    assert_eq!(rules(&out), ["PD-S10"]);
+    assert_eq!(warnings(&out), 1);
+    let out = t.until(1000);
+    let again = t.the_one_asked(&out);
+    let out = t.answer(&again, vec![element(&digest(8, 0)), element(&digest(8, 0))]);
+    let found = vec![found(&digest(8, 0), "b")];
+    assert_eq!(out, [answered("b", 0, 1), gathered(8, found, vec![])]);
+}
+
+#[test]
+fn one_right_payload_among_several_is_enough() {
+    let mut t = Table::among(&[("b", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let asked = t.the_one_asked(&out);
+    let mut several = wrong(&digest(8, 0));
+    several.payloads.push(payload(rwset(&digest(8, 0))));
+    let out = t.answer(&asked, vec![several]);
+    let found = vec![found(&digest(8, 0), "b")];
+    assert_eq!(out, [answered("b", 0, 1), gathered(8, found, vec![])]);
+}
+
+#[test]
+fn when_all_who_have_it_give_something_else_nobody_is_waited_for() {
+    let mut t = Table::among(&[("b", 9), ("b2", 9)]);
+    let out = t.want(8, vec![wanted(8, 0)]);
+    let first = t.the_one_asked(&out);
+    let out = t.answer(&first, vec![wrong(&digest(8, 0))]);
+    let second = t.asked(&out).remove(0);
+    let out = t.answer(&second, vec![wrong(&digest(8, 0))]);
+    let missing = vec![(digest(8, 0), Missing::Differs)];
+    assert_eq!(out.last(), Some(&gathered(8, vec![], missing)));
+}
+
+#[test]
+fn no_more_copies_are_tried_than_the_limit() {
+    let mut t = Table::among(&[]);
+    for n in 0..30 {
+        t.meet("B", &format!("b{n}"), 9);
+    }
+    let mut out = t.want(8, vec![wanted(8, 0)]);
+    let mut tried = 0;
+    while let Some(asked) = t.asked(&out).pop() {
+        tried += 1;
+        out = t.answer(&asked, vec![wrong(&digest(8, 0))]);
+    }
+    assert_eq!(tried, gather::WRONG_MAX);
+    let missing = vec![(digest(8, 0), Missing::Differs)];
+    assert_eq!(out.last(), Some(&gathered(8, vec![], missing)));
+}
+
+#[test]
+fn no_more_peers_are_asked_in_a_round_than_the_limit() {
+    let mut t = Table::among(&[]);
+    for n in 0..gather::ASKED_MAX + 10 {
+        t.meet("B", &format!("b{n}"), 9);
+    }
+    let mut out = t.want(8, vec![wanted(8, 0)]);
+    let mut asked = BTreeSet::new();
+    while let Some(one) = t.asked(&out).pop() {
+        assert!(asked.insert(one.whom.clone()));
+        out = t.answer(&one, vec![]);
+    }
+    assert_eq!(asked.len(), gather::ASKED_MAX);
+    let out = t.until(1000);
+    assert_eq!(t.asked(&out).len(), 1, "others may be chosen now");
+}
+
+#[test]
+fn what_may_differ_is_handed_on_to_be_judged() {
+    let mut t = Table::among(&[("b", 9)]);
+    let mut purged = wanted(8, 0);
+    purged.may_differ = true;
+    let out = t.want(8, vec![purged]);
+    let asked = t.the_one_asked(&out);
+    let out = t.answer(&asked, vec![wrong(&digest(8, 0))]);
+    let unverified = Found {
+        payload: Bytes::from_static(b"something else"),
+        is_verified: false,
+        ..found(&digest(8, 0), "b")
+    };
+    let ended = gathered(8, vec![unverified], vec![]);
+    assert_eq!(out, [answered("b", 0, 1), ended]);
+    let judged = Input::Doubted {
+        peer: toy::identity("B", "b").pki_id,
+        reason: "a key is missing".to_owned(),
+    };
+    let out = t.feed(judged);
+    assert_eq!((warnings(&out), rules(&out)), (1, vec!["PD-S10"]));
+}
+
+#[test]
+fn pd_s11_gatherings_are_bounded() {
+    let mut t = Table::among(&[]);
+    for number in 0..GATHERS_MAX as u64 {
+        assert_eq!(t.want(number, vec![wanted(number, 0)]), []);
+    }
+    let missing = |number| vec![(digest(number, 0), Missing::NoRoom)];
+    let ended = gathered(999, vec![], missing(999));
+    assert_eq!(t.want(999, vec![wanted(999, 0)]), [ended]);
+    assert_eq!(t.private.sizes().gathers, GATHERS_MAX);
+}
+
+#[test]
+fn pd_s11_what_one_block_can_want_is_bounded() {
+    let mut t = Table::among(&[]);
+    let most = WANTED_MAX as u64;
+    let items = (0..most + 2).map(|seq| wanted(8, seq)).collect();
+    assert_eq!(t.want(8, items), []);
+    let out = t.until(60_000);
+    let [Effect::Gathered { missing, .. }] = out.as_slice() else {
+        panic!("one gathering expected");
+    };
+    assert_eq!(missing.len(), WANTED_MAX + 2);
+    let no_room = missing.iter().filter(|(_, why)| *why == Missing::NoRoom);
+    let no_room: Vec<u64> = no_room.map(|(digest, _)| digest.seq_in_block).collect();
+    assert_eq!(no_room, [most, most + 1]);
+}
+
+#[test]
+fn pd_s11_a_request_names_so_many_and_a_peer_has_so_many_requests() {
+    let mut t = Table::among(&[("b", 9)]);
+    let items = (0..DIGESTS_ASKED_MAX as u64 + 1).map(|seq| wanted(8, seq));
+    let out = t.want(8, items.collect());
+    let first = t.the_one_asked(&out);
+    assert_eq!(first.digests.len(), DIGESTS_ASKED_MAX);
+    let out = t.answer(&first, first.digests.iter().map(element).collect());
+    assert_eq!(
+        t.asked(&out)[0].digests,
+        [digest(8, DIGESTS_ASKED_MAX as u64)]
+    );
+    let mut asked = t.private.sizes().asked;
+    for number in 20..40 {
+        asked += t.want(number, vec![wanted(number, 0)]).len();
+    }
+    assert_eq!(asked, gather::REQUESTS_PER_PEER_MAX);
+}
+
+#[test]
+fn pd_s11_requests_are_bounded_in_all_and_wait_for_their_turn() {
+    let mut t = Table::among(&[]);
+    for n in 0..40 {
+        t.meet("B", &format!("b{n}"), 9);
+    }
+    let mut last = Vec::new();
+    for number in 100..100 + GATHERS_MAX as u64 {
+        // Each of another endorser, so that many are asked for one block.
+        let items = (0..5).map(|seq| {
+            let endorser = toy::identity("B", &format!("b{}", (number + seq) % 40));
+            Wanted {
+                endorsers: vec![endorser.serialized.clone()],
+                ..wanted(number, seq)
+            }
+        });
+        let out = t.want(number, items.collect());
+        last.extend(t.asked(&out));
+    }
+    assert_eq!(t.private.sizes().asked, gather::REQUESTS_MAX);
+    assert_eq!(last.len(), gather::REQUESTS_MAX);
+    let out = t.answer(&last[0], vec![]);
+    assert!(!t.asked(&out).is_empty(), "the next in turn");
+    assert_eq!(t.private.sizes().asked, gather::REQUESTS_MAX);
+}
+
+#[test]
+fn pd_s11_bytes_that_were_found_are_bounded_but_one_set_always_fits() {
+    let mut t = Table::among(&[("b", 9)]);
+    let big = Bytes::from(vec![7; 60 << 20]);
+    let hash: [u8; DIGEST_LEN] = Sha256::digest(&big).into();
+    let items = (0..6).map(|seq| Wanted {
+        hash,
+        ..wanted(8, seq)
+    });
+    let out = t.want(8, items.collect());
+    let asked = t.the_one_asked(&out);
+    let elements = asked.digests.iter().map(|digest| PrivateElement {
+        digest: digest.clone(),
+        payloads: vec![PrivatePayload {
+            bytes: big.clone(),
+            hash,
+        }],
+    });
+    let out = t.answer(&asked, elements.collect());
+    let Some(Effect::Gathered { found, missing, .. }) = out.last() else {
+        panic!("a gathering expected");
+    };
+    assert_eq!(found.len(), FOUND_BYTES_MAX / big.len());
+    let rest: Vec<_> = missing.iter().map(|(_, why)| *why).collect();
+    assert_eq!(rest, [Missing::NoRoom; 2]);
+    let out = t.want(
+        9,
+        vec![Wanted {
+            hash,
+            ..wanted(9, 0)
+        }],
+    );
+    let asked = t.the_one_asked(&out);
+    let large = PrivateElement {
+        digest: digest(9, 0),
+        payloads: vec![PrivatePayload { bytes: big, hash }],
+    };
+    let out = t.answer(&asked, vec![large]);
+    assert!(matches!(out.last(), Some(Effect::Gathered { found, .. }) if found.len() == 1));
+}

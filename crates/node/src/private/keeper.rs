@@ -1,0 +1,426 @@
+//! What is done to the stores beside the commits: listing and filling what is missing, forgetting
+//! what is over.
+//!
+//! One thread, in the order in which it was told: what a round of reconciliation brought is stored
+//! before the next list is made. Lists begin with the newest blocks, and what was looked for in
+//! vain comes after what was not; among those it goes on where the last list ended, so that
+//! nothing waits behind what nobody has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tidings_gossip::{
+    Input,
+    message::PrivateDigest,
+    privdata::{Found, GatherKey, Missing, Wanted},
+};
+use tidings_ledger::private::{MissingSet, Place, Queue};
+use tidings_msp::channel_config::ChannelConfig;
+use tidings_proto::block::PrivateWrites;
+use tokio::sync::mpsc;
+
+use super::vault::{Stores, Vault};
+
+/// Chores that may wait; whoever brings more waits, except the core.
+const CHORES_MAX: usize = 64;
+
+/// Write sets after which a list takes no further block, so that no round is endless.
+const LIST_MAX: usize = 1024;
+
+/// `ledger.pvtdataStore.purgeInterval`: what has expired is not shown from its block on, and
+/// removed from the file after so many.
+const EXPIRE_INTERVAL: u64 = 100;
+
+/// How long a round of reconciliation looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Something to do.
+pub(crate) enum Chore {
+    /// What is missing?
+    List { round: u64, limit: usize },
+    /// This is what came of it.
+    Fill {
+        round: u64,
+        found: Vec<Found>,
+        missing: Vec<(PrivateDigest, Missing)>,
+    },
+    /// Blocks from `from` up to `height` were committed, with private data of these transactions.
+    Committed {
+        from: u64,
+        height: u64,
+        tx_ids: BTreeSet<Arc<str>>,
+    },
+    /// This chaincode was defined anew.
+    Defined(String),
+}
+
+/// The queue to the thread that does chores. It ends when all copies of this are dropped.
+pub(crate) struct Keeper {
+    queue: SyncSender<Chore>,
+    retention: u64,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    pub(super) fn start(vault: Arc<Vault>, inputs: mpsc::Sender<Input>) -> io::Result<Self> {
+        let (queue, chores) = sync_channel(CHORES_MAX);
+        let retention = vault.settings.transientstore_max_block_retention;
+        let mut run = Run {
+            vault,
+            inputs,
+            tried_to: None,
+            listed: None,
+        };
+        let thread = Builder::new()
+            .name("private".into())
+            .spawn(move || run.run(&chores))?;
+        Ok(Self {
+            queue,
+            retention,
+            thread,
+        })
+    }
+
+    /// For the one who commits blocks.
+    pub(crate) fn commits(&self) -> Commits {
+        Commits {
+            queue: self.queue.clone(),
+            retention: self.retention,
+        }
+    }
+
+    /// Queues a chore of the core, whose next one brings what finds no room now.
+    pub(crate) fn give(&self, chore: Chore) {
+        if self.queue.try_send(chore).is_err() {
+            tracing::debug!(target: "gossip.privdata", "no time to reconcile private data");
+        }
+    }
+
+    pub(super) fn finish(self) {
+        drop(self.queue);
+        if self.thread.join().is_err() {
+            tracing::error!(target: "gossip.privdata", "the thread of private data panicked");
+        }
+    }
+}
+
+/// Tells of blocks that were committed, if there is something to do about it. May wait.
+#[derive(Clone)]
+pub(crate) struct Commits {
+    queue: SyncSender<Chore>,
+    retention: u64,
+}
+
+impl Commits {
+    /// Blocks from `from` up to `height` were committed, with private data of these transactions.
+    pub(crate) fn tell(&self, from: u64, height: u64, tx_ids: BTreeSet<Arc<str>>) {
+        let is_due = |of| last_multiple(from, height, of).is_some();
+        if tx_ids.is_empty() && !is_due(EXPIRE_INTERVAL) && !is_due(self.retention) {
+            return;
+        }
+        let chore = Chore::Committed {
+            from,
+            height,
+            tx_ids,
+        };
+        // Nobody listening means that the thread broke off; what is over is hidden all the same.
+        let _ = self.queue.send(chore);
+    }
+
+    /// This chaincode was defined anew.
+    pub(crate) fn defined(&self, namespace: String) {
+        let _ = self.queue.send(Chore::Defined(namespace));
+    }
+}
+
+struct Run {
+    vault: Arc<Vault>,
+    inputs: mpsc::Sender<Input>,
+    /// Among what was tried in vain, the lowest block that was listed again.
+    tried_to: Option<u64>,
+    /// The round that is under way, and since when.
+    listed: Option<(u64, Instant)>,
+}
+
+impl Run {
+    fn run(&mut self, chores: &Receiver<Chore>) {
+        self.vault.show_backlog();
+        while let Ok(chore) = chores.recv() {
+            let done = match chore {
+                Chore::List { round, limit } => self.list(round, limit),
+                Chore::Fill {
+                    round,
+                    found,
+                    missing,
+                } => self.fill(round, found, missing),
+                Chore::Committed {
+                    from,
+                    height,
+                    tx_ids,
+                } => self.forget(from, height, &tx_ids),
+                Chore::Defined(namespace) => self.entitle(&namespace),
+            };
+            if let Err(reason) = done {
+                tracing::error!(target: "gossip.privdata", channel = %self.vault.channel, "{reason}");
+            }
+        }
+    }
+
+    fn list(&mut self, round: u64, limit: usize) -> Result<(), String> {
+        let begun = Instant::now();
+        self.listed = Some((round, begun));
+        let places = self.places(limit)?;
+        let mut items = Vec::new();
+        if let Some(config) = self.vault.crypto.config(&self.vault.channel) {
+            for (number, places) in places {
+                self.describe(number, &places, &config, &mut items);
+            }
+        }
+        self.observe(|metrics| &metrics.privdata_list_missing_duration, begun);
+        let input = Input::PrivateWanted {
+            channel: self.vault.channel.clone(),
+            key: GatherKey::Reconcile(round),
+            items,
+            patience: PATIENCE,
+        };
+        // Nobody listening means that the node is going down.
+        let _ = self.inputs.blocking_send(input);
+        Ok(())
+    }
+
+    /// What is missing in so many blocks.
+    fn places(&mut self, limit: usize) -> Result<BTreeMap<u64, Vec<Place>>, String> {
+        let vault = Arc::clone(&self.vault);
+        let last_block = vault.last_block();
+        vault.with(|stores| {
+            let mut places = Places {
+                limit,
+                ..Places::default()
+            };
+            places.take(stores, Queue::Eligible, last_block, last_block)?;
+            if places.is_full {
+                return Ok(places.by_block);
+            }
+            let from = self.tried_to.filter(|block| *block > 0);
+            let from = from.map_or(last_block, |block| (block - 1).min(last_block));
+            let lowest = places.take(stores, Queue::Deprioritized, from, last_block)?;
+            // From the newest again, once all were listed.
+            self.tried_to = lowest.filter(|_| places.is_full);
+            Ok(places.by_block)
+        })
+    }
+
+    /// Says of each place in a block what the core has to know to find it.
+    fn describe(
+        &self,
+        number: u64,
+        places: &[Place],
+        config: &ChannelConfig,
+        items: &mut Vec<Wanted>,
+    ) {
+        let block = match self.vault.block(number) {
+            Ok(block) => block,
+            Err(reason) => {
+                tracing::warn!(
+                    target: "gossip.privdata", channel = %self.vault.channel, block = number,
+                    "private data is missing and cannot be looked for: {reason}"
+                );
+                return;
+            }
+        };
+        let all: Vec<PrivateWrites> = block.private_writes().collect();
+        let writes: BTreeMap<(u64, &str, &str), &PrivateWrites> = all
+            .iter()
+            .map(|write| ((write.tx, &*write.namespace, &*write.collection), write))
+            .collect();
+        for place in places {
+            let name = (place.tx, &*place.namespace, &*place.collection);
+            let defined = self
+                .vault
+                .registry
+                .at(number, &place.namespace, &place.collection);
+            if let (Some(write), Ok(defined)) = (writes.get(&name), defined) {
+                // Without a transaction id peers look into their ledgers.
+                items.extend(self.vault.wanted(write, number, "", &defined, config));
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        round: u64,
+        found: Vec<Found>,
+        missing: Vec<(PrivateDigest, Missing)>,
+    ) -> Result<(), String> {
+        let sets: Vec<(Place, Bytes)> = found
+            .into_iter()
+            .filter(|found| found.is_verified)
+            .map(|found| (place(found.digest), found.payload))
+            .collect();
+        let tried: Vec<Place> = missing
+            .into_iter()
+            .map(|(digest, _)| place(digest))
+            .collect();
+        if !sets.is_empty() || !tried.is_empty() {
+            let filled = self.vault.with(|stores| {
+                let filled = stores.committed.fill(&sets).map_err(|e| e.to_string())?;
+                let moved = stores.committed.deprioritize(&tried);
+                moved.map_err(|error| error.to_string())?;
+                Ok(filled)
+            })?;
+            let still = self.backlog()?;
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.vault.channel,
+                fetched = filled.stored, not_found = tried.len(), still_missing = still,
+                "reconciled private data"
+            );
+            let reconciled = &self.vault.metrics.private_reconciled;
+            let reconciled = reconciled.with_label_values(&[self.vault.channel.as_str()]);
+            reconciled.inc_by(filled.stored);
+            self.vault.show_backlog();
+        }
+        if let Some((_, begun)) = self.listed.take_if(|(listed, _)| *listed == round) {
+            self.observe(|metrics| &metrics.privdata_reconciliation_duration, begun);
+        }
+        Ok(())
+    }
+
+    fn backlog(&self) -> Result<u64, String> {
+        let backlog = |stores: &Stores| stores.committed.backlog().map_err(|e| e.to_string());
+        let total = self.vault.with(backlog)?.total();
+        Ok(total.eligible + total.deprioritized)
+    }
+
+    /// Forgets what was pushed for committed transactions, or too long ago, and what is over.
+    fn forget(&self, from: u64, height: u64, tx_ids: &BTreeSet<Arc<str>>) -> Result<(), String> {
+        let begun = Instant::now();
+        let retention = self.vault.settings.transientstore_max_block_retention;
+        let tx_ids: Vec<&Arc<str>> = tx_ids.iter().collect();
+        self.vault.with(|stores| {
+            let failed = |error: tidings_ledger::StoreError| error.to_string();
+            if !tx_ids.is_empty() {
+                stores.transient.purge_txs(&tx_ids).map_err(failed)?;
+            }
+            if let Some(number) = last_multiple(from, height, retention)
+                && number > retention
+            {
+                let below = number - retention;
+                let purged = stores.transient.purge_below(below).map_err(failed)?;
+                if purged > 0 {
+                    tracing::info!(
+                        target: "gossip.privdata", channel = %self.vault.channel, purged, below,
+                        "forgot pushed private data whose transactions never came"
+                    );
+                }
+            }
+            if last_multiple(from, height, EXPIRE_INTERVAL).is_some() {
+                let expired = stores.committed.expire(height.saturating_sub(1));
+                let expired = expired.map_err(failed)?;
+                if expired > 0 {
+                    tracing::info!(
+                        target: "gossip.privdata", channel = %self.vault.channel, expired,
+                        "removed private data that has reached its end"
+                    );
+                }
+            }
+            Ok(())
+        })?;
+        self.observe(|metrics| &metrics.privdata_purge_duration, begun);
+        self.vault.show_backlog();
+        Ok(())
+    }
+
+    /// What was missing because a collection was not ours is to be fetched when it becomes ours.
+    fn entitle(&self, namespace: &str) -> Result<(), String> {
+        for collection in self.vault.ours(namespace) {
+            let entitled = self.vault.with(|stores| {
+                let entitled = stores.committed.entitle(namespace, &collection);
+                entitled.map_err(|error| error.to_string())
+            })?;
+            if entitled > 0 {
+                tracing::info!(
+                    target: "gossip.privdata", channel = %self.vault.channel, namespace,
+                    collection, missing = entitled,
+                    "our organization is a member of a collection now; its data is to be fetched"
+                );
+            }
+        }
+        self.vault.show_backlog();
+        Ok(())
+    }
+
+    fn observe(
+        &self,
+        histogram: impl Fn(&crate::metrics::Metrics) -> &prometheus::HistogramVec,
+        begun: Instant,
+    ) {
+        let histogram = histogram(&self.vault.metrics);
+        let histogram = histogram.with_label_values(&[self.vault.channel.as_str()]);
+        histogram.observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// A list that is being made.
+#[derive(Default)]
+struct Places {
+    by_block: BTreeMap<u64, Vec<Place>>,
+    len: usize,
+    limit: usize,
+    is_full: bool,
+}
+
+impl Places {
+    /// Takes from a queue, from this block downwards; says which block was the lowest.
+    fn take(
+        &mut self,
+        stores: &Stores,
+        queue: Queue,
+        from: u64,
+        last_block: u64,
+    ) -> Result<Option<u64>, String> {
+        let missing = stores.committed.missing(queue, from);
+        let mut lowest = None;
+        for set in missing.map_err(|error| error.to_string())? {
+            let MissingSet {
+                place, expires_at, ..
+            } = set.map_err(|error| error.to_string())?;
+            if expires_at.is_some_and(|end| end <= last_block) {
+                continue;
+            }
+            let is_new = !self.by_block.contains_key(&place.block);
+            if is_new && (self.len >= LIST_MAX || self.by_block.len() >= self.limit) {
+                self.is_full = true;
+                break;
+            }
+            lowest = Some(place.block);
+            self.len += 1;
+            self.by_block.entry(place.block).or_default().push(place);
+        }
+        Ok(lowest)
+    }
+}
+
+/// The last multiple of a number among the blocks from `from` up to below `height`.
+fn last_multiple(from: u64, height: u64, of: u64) -> Option<u64> {
+    let last = height.checked_sub(1)?;
+    let multiple = last.checked_div(of)? * of;
+    (multiple >= from && multiple > 0).then_some(multiple)
+}
+
+fn place(digest: PrivateDigest) -> Place {
+    Place {
+        block: digest.block,
+        tx: digest.seq_in_block,
+        namespace: digest.namespace,
+        collection: digest.collection,
+    }
+}

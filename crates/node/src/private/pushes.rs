@@ -1,0 +1,128 @@
+//! Makes pushes durable: many with one sync, off everybody's way, and only then says so.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+};
+
+use bytes::Bytes;
+use tidings_gossip::{Connection, Input, id::Ticket, message::PushedWrites, privdata::PUSHES_MAX};
+use tidings_ledger::transient::Push;
+use tokio::sync::mpsc;
+
+use super::{copy, vault::Vault};
+
+/// Pushes that share one sync; those that came in the meantime have the next.
+const TOGETHER_MAX: usize = 256;
+
+/// Bytes that share one sync.
+const TOGETHER_BYTES_MAX: usize = 32 << 20;
+
+/// Pushes that may wait: as many as the core lets be stored at a time.
+const WAITING_MAX: usize = PUSHES_MAX;
+
+/// A push whose peer waits for the acknowledgement.
+struct Waiting {
+    push: Push,
+    ticket: Ticket,
+}
+
+/// The queue to the thread that stores pushes. It ends when this is dropped.
+pub(crate) struct Pushes {
+    queue: SyncSender<Waiting>,
+    vault: Arc<Vault>,
+    thread: JoinHandle<()>,
+}
+
+impl Pushes {
+    pub(super) fn start(vault: Arc<Vault>, inputs: mpsc::Sender<Input>) -> io::Result<Self> {
+        let (queue, waiting) = sync_channel(WAITING_MAX);
+        let of = Arc::clone(&vault);
+        let thread = Builder::new()
+            .name("pushes".into())
+            .spawn(move || run(&of, &waiting, &inputs))?;
+        Ok(Self {
+            queue,
+            vault,
+            thread,
+        })
+    }
+
+    /// Queues a push of a peer, or says that it cannot be stored.
+    pub(crate) fn store(
+        &self,
+        ticket: Ticket,
+        from: &Connection,
+        pushed: PushedWrites,
+    ) -> Option<Input> {
+        let owner = Bytes::copy_from_slice(from.peer().as_bytes());
+        let push = Push {
+            tx_id: pushed.tx_id.clone(),
+            height: self.vault.height(),
+            owner,
+            bytes: copy::keep(pushed),
+        };
+        let queued = self.queue.try_send(Waiting { push, ticket });
+        queued.err().map(|_full| Input::PrivateStored {
+            ticket,
+            result: Err("busy: too many pushes are being stored, try again".to_owned()),
+        })
+    }
+
+    /// Stores what is queued.
+    pub(super) fn finish(self) {
+        drop(self.queue);
+        if self.thread.join().is_err() {
+            tracing::error!(target: "gossip.privdata", "the thread that stores pushes panicked");
+        }
+    }
+}
+
+fn run(vault: &Vault, queue: &Receiver<Waiting>, inputs: &mpsc::Sender<Input>) {
+    while let Ok(first) = queue.recv() {
+        let mut bytes = first.push.bytes.len();
+        let mut together = vec![first];
+        while together.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
+            let Ok(next) = queue.try_recv() else {
+                break;
+            };
+            bytes += next.push.bytes.len();
+            together.push(next);
+        }
+        store(vault, together, inputs);
+    }
+}
+
+fn store(vault: &Vault, together: Vec<Waiting>, inputs: &mpsc::Sender<Input>) {
+    let (pushes, tickets): (Vec<Push>, Vec<Ticket>) = together
+        .into_iter()
+        .map(|waiting| (waiting.push, waiting.ticket))
+        .unzip();
+    let stored = vault.with(|stores| Ok(stores.transient.put_many(pushes)));
+    let mut stored = stored.map(Vec::into_iter);
+    for ticket in tickets {
+        let result = match &mut stored {
+            Ok(stored) => stored.next().map_or_else(
+                || Err("not stored".to_owned()),
+                |stored| stored.map_err(|refused| refused.to_string()),
+            ),
+            Err(closed) => Err(closed.clone()),
+        };
+        let outcome = if result.is_ok() { "stored" } else { "failed" };
+        let labels = [vault.channel.as_str(), outcome];
+        vault
+            .metrics
+            .private_pushes
+            .with_label_values(&labels)
+            .inc();
+        if let Err(reason) = &result {
+            tracing::warn!(target: "gossip.privdata", channel = %vault.channel, "a push is not stored: {reason}");
+        }
+        // Nobody listening means that the node is going down, and nothing is confirmed.
+        let _ = inputs.blocking_send(Input::PrivateStored { ticket, result });
+    }
+}

@@ -1,0 +1,586 @@
+//! The stores of a channel's private data, and what the node asks of them.
+//!
+//! Everything here waits for the disk, and is called from threads that may.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tidings_gossip::{
+    PeerIdentity, PvtDataConfig, VerifiedBlock,
+    id::{ChannelId, OrgId},
+    message::PrivateDigest,
+    privdata::Wanted,
+};
+use tidings_ledger::{
+    private::{
+        Backlog, Content, MissingSet, NAME_LEN_MAX, Place, PrivateBlock, PrivateEntry,
+        PrivateStore, Queue, StoredSet, Why,
+    },
+    transient::TransientStore,
+};
+use tidings_msp::{
+    channel_config::ChannelConfig,
+    collection::{Defined, Undefined, implicit_org},
+    crypto::sha256,
+};
+use tidings_proto::block::{BlockView, PrivateWrites};
+
+use super::{PrivateSettings, config_below, copy, registry::Registry, window::Walked};
+use crate::{
+    crypto::{Crypto, next_config},
+    logging::Seldom,
+    metrics::{Metrics, PRIVATE_STATES},
+    serve::Blocks,
+    service::StartRefused,
+};
+
+/// Blocks without private data until it is put down that they have none: so many are read again
+/// after a crash.
+const QUIET_MAX: u64 = 1024;
+
+/// Blocks put down together at most while a store catches up with the ledger.
+const CATCH_UP_LEN: u64 = 1024;
+
+static UNKNOWN: Seldom = Seldom::new();
+
+/// Names a write set within its block: transaction, chaincode, collection.
+pub(super) type Name = (u64, Arc<str>, Arc<str>);
+
+/// What a vault is made of.
+pub(crate) struct Surroundings {
+    pub(crate) channel: ChannelId,
+    pub(crate) me: Arc<PeerIdentity>,
+    pub(crate) crypto: Arc<Crypto>,
+    pub(crate) blocks: Arc<dyn Blocks>,
+    /// Number of blocks in the ledger.
+    pub(crate) height: u64,
+    pub(crate) private: PrivateSettings,
+}
+
+/// The private data of one channel.
+pub(crate) struct Vault {
+    pub(super) channel: ChannelId,
+    pub(super) me: Arc<PeerIdentity>,
+    pub(super) crypto: Arc<Crypto>,
+    pub(super) blocks: Arc<dyn Blocks>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) settings: PvtDataConfig,
+    pub(super) metrics: Metrics,
+    /// None once they are closed.
+    stores: RwLock<Option<Stores>>,
+    height: AtomicU64,
+    /// As [`PrivateStore::height`].
+    prepared: AtomicU64,
+}
+
+/// Both stores, open.
+pub(super) struct Stores {
+    pub(super) transient: TransientStore,
+    pub(super) committed: PrivateStore,
+}
+
+/// Whose a write set is.
+pub(super) enum Standing {
+    /// Nobody knows the collection.
+    Unknown(Undefined),
+    /// Of others.
+    Others { block_to_live: u64 },
+    /// Ours to have.
+    Ours(Defined),
+}
+
+impl Vault {
+    /// Opens the stores below `dir` and lets them catch up with the ledger. `config` is in force
+    /// at its end.
+    pub(super) fn open(
+        dir: &Path,
+        surroundings: Surroundings,
+        config: &Arc<ChannelConfig>,
+    ) -> Result<Self, StartRefused> {
+        let Surroundings {
+            channel,
+            me,
+            crypto,
+            blocks,
+            height,
+            private,
+        } = surroundings;
+        let folder = |source: io::Error| StartRefused::Folder {
+            path: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(folder)?;
+        let registry = Registry::open(dir, height).map_err(folder)?;
+        let stores = Stores {
+            transient: TransientStore::open(dir.join("transient"))?,
+            committed: PrivateStore::open(dir.join("committed"), height)?,
+        };
+        let vault = Self {
+            channel,
+            me,
+            crypto,
+            blocks,
+            registry: Arc::new(registry),
+            settings: private.settings,
+            metrics: private.metrics,
+            stores: RwLock::new(Some(stores)),
+            height: AtomicU64::new(height),
+            prepared: AtomicU64::new(0),
+        };
+        let broken = |reason| StartRefused::Private {
+            path: dir.to_owned(),
+            reason,
+        };
+        vault.catch_up(config).map_err(broken)?;
+        let registry = Arc::clone(&vault.registry);
+        private.registries.add(vault.channel.clone(), registry);
+        Ok(vault)
+    }
+
+    /// Closes the stores once nobody reads them. Nothing can be had from them any more.
+    pub(super) fn close(&self) {
+        let height = self.height();
+        let settled = self.with(|stores| {
+            let done = stores.committed.prepare_from(height, &[]);
+            done.map_err(|error| error.to_string())
+        });
+        let kept = self.registry.keep(height).map_err(|e| e.to_string());
+        if let Err(reason) = settled.and(kept) {
+            // The next start reads some blocks again.
+            tracing::warn!(target: "gossip.privdata", channel = %self.channel, "{reason}");
+        }
+        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        *stores = None;
+    }
+
+    /// Number of blocks in the ledger.
+    pub(super) fn height(&self) -> u64 {
+        self.height.load(Ordering::Acquire)
+    }
+
+    /// Number of the last block; there is one in every channel.
+    pub(super) fn last_block(&self) -> u64 {
+        self.height().saturating_sub(1)
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        what: impl FnOnce(&Stores) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let stores = stores
+            .as_ref()
+            .ok_or("the stores of private data are closed")?;
+        what(stores)
+    }
+
+    /// Reads what the ledger has that the stores do not know of: after a crash, after a file was
+    /// moved away, and of a ledger from before there were these stores.
+    fn catch_up(&self, config: &Arc<ChannelConfig>) -> Result<(), String> {
+        let height = self.height();
+        let prepared = self.with(|stores| stores.committed.height().map_err(|e| e.to_string()))?;
+        self.prepared.store(prepared.min(height), Ordering::Release);
+        if self.registry.height().min(prepared) < height {
+            self.read_again(prepared, config)?;
+            self.registry.keep(height).map_err(|e| e.to_string())?;
+        }
+        let last_block = self.last_block();
+        let expired = self.with(|stores| {
+            let expired = stores.committed.expire(last_block);
+            expired.map_err(|error| error.to_string())
+        })?;
+        if expired > 0 {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, expired,
+                "removed private data that has reached its end"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the registry has not taken and what was not prepared.
+    fn read_again(&self, prepared: u64, config: &Arc<ChannelConfig>) -> Result<(), String> {
+        let (height, taken) = (self.height(), self.registry.height());
+        let first = taken.min(prepared).max(1);
+        // An embedder may have no blocks from the beginning: then the rules of now have to do.
+        let mut config = match config_below(first, |number| self.block(number)) {
+            Ok(config) => Arc::new(config),
+            Err(_) => Arc::clone(config),
+        };
+        if height.saturating_sub(first) > QUIET_MAX {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, from = first, height,
+                "reading the ledger for definitions and private data"
+            );
+        }
+        let mut accounts: Vec<PrivateBlock> = Vec::new();
+        for number in first..height {
+            let begun = accounts.first().map_or(number, |account| account.number);
+            if number - begun >= CATCH_UP_LEN {
+                self.prepare(&std::mem::take(&mut accounts))?;
+            }
+            let Ok(block) = self.block(number) else {
+                continue;
+            };
+            if block.is_config_block() {
+                if let Ok(Some(next)) = next_config(&config, block.bytes()) {
+                    config = Arc::new(next);
+                }
+                continue;
+            }
+            let walked = Walked::of(&block);
+            if number >= prepared {
+                let (have, why) = (BTreeMap::new(), BTreeMap::new());
+                accounts.extend(self.account(number, &walked.writes, &have, &why));
+            }
+            if walked.defines && number >= taken {
+                self.registry.take(&block, &config);
+            }
+        }
+        if !accounts.is_empty() {
+            self.prepare(&accounts)?;
+        }
+        self.put_down(height, &[])
+    }
+
+    /// A block of the ledger.
+    pub(super) fn block(&self, number: u64) -> Result<BlockView, String> {
+        let bytes = self.blocks.block(number)?;
+        let bytes = bytes.ok_or_else(|| format!("block {number} is missing"))?;
+        BlockView::parse(bytes).map_err(|error| error.to_string())
+    }
+
+    /// Whose a write set of this block is. Not final before all blocks below are committed.
+    pub(super) fn standing(
+        &self,
+        number: u64,
+        namespace: &str,
+        collection: &str,
+        config: &ChannelConfig,
+    ) -> Standing {
+        let defined = match self.registry.at(number, namespace, collection) {
+            Ok(defined) => defined,
+            Err(undefined) => return Standing::Unknown(undefined),
+        };
+        if defined.collection.entitles(&self.me.serialized, config) {
+            Standing::Ours(defined)
+        } else {
+            let block_to_live = defined.collection.block_to_live();
+            Standing::Others { block_to_live }
+        }
+    }
+
+    /// What is to be put down for a block: what we have of it, and what we lack and why. None if it
+    /// names no private data of a collection that is known. Other organizations' implicit
+    /// collections are left out: they never become ours, and anybody can name any number of them.
+    pub(super) fn account(
+        &self,
+        number: u64,
+        writes: &[PrivateWrites],
+        have: &BTreeMap<Name, Bytes>,
+        why: &BTreeMap<Name, Why>,
+    ) -> Option<PrivateBlock> {
+        let config = self.crypto.config(&self.channel)?;
+        let mut standings = BTreeMap::new();
+        let mut entries = Vec::new();
+        for write in writes {
+            let (namespace, collection) = (&*write.namespace, &*write.collection);
+            if namespace.len().max(collection.len()) > NAME_LEN_MAX {
+                continue;
+            }
+            let standing = standings
+                .entry((namespace, collection))
+                .or_insert_with(|| self.standing(number, namespace, collection, &config));
+            let name = name_of(write);
+            let (block_to_live, content) = match standing {
+                Standing::Unknown(undefined) => {
+                    self.tell_unknown(number, write, undefined);
+                    continue;
+                }
+                Standing::Others { .. } if implicit_org(collection).is_some() => continue,
+                Standing::Others { block_to_live } => {
+                    (*block_to_live, Content::Missing(Why::NotEntitled))
+                }
+                Standing::Ours(defined) => {
+                    let missing = || why.get(&name).copied().unwrap_or(Why::NotAsked);
+                    let held = have.get(&name).cloned().map(Content::Held);
+                    let content = held.unwrap_or_else(|| Content::Missing(missing()));
+                    (defined.collection.block_to_live(), content)
+                }
+            };
+            entries.push(PrivateEntry {
+                tx: write.tx,
+                namespace: namespace.to_owned(),
+                collection: collection.to_owned(),
+                block_to_live,
+                content,
+            });
+        }
+        (!entries.is_empty()).then_some(PrivateBlock { number, entries })
+    }
+
+    fn tell_unknown(&self, number: u64, write: &PrivateWrites, undefined: &Undefined) {
+        if let Some(left_out) = UNKNOWN.line(Instant::now()) {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, block = number, tx = write.tx,
+                namespace = &*write.namespace, collection = &*write.collection, left_out,
+                "private data of a collection that is not known is neither kept nor given: \
+                 {undefined}"
+            );
+        }
+    }
+
+    /// Puts down what is known of blocks that are to be appended next, of which those without an
+    /// account have no private data. As long as there is none it costs nothing.
+    pub(crate) fn prepare(&self, accounts: &[PrivateBlock]) -> Result<(), String> {
+        let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
+            let height = self.height();
+            if height < self.prepared.load(Ordering::Acquire) + QUIET_MAX {
+                return Ok(());
+            }
+            return self.put_down(height, &[]);
+        };
+        // Blocks between are said to be empty, which replaces what may have been prepared for them.
+        let mut blocks: Vec<PrivateBlock> = (first.number..=last.number)
+            .map(|number| PrivateBlock {
+                number,
+                entries: Vec::new(),
+            })
+            .collect();
+        for account in accounts {
+            let at = usize::try_from(account.number - first.number).ok();
+            if let Some(block) = at.and_then(|at| blocks.get_mut(at)) {
+                block.entries.clone_from(&account.entries);
+            }
+        }
+        self.put_down(first.number, &blocks)
+    }
+
+    fn put_down(&self, empty_below: u64, blocks: &[PrivateBlock]) -> Result<(), String> {
+        self.with(|stores| {
+            let done = stores.committed.prepare_from(empty_below, blocks);
+            done.map_err(|error| error.to_string())
+        })?;
+        let next = blocks.last().map_or(empty_below, |block| block.number + 1);
+        self.prepared.store(next, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes what a block of the ledger says of collections; `config` held below it. Says which
+    /// chaincodes changed.
+    pub(crate) fn define(&self, block: &VerifiedBlock, config: &ChannelConfig) -> BTreeSet<String> {
+        let Ok(view) = BlockView::parse(block.bytes.clone()) else {
+            return BTreeSet::new();
+        };
+        let changed = self.registry.take(&view, config);
+        if !changed.is_empty()
+            && let Err(error) = self.registry.keep(block.number + 1)
+        {
+            // The next start reads the ledger for it.
+            tracing::warn!(
+                target: "gossip.privdata", channel = %self.channel,
+                "cannot keep the definitions of chaincodes: {error}"
+            );
+        }
+        changed
+    }
+
+    /// Blocks below this are in the ledger.
+    pub(crate) fn grown(&self, height: u64) {
+        self.height.store(height, Ordering::Release);
+    }
+
+    /// Those of these write sets of a block that are on disk: pushed before, or prepared for the
+    /// block before a crash.
+    pub(super) fn on_disk(
+        &self,
+        number: u64,
+        writes: &[&PrivateWrites],
+    ) -> Result<BTreeMap<Name, Bytes>, String> {
+        let mut found = BTreeMap::new();
+        self.with(|stores| {
+            let mut by_tx: BTreeMap<(u64, &str), Vec<&PrivateWrites>> = BTreeMap::new();
+            for write in writes {
+                by_tx
+                    .entry((write.tx, &write.tx_id))
+                    .or_default()
+                    .push(write);
+            }
+            for ((_, tx_id), writes) in by_tx {
+                for copy in stores.transient.of_tx(tx_id).map_err(|e| e.to_string())? {
+                    let copy = copy.map_err(|error| error.to_string())?;
+                    let Some(copy) = copy::kept(copy) else {
+                        continue;
+                    };
+                    let hash = sha256(&copy.private_rwset);
+                    let fits = writes.iter().find(|write| {
+                        *write.namespace == *copy.namespace
+                            && *write.collection == *copy.collection_name
+                            && write.hash[..] == hash
+                    });
+                    if let Some(write) = fits {
+                        found.insert(name_of(write), copy.private_rwset);
+                    }
+                }
+            }
+            for write in writes {
+                let name = name_of(write);
+                if found.contains_key(&name) {
+                    continue;
+                }
+                let place = place_of(number, write);
+                let set = stores.committed.set(&place, number);
+                if let Some(set) = set.map_err(|error| error.to_string())?
+                    && sha256(&set.rwset)[..] == write.hash[..]
+                {
+                    found.insert(name, set.rwset);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// What the core needs to look for a write set; none if nothing can have its hash.
+    pub(super) fn wanted(
+        &self,
+        write: &PrivateWrites,
+        number: u64,
+        tx_id: &str,
+        defined: &Defined,
+        config: &ChannelConfig,
+    ) -> Option<Wanted> {
+        let members = defined.collection.member_orgs(config);
+        Some(Wanted {
+            digest: PrivateDigest {
+                block: number,
+                seq_in_block: write.tx,
+                namespace: write.namespace.to_string(),
+                collection: write.collection.to_string(),
+                tx_id: tx_id.to_owned(),
+            },
+            hash: write.hash[..].try_into().ok()?,
+            may_differ: false,
+            endorsers: write.endorsers.to_vec(),
+            member_orgs: members
+                .iter()
+                .map(|msp_id| OrgId::from(msp_id.as_str()))
+                .collect(),
+            block_to_live: defined.collection.block_to_live(),
+        })
+    }
+
+    /// Shows how much is held and missing.
+    pub(super) fn show_backlog(&self) {
+        let backlog = self.with(|stores| {
+            let backlog = stores.committed.backlog();
+            backlog.map_err(|error| error.to_string())
+        });
+        let Ok(backlog) = backlog else {
+            return;
+        };
+        let total = backlog.total();
+        let numbers = [
+            total.held,
+            total.eligible,
+            total.deprioritized,
+            total.ineligible,
+        ];
+        for (state, number) in PRIVATE_STATES.into_iter().zip(numbers) {
+            let gauge = &self.metrics.private_sets;
+            let gauge = gauge.with_label_values(&[self.channel.as_str(), state]);
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The collections of a chaincode that are ours by its last definition.
+    pub(super) fn ours(&self, namespace: &str) -> BTreeSet<String> {
+        let Some(config) = self.crypto.config(&self.channel) else {
+            return BTreeSet::new();
+        };
+        let all = self.registry.collections(namespace).into_iter();
+        let ours = all.filter(|each| each.collection.entitles(&self.me.serialized, &config));
+        ours.map(|each| each.collection.name().to_owned()).collect()
+    }
+}
+
+pub(super) fn name_of(write: &PrivateWrites) -> Name {
+    let (namespace, collection) = (Arc::clone(&write.namespace), Arc::clone(&write.collection));
+    (write.tx, namespace, collection)
+}
+
+pub(super) fn place_of(block: u64, write: &PrivateWrites) -> Place {
+    Place {
+        block,
+        tx: write.tx,
+        namespace: write.namespace.to_string(),
+        collection: write.collection.to_string(),
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut vault = f.debug_struct("Vault");
+        vault
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The private data that a node has of one channel, to be looked at. Waits for the disk; nothing
+/// can be had after the channel was left or the node has stopped.
+#[derive(Clone, Debug)]
+pub struct PrivateData(pub(crate) Arc<Vault>);
+
+impl PrivateData {
+    /// What is missing, newest block first, at most `limit` write sets: those to be fetched, then
+    /// those that were tried before.
+    pub fn missing(&self, limit: usize) -> Result<Vec<MissingSet>, String> {
+        let last_block = self.0.last_block();
+        self.0.with(|stores| {
+            let mut found = Vec::new();
+            for queue in [Queue::Eligible, Queue::Deprioritized] {
+                let missing = stores.committed.missing(queue, last_block);
+                for set in missing.map_err(|error| error.to_string())? {
+                    if found.len() >= limit {
+                        return Ok(found);
+                    }
+                    found.push(set.map_err(|error| error.to_string())?);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// How much is held and missing.
+    pub fn backlog(&self) -> Result<Backlog, String> {
+        let backlog = |stores: &Stores| stores.committed.backlog().map_err(|e| e.to_string());
+        self.0.with(backlog)
+    }
+
+    /// The write sets of a block that are held.
+    pub fn sets(&self, block: u64) -> Result<Vec<StoredSet>, String> {
+        let last_block = self.0.last_block();
+        self.0.with(|stores| {
+            let sets = stores.committed.sets(block, last_block);
+            let sets = sets.map_err(|error| error.to_string())?;
+            let sets: Result<Vec<_>, _> = sets.collect();
+            sets.map_err(|error| error.to_string())
+        })
+    }
+
+    /// How many copies of pushed write sets wait for their blocks.
+    pub fn waiting(&self) -> Result<u64, String> {
+        let usage = |stores: &Stores| stores.transient.usage().map_err(|e| e.to_string());
+        self.0.with(usage).map(|usage| usage.copies)
+    }
+}
