@@ -23,6 +23,7 @@ use crate::{
     id::{ChannelId, DIGEST_LEN, Moment},
     message::VerifiedBlock,
     random,
+    trouble::Trouble,
 };
 
 use self::watch::{Anchor, Watch};
@@ -93,6 +94,8 @@ pub struct Delivery {
     /// Shuffled once for every new set.
     endpoints: Vec<String>,
     current: usize,
+    /// With orderers of the current set, while they give no blocks.
+    troubles: BTreeMap<String, Trouble>,
     stream: Option<Stream>,
     /// Streams that were begun, of blocks and of headers.
     streams: u64,
@@ -134,6 +137,7 @@ impl Delivery {
             leading: false,
             endpoints: Vec::new(),
             current: 0,
+            troubles: BTreeMap::new(),
             stream: None,
             streams: 0,
             agreement: Agreement::default(),
@@ -201,7 +205,8 @@ impl Delivery {
     pub fn tick(&mut self, now: Moment, peers_height: impl FnOnce() -> u64, out: &mut Vec<Effect>) {
         if let Some(number) = self.watch.judge(now, out) {
             let reason = format!("withholds block {number}, which other orderers have shown");
-            return self.leave_orderer(now, &reason, out);
+            self.warn(reason, out);
+            return self.pass_on(now, out);
         }
         let Some(stream) = &mut self.stream else {
             return;
@@ -263,6 +268,7 @@ impl Delivery {
             return;
         }
         self.leading = leading;
+        self.troubles.clear();
         if leading {
             self.failures = 0;
             self.waited = Duration::ZERO;
@@ -338,6 +344,8 @@ impl Delivery {
             return;
         }
         endpoints.shuffle(&mut self.rng);
+        self.troubles
+            .retain(|orderer, _| endpoints.contains(orderer));
         self.endpoints = endpoints;
         self.current = 0;
         self.watch.dismiss(out);
@@ -375,6 +383,7 @@ impl Delivery {
         self.patience = PROGRESS_TIMEOUT;
         self.links.insert(block.number, block.hash);
         self.bound_links();
+        self.end_trouble(now, out);
         if self.gossip_blocks && !self.is_watching() {
             out.push(Effect::Deliver(block.clone()));
             out.push(Effect::Gossip(block));
@@ -407,8 +416,7 @@ impl Delivery {
             self.watch.note_failure();
         }
         if forbidden {
-            let reason = refusal(reason);
-            self.warn(reason, out);
+            self.trouble(now, &refusal(reason), out);
             self.failures = self.failures.saturating_add(1);
             self.rotate();
             return self.connect_again(now, BACKOFF_MAX, out);
@@ -436,7 +444,11 @@ impl Delivery {
     }
 
     fn leave_orderer(&mut self, now: Moment, reason: &str, out: &mut Vec<Effect>) {
-        self.warn(reason.to_owned(), out);
+        self.trouble(now, reason, out);
+        self.pass_on(now, out);
+    }
+
+    fn pass_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.failures = self.failures.saturating_add(1);
         self.rotate();
         let after = self.backoff();
@@ -527,6 +539,28 @@ impl Delivery {
         pause::cut(&mut self.rng, pause, self.pause_max)
     }
 
+    /// The orderer did something that may go on for long.
+    fn trouble(&mut self, now: Moment, reason: &str, out: &mut Vec<Effect>) {
+        let orderer = self.endpoints.get(self.current).cloned();
+        let trouble = self.troubles.entry(orderer.unwrap_or_default());
+        let trouble = trouble.or_insert_with(|| Trouble::since(now));
+        if let Some(text) = trouble.failed(now, reason) {
+            self.warn(text, out);
+        }
+    }
+
+    /// The orderer gave a good block.
+    fn end_trouble(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let orderer = self.endpoints.get(self.current);
+        if let Some((orderer, trouble)) = orderer.and_then(|it| self.troubles.remove_entry(it)) {
+            out.push(Effect::Notify(Notice::Over(format!(
+                "channel {}: orderer {orderer} gives blocks again after {:?}",
+                self.channel,
+                trouble.lasted(now)
+            ))));
+        }
+    }
+
     fn warn(&self, what: String, out: &mut Vec<Effect>) {
         let orderer = self.endpoints.get(self.current).map_or("", String::as_str);
         self.warn_of(orderer, &what, out);
@@ -541,7 +575,10 @@ impl Delivery {
 }
 
 fn refusal(reason: &str) -> String {
-    format!("refuses us: {reason}; check that our organization may read the channel")
+    format!(
+        "refuses us: {reason}; check that our organization may read the channel, \
+         or correct peer.localMspId"
+    )
 }
 
 /// Where headers are wanted from on if the block before it is known.

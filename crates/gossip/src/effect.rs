@@ -241,6 +241,8 @@ pub enum Notice {
     },
     /// Something an operator should do something about.
     Warning(String),
+    /// What a warning was about is over.
+    Over(String),
     /// A peer answered a request for private data.
     PrivateAnswered {
         /// The channel.

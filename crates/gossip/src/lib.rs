@@ -35,6 +35,7 @@ pub mod store;
 #[cfg(test)]
 mod toy;
 pub mod transfer;
+mod trouble;
 pub mod verify;
 pub mod view;
 pub mod wire;

@@ -415,6 +415,7 @@ impl Driver {
                 }
             }
             Notice::Warning(text) => tracing::warn!(target: "gossip.node", "{text}"),
+            Notice::Over(text) => tracing::info!(target: "gossip.node", "{text}"),
             Notice::ChannelMembers { .. }
             | Notice::PayloadBuffer { .. }
             | Notice::PrivateAnswered { .. }

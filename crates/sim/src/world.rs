@@ -447,7 +447,7 @@ impl World {
                 *self.stats.refused.entry(rule).or_default() += 1;
                 format!("{rule} from {from}: {reason}")
             }
-            Notice::Warning(text) => text,
+            Notice::Warning(text) | Notice::Over(text) => text,
             Notice::Suspicion {
                 orderer, verdict, ..
             } => return self.note_verdict(&orderer, verdict),

@@ -144,8 +144,12 @@ impl Client {
                 }
             } => ended,
         };
-        // The core says it to the operator.
+        // The core says it to the operator, but not every time.
         let Ended { reason, forbidden } = ended;
+        tracing::debug!(
+            target: "peer.blocksprovider",
+            channel = %self.channel, orderer = wanted.endpoint, "the orderer {reason}"
+        );
         self.tell(Event::Failed {
             stream: wanted.stream,
             reason,
