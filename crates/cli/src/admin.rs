@@ -5,8 +5,10 @@
 //! a socket that somebody answers at is never taken away. Knows nothing of configuration.
 
 pub(crate) mod client;
+mod private;
 pub(crate) mod server;
 
+pub(crate) use private::{Page, PrivateSet};
 use serde::{Deserialize, Serialize};
 
 /// Name of the socket in the data folder.
@@ -57,6 +59,13 @@ pub(crate) enum Question {
         channel: String,
         /// Which one.
         which: Which,
+    },
+    /// What is held and missing of private data.
+    PrivateList {
+        /// The channel.
+        channel: String,
+        /// The block and transaction to begin with.
+        from: (u64, u64),
     },
 }
 
@@ -121,6 +130,8 @@ pub(crate) enum Answer {
     Block(String),
     /// What private data is missing.
     Missing(Missing),
+    /// What is held and missing of private data.
+    PrivateList(Page),
     /// It was not done, for this reason.
     Refused(String),
 }

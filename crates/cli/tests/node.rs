@@ -199,6 +199,16 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
         place.says(&["channel", "list"]),
         "Channels peers has joined: \ntidings\n"
     );
+    assert_eq!(place.says(&["privdata", "list", "-c", "tidings"]), "");
+    assert_eq!(
+        place.says(&["privdata", "list", "-c", "tidings", "--json"]),
+        ""
+    );
+    let unknown = place.complaint(&["privdata", "list", "-c", "nowhere"]);
+    assert!(
+        unknown.contains("channel nowhere has not been joined"),
+        "{unknown}"
+    );
     for which in ["newest", "oldest", "config", "0"] {
         place.tidings(&["channel", "fetch", which, "-c", "tidings"]);
         let file = place.path(&format!("tidings_{which}.block"));

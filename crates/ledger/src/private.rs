@@ -43,7 +43,7 @@ use crate::{
 };
 pub use backlog::{BACKLOG_COLLECTIONS_MAX, Backlog, CollectionCounts, Counts};
 use tables::{ABOUT, COUNTS, Entry, Expiry, HEIGHT, KIND, State, Step, Tables};
-pub use walk::{MissingSets, Sets};
+pub use walk::{Accounts, MissingSets, Sets};
 
 /// Bytes of one write set: as much as one gossip message holds. A larger one cannot be fetched
 /// from anybody either.
@@ -174,6 +174,17 @@ pub struct MissingSet {
     pub expires_at: Option<u64>,
 }
 
+/// What is known of a write set that a block names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Where it belongs.
+    pub place: Place,
+    /// The write set, or why we have none.
+    pub content: Content,
+    /// The first block of the ledger with which it is no longer to be had, if there is one.
+    pub expires_at: Option<u64>,
+}
+
 /// What became of write sets that were fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filled {
@@ -297,6 +308,12 @@ impl PrivateStore {
         last_block: u64,
     ) -> Result<Sets, StoreError> {
         Sets::of_collection(&self.file, (namespace, collection), from, last_block)
+    }
+
+    /// Every write set that is held or missing, from this block and transaction on, oldest first,
+    /// to be seen as in [`PrivateStore::sets`].
+    pub fn accounts(&self, from: (u64, u64), last_block: u64) -> Result<Accounts, StoreError> {
+        Accounts::of(&self.file, from, last_block)
     }
 
     /// The write sets of a queue, those of the newest block first, to be seen as in

@@ -21,6 +21,7 @@ mod copy;
 mod distribute;
 mod history;
 mod keeper;
+mod list;
 mod policy;
 mod pushes;
 mod registry;
@@ -46,6 +47,7 @@ pub(crate) use self::{
 };
 pub use self::{
     distribute::{DistributeRefused, Handout},
+    list::{Listed, Page, Presence},
     vault::PrivateData,
 };
 use crate::{metrics::Metrics, service::StartRefused};

@@ -192,6 +192,15 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
                 .await
                 .context("reading private data broke off")?;
         }
+        Question::PrivateList { channel, from } => {
+            let id = ChannelId::from(channel.as_str());
+            let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
+            let data = data.with_context(|| format!("channel {channel} has not been joined"))?;
+            let read = move || super::private::list(&data, from).map(Answer::PrivateList);
+            return tokio::task::spawn_blocking(read)
+                .await
+                .context("reading private data broke off")?;
+        }
         Question::Info { channel } => (channel, None),
         Question::Fetch { channel, which } => (channel, Some(which)),
     };

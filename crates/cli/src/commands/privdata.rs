@@ -1,6 +1,6 @@
 //! `tidings privdata`: the private data of the node that runs, asked through its socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -8,16 +8,17 @@ use clap::{Args, Subcommand};
 use super::outline::{Outline, clean, plural};
 use super::{print, socket};
 use crate::admin::client::ask;
-use crate::admin::{Answer, Lacking, Missing, Question};
+use crate::admin::{Answer, Lacking, Missing, PrivateSet, Question};
 
-/// See what private data the node that runs on this machine lacks.
+/// See what private data the node that runs on this machine has and lacks.
 ///
 /// The node is found by its configuration, as `tidings node start` finds that, or by --socket.
 /// Only the user that runs the node may ask.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tidings privdata missing -c mychannel
-  tidings privdata missing -c mychannel --json | jq '.missing[].block'")]
+  tidings privdata missing -c mychannel --json | jq '.missing[].block'
+  tidings privdata list -c mychannel --json | jq -r 'select(.state == \"held\").hash'")]
 pub(crate) struct Arguments {
     /// The core.yaml of the node, or its folder [default: as for `tidings node start`].
     #[arg(long, value_name = "FILE_OR_DIR", global = true)]
@@ -47,26 +48,98 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print every private write set that committed blocks name, with its hash, oldest first.
+    ///
+    /// What is held has the hash of the bytes that are here, what is missing that which the block
+    /// says it must have. What has expired is gone, and what other organizations write to their
+    /// implicit collections is not put down at all.
+    List {
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+        /// The block to begin with.
+        #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+        from: u64,
+        /// Print a JSON object for each, one a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Arguments {
     /// Does it.
     pub(crate) fn run(self) -> Result<()> {
-        let Command::Missing {
-            channel,
-            limit,
-            json,
-        } = self.command;
         let socket = socket(self.socket, self.config.as_deref())?;
-        let question = Question::Missing { channel, limit };
-        match ask(&socket, &question)? {
-            Answer::Missing(missing) if json => {
-                print(&format!("{}\n", serde_json::to_string(&missing)?))
-            }
-            Answer::Missing(missing) => print(&outline(&missing)),
-            answer => bail!("the node answered something else: {answer:?}"),
+        match self.command {
+            Command::Missing {
+                channel,
+                limit,
+                json,
+            } => missing(&socket, channel, limit, json),
+            Command::List {
+                channel,
+                from,
+                json,
+            } => list(&socket, &channel, from, json),
         }
     }
+}
+
+fn missing(socket: &Path, channel: String, limit: usize, json: bool) -> Result<()> {
+    let question = Question::Missing { channel, limit };
+    match ask(socket, &question)? {
+        Answer::Missing(missing) if json => {
+            print(&format!("{}\n", serde_json::to_string(&missing)?))
+        }
+        Answer::Missing(missing) => print(&outline(&missing)),
+        answer => bail!("the node answered something else: {answer:?}"),
+    }
+}
+
+/// Asks for one page after the other, so that neither end holds more.
+fn list(socket: &Path, channel: &str, from: u64, json: bool) -> Result<()> {
+    let mut next = Some((from, 0));
+    while let Some(from) = next {
+        let question = Question::PrivateList {
+            channel: channel.to_owned(),
+            from,
+        };
+        let page = match ask(socket, &question)? {
+            Answer::PrivateList(page) => page,
+            answer => bail!("the node answered something else: {answer:?}"),
+        };
+        let mut text = String::new();
+        for set in &page.sets {
+            text += &if json {
+                serde_json::to_string(set)?
+            } else {
+                line(set)
+            };
+            text.push('\n');
+        }
+        print(&text)?;
+        next = page.next;
+    }
+    Ok(())
+}
+
+fn line(set: &PrivateSet) -> String {
+    let PrivateSet {
+        block,
+        transaction,
+        state,
+        hash,
+        ..
+    } = set;
+    let (namespace, collection) = (clean(&set.namespace), clean(&set.collection));
+    let size = set.size.map(|size| format!(", {size} bytes"));
+    let size = size.unwrap_or_default();
+    let why = set.why.as_ref().map(|why| format!(" ({why})"));
+    let why = why.unwrap_or_default();
+    format!(
+        "block {block}, transaction {transaction}: {namespace}/{collection}: \
+         {state}{why}{size}, sha256 {hash}"
+    )
 }
 
 fn outline(missing: &Missing) -> String {
@@ -128,6 +201,31 @@ mod tests {
   block 17, transaction 0: cc/one\\u{1b}: nobody had it
   and 2 more
 "
+        );
+    }
+
+    #[test]
+    fn a_line_says_all_that_is_known_of_a_set() {
+        let mut set = PrivateSet {
+            block: 7,
+            transaction: 2,
+            namespace: "cc".into(),
+            collection: "one\u{1b}".into(),
+            hash: "ab".into(),
+            state: "held".into(),
+            size: Some(3),
+            why: None,
+            expires_at: None,
+        };
+        assert_eq!(
+            line(&set),
+            "block 7, transaction 2: cc/one\\u{1b}: held, 3 bytes, sha256 ab"
+        );
+        set.state = "missing".into();
+        (set.size, set.why) = (None, Some("nobody had it".into()));
+        assert_eq!(
+            line(&set),
+            "block 7, transaction 2: cc/one\\u{1b}: missing (nobody had it), sha256 ab"
         );
     }
 }

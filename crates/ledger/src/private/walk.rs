@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redb::{Error, OwnedRange, ReadOnlyTable, ReadTransaction, StorageError};
 
 use super::{
-    MissingSet, Place, Queue, StoredSet,
+    Account, Content, MissingSet, Place, Queue, StoredSet,
     tables::{COLLECTIONS, ENTRIES, Entry, EntryRow, MISSING, PlaceKey, RWSETS, State},
 };
 use crate::{StoreError, keyed::Keyed};
@@ -25,6 +25,13 @@ pub struct Sets {
 
 /// Write sets that are missing, those of the newest block first.
 pub struct MissingSets {
+    file: Arc<Keyed>,
+    places: Places,
+    look: Look,
+}
+
+/// Write sets that are held or missing, in the order of their places.
+pub struct Accounts {
     file: Arc<Keyed>,
     places: Places,
     look: Look,
@@ -137,6 +144,43 @@ impl Iterator for MissingSets {
     }
 }
 
+impl Accounts {
+    pub(super) fn of(
+        file: &Arc<Keyed>,
+        from: (u64, u64),
+        last_block: u64,
+    ) -> Result<Self, StoreError> {
+        file.read(|transaction| {
+            let look = Look::new(transaction, last_block)?;
+            let rows = look
+                .entries
+                .range_owned::<(u64, u64, &str, &str)>((from.0, from.1, "", "")..)?;
+            let places = rows.map(|row| Ok(Place::of(row?.0.value())));
+            Ok(Self {
+                file: Arc::clone(file),
+                // What is prepared above the last block need not be walked through.
+                places: Box::new(places.take_while(
+                    move |place| !matches!(place, Ok(place) if place.block > last_block),
+                )),
+                look,
+            })
+        })
+    }
+}
+
+impl Iterator for Accounts {
+    type Item = Result<Account, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self { file, places, look } = self;
+        let found = places.find_map(|place| {
+            let account = place.and_then(|place| look.account(place));
+            account.transpose()
+        })?;
+        Some(found.map_err(|error| file.failed("read", error.into())))
+    }
+}
+
 impl Look {
     pub(super) fn new(transaction: &ReadTransaction, last_block: u64) -> Result<Self, Error> {
         Ok(Self {
@@ -161,12 +205,32 @@ impl Look {
         let Some(entry) = entry.filter(|entry| entry.state == State::Held) else {
             return Ok(None);
         };
+        Ok(Some(StoredSet {
+            rwset: self.rwset(&place)?,
+            place,
+            expires_at: entry.expiry.block(),
+        }))
+    }
+
+    /// The bytes of what is held.
+    fn rwset(&self, place: &Place) -> Result<Bytes, StorageError> {
         let rwset = self.rwsets.get(place.key())?.ok_or_else(|| {
             StorageError::Corrupted("the bytes of a write set that is held are gone".to_owned())
         })?;
-        Ok(Some(StoredSet {
+        Ok(Bytes::copy_from_slice(rwset.value()))
+    }
+
+    fn account(&self, place: Place) -> Result<Option<Account>, StorageError> {
+        let Some(entry) = self.entry(&place)? else {
+            return Ok(None);
+        };
+        let content = match entry.state {
+            State::Held => Content::Held(self.rwset(&place)?),
+            State::Missing(_, why) => Content::Missing(why),
+        };
+        Ok(Some(Account {
             place,
-            rwset: Bytes::copy_from_slice(rwset.value()),
+            content,
             expires_at: entry.expiry.block(),
         }))
     }
@@ -187,6 +251,12 @@ impl Look {
 impl fmt::Debug for Sets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sets").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
     }
 }
 

@@ -480,3 +480,45 @@ fn blocks_that_name_nothing_need_not_be_prepared_one_by_one() {
         Err(PrepareError::Settled { number: 9 })
     ));
 }
+
+#[test]
+fn everything_is_accounted_for_in_order_once() {
+    let (_dir, store) = store(vec![
+        vec![],
+        vec![
+            missing(1, "b", Why::NotEntitled),
+            held(0, "a", "one"),
+            missing(0, "b", Why::Absent),
+        ],
+        vec![living(1, held(0, "a", "short"))],
+        vec![held(2, "a", "last")],
+    ]);
+    let listed = |from, last_block| {
+        let accounts = store.accounts(from, last_block).unwrap();
+        let accounts = accounts.map(|account| account.unwrap());
+        let told = accounts.map(|account| {
+            let content = match account.content {
+                Content::Held(rwset) => String::from_utf8(rwset.to_vec()).unwrap(),
+                Content::Missing(why) => why.to_string(),
+            };
+            (account.place, content, account.expires_at)
+        });
+        told.collect::<Vec<_>>()
+    };
+    let all = [
+        (place(1, 0, "a"), "one".to_owned(), None),
+        (place(1, 0, "b"), "nobody had it".to_owned(), None),
+        (
+            place(1, 1, "b"),
+            "not for our organization".to_owned(),
+            None,
+        ),
+        (place(2, 0, "a"), "short".to_owned(), Some(4)),
+        (place(3, 2, "a"), "last".to_owned(), None),
+    ];
+    assert_eq!(listed((0, 0), 3), all);
+    assert_eq!(listed((1, 1), 3), all[2..]);
+    assert_eq!(listed((0, 0), 2), all[..4], "what is only prepared is not");
+    let expired = [&all[..3], &all[4..]].concat();
+    assert_eq!(listed((0, 0), 4), expired, "expired is gone");
+}
