@@ -3,6 +3,8 @@
 //! Promises: a difference in any byte that the orderer signed or hashed is found. Validation codes
 //! and commit hashes, which Go peers add on their own, are no part of a chain.
 
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
 use std::{fs, path::Path};
 
 use bytes::Bytes;
@@ -35,6 +37,21 @@ impl Essence {
             header: block.header.unwrap(),
             data: block.data.unwrap().data,
             signed: ORDERERS.map(given).to_vec(),
+        }
+    }
+
+    /// As a block again, without what was left out.
+    pub(crate) fn block(&self) -> Block {
+        let mut metadata = vec![Bytes::new(); 5];
+        for (index, signed) in ORDERERS.into_iter().zip(&self.signed) {
+            metadata[index].clone_from(signed);
+        }
+        Block {
+            header: Some(self.header.clone()),
+            data: Some(BlockData {
+                data: self.data.clone(),
+            }),
+            metadata: Some(BlockMetadata { metadata }),
         }
     }
 

@@ -34,12 +34,7 @@ fn killed_at_any_moment() {
     let nodes = ["org1-extra0", "org1-extra1"].map(|name| network.join(name));
     let mut candidates = Candidates::new(network, nodes);
     let kills: u64 = setting("TIDINGS_FABRIC_KILLS", 10);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let mut chance = Chance(setting(
-        "TIDINGS_FABRIC_SEED",
-        u64::from(clock.subsec_nanos()),
-    ));
-    measured(NAME, format_args!("TIDINGS_FABRIC_SEED={}", chance.0));
+    let mut chance = Chance::new(NAME);
     let Candidates { network, ours, .. } = &mut candidates;
     while_blocks_come(network, ours, kills, &mut chance);
     check(network, ours);
@@ -129,11 +124,19 @@ fn check(network: &Fabnet, nodes: &Nodes) {
 }
 
 /// Moments and victims that can be had again by their seed.
-struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
+    /// By the seed that the environment names, or one that it tells.
+    pub(crate) fn new(scenario: &str) -> Self {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let seed = setting("TIDINGS_FABRIC_SEED", u64::from(clock.subsec_nanos()));
+        measured(scenario, format_args!("TIDINGS_FABRIC_SEED={seed}"));
+        Self(seed)
+    }
+
     /// Lets some time pass, and says how many milliseconds.
-    fn pause(&mut self, range: Range<u64>) -> u64 {
+    pub(crate) fn pause(&mut self, range: Range<u64>) -> u64 {
         let pause = range.start + self.draw(range.end - range.start);
         thread::sleep(Duration::from_millis(pause));
         pause

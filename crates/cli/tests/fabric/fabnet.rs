@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::{
     chain::{self, Essence},
     gauge, ports,
-    wait::say,
+    wait::{clock, say},
 };
 
 /// The network's own program.
@@ -93,6 +93,8 @@ pub(crate) struct Extra {
 /// A line that a Go peer logged.
 #[derive(Debug)]
 pub(crate) struct GoLine {
+    /// The time of day, in seconds.
+    pub(crate) clock: f64,
     /// `INFO`, `WARN`, …
     pub(crate) level: String,
     /// Such as `gossip.comm`.
@@ -183,10 +185,20 @@ impl Fabnet {
     /// What one of Fabric's programs says, run for the administrator of an organization.
     #[track_caller]
     pub(crate) fn program(&self, org: &str, name: &str, arguments: &[&str]) -> Vec<u8> {
+        let output = self.attempt(org, name, arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {arguments:?}: {said}");
+        output.stdout
+    }
+
+    /// One of Fabric's programs, to be run for the administrator of an organization.
+    pub(crate) fn attempt(&self, org: &str, name: &str, arguments: &[&str]) -> Command {
         let peer = self.of(org).next().unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let org = &self.organizations[org];
-        let output = Command::new(Path::new(&env::var_os("FABRIC_BIN").unwrap()).join(name))
+        let program = Path::new(&env::var_os("FABRIC_BIN").unwrap()).join(name);
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .current_dir(self.home())
             .env("FABRIC_CFG_PATH", self.config_dir(&peer.name))
@@ -195,12 +207,14 @@ impl Fabnet {
             .env("CORE_PEER_MSPCONFIGPATH", text(&org["admin_msp_dir"]))
             .env("CORE_PEER_ADDRESS", &peer.endpoint)
             .env("CORE_PEER_TLS_ENABLED", "true")
-            .env("CORE_PEER_TLS_ROOTCERT_FILE", text(&org["tls_ca"]))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name} {arguments:?}: {said}");
-        output.stdout
+            .env("CORE_PEER_TLS_ROOTCERT_FILE", text(&org["tls_ca"]));
+        command
+    }
+
+    /// The local MSP of an ordinary client of an organization.
+    pub(crate) fn user_msp_dir(&self, org: &str) -> PathBuf {
+        let user = self.organizations[org]["user_msp_dir"].as_str();
+        user.unwrap().into()
     }
 
     /// How a program of Fabric reaches the orderer.
@@ -281,6 +295,11 @@ impl Fabnet {
         chain::stored(&data.join("ledgersData/chains/chains").join(CHANNEL))
     }
 
+    /// What the orderer logged.
+    pub(crate) fn orderer_log(&self) -> Vec<GoLine> {
+        GoLine::all_since(&self.dir().join("logs/orderer.log"), 0)
+    }
+
     /// A block as the orderer or a Go peer serves it.
     #[track_caller]
     pub(crate) fn served(&self, number: u64, source: &str) -> Vec<u8> {
@@ -349,9 +368,7 @@ impl GoPeer {
 
     /// What it logged after that.
     pub(crate) fn log_since(&self, start: usize) -> Vec<GoLine> {
-        let bytes = fs::read(&self.log).unwrap();
-        let text = String::from_utf8_lossy(&bytes[start..]).into_owned();
-        text.lines().filter_map(GoLine::read).collect()
+        GoLine::all_since(&self.log, start)
     }
 }
 
@@ -373,6 +390,12 @@ impl Extra {
 }
 
 impl GoLine {
+    fn all_since(log: &Path, start: usize) -> Vec<Self> {
+        let bytes = fs::read(log).unwrap();
+        let text = String::from_utf8_lossy(&bytes[start..]).into_owned();
+        text.lines().filter_map(Self::read).collect()
+    }
+
     /// `date time UTC number LEVEL [logger] function -> text`, in colours.
     fn read(line: &str) -> Option<Self> {
         let mut text = String::new();
@@ -380,10 +403,13 @@ impl GoLine {
             let plain = part.split_once('m').filter(|_| index > 0);
             text.push_str(plain.map_or(part, |(_, rest)| rest));
         }
-        let mut words = text.splitn(7, ' ').skip(4);
+        let mut words = text.splitn(7, ' ').skip(1);
+        let clock = clock(words.next()?)?;
+        let mut words = words.skip(2);
         let (level, logger) = (words.next()?.to_owned(), words.next()?);
         let logger = logger.strip_prefix('[')?.strip_suffix(']')?.to_owned();
         Some(Self {
+            clock,
             level,
             logger,
             text,
@@ -456,6 +482,7 @@ fn a_coloured_line_of_a_go_peer_is_read() {
                 \x1b[33;1mfunc1\x1b[0m -> Encountered an error";
     let line = GoLine::read(line).unwrap();
     assert!(line.is_warning());
+    assert_eq!(line.clock, 60_312.578);
     assert_eq!(
         (line.level.as_str(), line.logger.as_str()),
         ("WARN", "peer.blocksprovider")

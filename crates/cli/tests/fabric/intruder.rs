@@ -70,7 +70,8 @@ const FAULTS: [(Wrong, &str); 6] = [
 
 /// Somebody with an identity and TLS material.
 pub(crate) struct Intruder {
-    msp_id: String,
+    /// Its organization's MSP.
+    pub(crate) msp_id: String,
     certificate: Bytes,
     key: PrivateKey,
     tls_certificate: CertificateDer<'static>,
@@ -104,7 +105,7 @@ impl Intruder {
             let mut client = GossipClient::new(channel);
             client.ping(Empty::default()).await.unwrap();
             let (say, said) = mpsc::channel(1);
-            say.send(self.first(wrong)).await.unwrap();
+            say.send(self.first(wrong, true)).await.unwrap();
             let stream = client.gossip_stream(ReceiverStream::new(said)).await;
             let mut heard = stream
                 .map_err(|status| status.message().to_owned())?
@@ -121,7 +122,8 @@ impl Intruder {
         answer.expect("the stream ends")
     }
 
-    async fn connect(&self, endpoint: &str, wrong: Wrong) -> Channel {
+    /// A connection to whoever answers there.
+    pub(crate) async fn connect(&self, endpoint: &str, wrong: Wrong) -> Channel {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -151,23 +153,33 @@ impl Intruder {
         endpoint.connect_with_connector(dial).await.unwrap()
     }
 
-    /// What it says first. Without a fault it only asks who is there, so that the stream ends.
-    fn first(&self, wrong: Wrong) -> Envelope {
-        let msp_id = match wrong {
-            Wrong::Msp => "NowhereMSP",
-            _ => &self.msp_id,
-        };
+    /// Its identity as others see it.
+    pub(crate) fn identity(&self, msp_id: &str) -> Bytes {
         let identity = SerializedIdentity {
             mspid: msp_id.to_owned(),
             id_bytes: self.certificate.clone(),
+        };
+        identity.encode_to_vec().into()
+    }
+
+    /// Its signature.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.key.sign(bytes).unwrap()
+    }
+
+    /// What it says first. Who only asks who is there has the stream ended.
+    pub(crate) fn first(&self, wrong: Wrong, probe: bool) -> Envelope {
+        let msp_id = match wrong {
+            Wrong::Msp => "NowhereMSP",
+            _ => &self.msp_id,
         };
         let mut claim = ConnEstablish {
             pki_id: sha256_parts(&[msp_id.as_bytes(), &self.certificate])
                 .to_vec()
                 .into(),
-            identity: identity.encode_to_vec().into(),
+            identity: self.identity(msp_id),
             tls_cert_hash: sha256(&self.tls_certificate).to_vec().into(),
-            probe: true,
+            probe,
         };
         match wrong {
             Wrong::TlsHash => claim.tls_cert_hash = vec![7; 32].into(),
@@ -184,7 +196,7 @@ impl Intruder {
             ..GossipMessage::default()
         };
         let payload = Bytes::from(message.encode_to_vec());
-        let mut signature = self.key.sign(&payload).unwrap();
+        let mut signature = self.sign(&payload);
         if wrong == Wrong::HighS {
             signature = high(&signature);
         }

@@ -17,7 +17,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{chain::Essence, gauge, wait::until};
+use crate::{
+    chain::Essence,
+    gauge,
+    wait::{clock, until},
+};
 
 /// An unoptimised node on a busy machine answers within this.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -41,6 +45,8 @@ pub(crate) struct Node {
 /// A line that a node logged.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
+    /// The time of day, in seconds.
+    pub(crate) clock: f64,
     /// `INFO`, `WARN`, …
     pub(crate) level: String,
     /// The logger.
@@ -288,7 +294,9 @@ impl Line {
     fn read(line: &str) -> Option<Self> {
         let mut value: Value = serde_json::from_str(line).ok()?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let time = text(&value["timestamp"]);
         Some(Self {
+            clock: clock(time.split_once('T')?.1.trim_end_matches('Z'))?,
             level: text(&value["level"]),
             target: text(&value["target"]),
             message: text(&value["fields"]["message"]),

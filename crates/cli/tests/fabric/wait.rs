@@ -80,6 +80,14 @@ pub(crate) fn measured(scenario: &str, text: impl Display) {
     say(format_args!("MEASURED {scenario}: {text}"));
 }
 
+/// The seconds of a time of day as logs write it, `16:45:12.578`.
+pub(crate) fn clock(text: &str) -> Option<f64> {
+    let parts = text.split(':').map(str::parse);
+    let [hours, minutes, seconds]: [f64; 3] =
+        parts.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()?;
+    Some((hours * 60.0 + minutes) * 60.0 + seconds)
+}
+
 /// A number from the environment, or the one for a short run.
 #[track_caller]
 pub(crate) fn setting<N: FromStr>(variable: &str, short: N) -> N {
