@@ -224,6 +224,20 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
             && !info.contains("previous"),
         "{info}"
     );
+    let missing = ["privdata", "missing", "-c", "tidings"];
+    assert_eq!(
+        place.says(&missing),
+        "0 write sets held, 0 missing (0 tried in vain), 0 not for our organization\n"
+    );
+    assert_eq!(
+        place.says(&[&missing[..], &["--json"]].concat()),
+        "{\"held\":0,\"toBeFetched\":0,\"triedInVain\":0,\"notForUs\":0,\"missing\":[]}\n"
+    );
+    let unknown = place.complaint(&["privdata", "missing", "-c", "other"]);
+    assert!(
+        unknown.contains("channel other has not been joined"),
+        "{unknown}"
+    );
     let second = place.complaint(&["node", "start"]);
     assert!(second.contains("a node answers at"), "{second}");
     let log = node.end("-TERM");

@@ -3,16 +3,21 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
+use prost::Message as _;
 use tidings_gossip::PvtDataConfig;
 use tidings_ledger::private::Counts;
 use tidings_msp::{collection::implicit_name, crypto::sha256};
-use tidings_node::service::RunningNode;
+use tidings_node::{
+    private::{DistributeRefused, Handout},
+    service::RunningNode,
+};
 use tidings_proto::{
     gossip::{
-        PrivateDataMessage, PrivatePayload, PvtDataDigest, PvtDataElement, RemotePvtDataRequest,
-        gossip_message::Content,
+        PrivateDataMessage, PrivatePayload, PvtDataDigest, PvtDataElement, PvtDataPayload,
+        RemotePvtDataRequest, RemoteStateRequest, gossip_message::Content,
     },
     protos::{CollectionConfigPackage, StaticCollectionConfig},
+    rwset::TxPvtReadWriteSet,
 };
 use tokio::net::TcpListener;
 
@@ -43,7 +48,13 @@ fn collections() -> Vec<StaticCollectionConfig> {
         block_to_live: 2,
         ..draft::collection("short", &["Org1MSP"])
     };
+    let must = StaticCollectionConfig {
+        required_peer_count: 1,
+        maximum_peer_count: 2,
+        ..draft::collection("must", &["Org1MSP"])
+    };
     vec![
+        must,
         draft::collection("one", &["Org1MSP"]),
         draft::collection("two", &["Org2MSP"]),
         short,
@@ -312,6 +323,88 @@ async fn whoever_comes_late_has_everything_in_the_end_and_nothing_that_is_not_hi
     }
     assert_eq!(counts(&late).ineligible, 1);
     late.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn blocks_bring_their_private_data_to_members_and_to_nobody_else() {
+    let (mut chain, orderer, _seat, node) = scene().await;
+    let write = Write::new(&chain, "one", "secret");
+    let mut member = talker(&chain, &chain.material.org1, "member").await;
+    let mut stranger = talker(&chain, &chain.material.org2, "stranger").await;
+    assert_eq!(push(&mut member, &node, 1, &write).await, "");
+    write.order(&mut chain);
+    orderer.serve(chain.blocks.clone());
+    reaches(&node, 3).await;
+    for (talker, expected) in [(&mut member, Some(&write.rwset)), (&mut stranger, None)] {
+        let request = RemoteStateRequest {
+            start_seq_num: 1,
+            end_seq_num: 2,
+        };
+        talker.say(&node, 5, Content::StateRequest(request));
+        let Content::StateResponse(response) = talker.hears(5).await else {
+            panic!("blocks are answered with something else");
+        };
+        let [definition, with_private] = &response.payloads[..] else {
+            panic!("two blocks were asked for: {response:?}");
+        };
+        assert_eq!(with_private.data, chain.blocks[2]);
+        assert_eq!(definition.private_data, Vec::<Bytes>::new());
+        let rwsets = with_private.private_data.iter().flat_map(|payload| {
+            let payload = PvtDataPayload::decode(payload.clone()).unwrap();
+            assert_eq!(payload.tx_seq_in_block, 0);
+            let transaction = TxPvtReadWriteSet::decode(payload.payload).unwrap();
+            let sets = transaction.ns_pvt_rwset.into_iter();
+            sets.flat_map(|set| set.collection_pvt_rwset)
+        });
+        let rwsets: Vec<Bytes> = rwsets.map(|set| set.rwset).collect();
+        assert_eq!(rwsets.iter().collect::<Vec<_>>(), Vec::from_iter(expected));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_handed_out_is_with_others_and_here_before_it_is_ordered() {
+    let (mut chain, orderer, first, node) = scene().await;
+    let write = Write::new(&chain, "one", "secret");
+    let handout = |collection: &str| Handout {
+        namespace: CHAINCODE.to_owned(),
+        collection: collection.to_owned(),
+        rwset: write.rwset.clone(),
+    };
+    let (channel_id, must, none) = (channel(), [handout("must")], [handout("none")]);
+    let alone = node.distribute(&channel_id, &write.tx_id, &must).await;
+    let alone = alone.unwrap_err();
+    assert!(matches!(alone, DistributeRefused::TooFew(_)), "{alone}");
+    let unknown = node.distribute(&channel_id, &write.tx_id, &none).await;
+    let unknown = unknown.unwrap_err();
+    assert!(
+        matches!(unknown, DistributeRefused::Collection { .. }),
+        "{unknown}"
+    );
+    let (mut seat, listener) = Seat::new(&chain.material.org1, "peer1", Some(first.address)).await;
+    seat.pvt_data = patient();
+    let mut other = seat.start(listener).await;
+    other.join(chain.blocks[0].clone()).await.unwrap();
+    reaches(&other, 2).await;
+    let id = other.me().identity.pki_id;
+    shows(&node, |channel| is_peer(channel, id)).await;
+    let confirmed = node.distribute(&channel_id, &write.tx_id, &must).await;
+    assert_eq!(confirmed.unwrap(), 1);
+    let write = Write {
+        collection: "must".to_owned(),
+        ..write
+    };
+    for node in [&node, &other] {
+        assert_eq!(node.private_data(&channel()).unwrap().waiting(), Ok(1));
+    }
+    write.order(&mut chain);
+    orderer.serve(chain.blocks.clone());
+    for node in [&node, &other] {
+        reaches(node, 3).await;
+        assert_eq!(held(node, 2), std::slice::from_ref(&write.rwset));
+    }
+    other.stop().await;
     node.stop().await;
 }
 

@@ -94,10 +94,14 @@ impl Talker {
             peer,
             endpoint: address.to_owned(),
         };
+        let tag = match content {
+            Content::StateRequest(_) => Tag::ChanOrOrg,
+            _ => Tag::ChanOnly,
+        };
         let message = GossipMessage {
             nonce,
             channel: CHANNEL.into(),
-            tag: Tag::ChanOnly.into(),
+            tag: tag.into(),
             content: Some(content),
         };
         let envelope = Envelope::unsigned(&message);
