@@ -86,8 +86,6 @@ pub struct Config {
     pub alive_expiration_timeout: Duration,
     /// Period of trying to reach dead members, and the longest pause between connection attempts.
     pub reconnect_interval: Duration,
-    /// Failures to reach a bootstrap or anchor peer between two warnings. We never give up.
-    pub max_connection_attempts: u32,
     /// Alive messages are forgotten after this many times `alive_expiration_timeout`.
     pub msg_expiration_factor: u32,
     /// This node pulls blocks from the ordering service for its organization, always.
@@ -134,7 +132,6 @@ impl Default for Config {
             alive_time_interval: secs(5),
             alive_expiration_timeout: secs(25),
             reconnect_interval: secs(25),
-            max_connection_attempts: 120,
             msg_expiration_factor: 20,
             org_leader: false,
             use_leader_election: false,

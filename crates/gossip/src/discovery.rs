@@ -266,7 +266,8 @@ impl Discovery {
                 alive,
                 dead,
             } => {
-                self.connects.answered(from, nonce);
+                let after_trouble = self.connects.answered(now, from, nonce);
+                self.reached(after_trouble, out);
                 self.responded(world, &alive, &dead, out);
             }
             Input::Unreachable(peer) => {

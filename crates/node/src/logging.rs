@@ -145,8 +145,9 @@ impl Seldom {
         }))
     }
 
-    /// Whether to write a line, and if so, how many were left out since the last one.
-    pub(crate) fn line(&self, now: Instant) -> Option<u64> {
+    /// Whether to write a line, and if so, how many were left out since the last one, if any were:
+    /// a field that is none is not written.
+    pub(crate) fn line(&self, now: Instant) -> Option<Option<u64>> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let current = window
             .since
@@ -159,7 +160,7 @@ impl Seldom {
             return None;
         }
         window.lines += 1;
-        Some(std::mem::take(&mut window.left_out))
+        Some(Some(std::mem::take(&mut window.left_out)).filter(|left_out| *left_out > 0))
     }
 }
 
@@ -192,6 +193,38 @@ const SAID_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Said(Mutex<BTreeMap<String, Instant>>);
 
+/// What is told so often only, and of one party once in a while.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    lines: Seldom,
+    said: Said,
+}
+
+impl Unsaid {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lines: Seldom::new(),
+            said: Said(Mutex::new(BTreeMap::new())),
+        }
+    }
+
+    /// As [`Seldom::line`], for something that comes again and again.
+    pub(crate) fn unsaid(&self, what: String, now: Instant) -> Option<Option<u64>> {
+        if self.said.has(&what, now) {
+            return None;
+        }
+        // What is not written does not count as told.
+        let line = self.lines.line(now)?;
+        self.said.note(what, now);
+        Some(line)
+    }
+
+    /// As [`Seldom::line`].
+    pub(crate) fn line(&self, now: Instant) -> Option<Option<u64>> {
+        self.lines.line(now)
+    }
+}
+
 impl Said {
     /// Whether this was said lately.
     pub(crate) fn has(&self, what: &str, now: Instant) -> bool {
@@ -223,12 +256,12 @@ pub(crate) mod tests {
     fn what_others_cause_is_written_so_often_and_then_counted() {
         let (seldom, start) = (Seldom::new(), Instant::now());
         for _ in 0..SELDOM_LINES_MAX {
-            assert_eq!(seldom.line(start), Some(0));
+            assert_eq!(seldom.line(start), Some(None));
         }
         assert_eq!(seldom.line(start), None);
         assert_eq!(seldom.line(start + SELDOM_WINDOW / 2), None);
-        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(2));
-        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(0));
+        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(Some(2)));
+        assert_eq!(seldom.line(start + SELDOM_WINDOW), Some(None));
     }
 
     /// What was written.
@@ -242,6 +275,12 @@ pub(crate) mod tests {
         let spec = Spec::parse(spec).unwrap();
         let (logging, layer) = filtered(spec, false, false, move || writer.clone());
         (logging, tracing_subscriber::registry().with(layer), lines)
+    }
+
+    impl Lines {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
     }
 
     impl io::Write for Lines {
@@ -263,7 +302,7 @@ pub(crate) mod tests {
         tracing::warn!(target: "gossip.state", "state-warn");
         tracing::debug!(target: "gossip", "gossip-debug");
         tracing::info!(target: "h2::codec", "h2-info");
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         let words = text.lines().filter_map(|line| line.rsplit(' ').next());
         words.collect::<Vec<_>>().join(" ")
     }
@@ -277,7 +316,7 @@ pub(crate) mod tests {
             for _ in 0..2 * SELDOM_LINES_MAX {
                 logging.change(&long).unwrap();
             }
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let text = lines.text();
             let most = usize::try_from(SELDOM_LINES_MAX).unwrap();
             assert!(text.lines().count() <= most, "{text}");
             for line in text.lines() {

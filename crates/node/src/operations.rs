@@ -32,8 +32,8 @@ use tokio_rustls::TlsAcceptor;
 
 use self::answers::Visitor;
 use crate::{
-    logging::{Logging, Seldom},
-    tls::{Arrival, Io, Listen, OperationsTls, TlsError},
+    logging::{Logging, Seldom, foreign},
+    tls::{Arrival, Fault, Io, Listen, OperationsTls, TlsError},
     vitals::Vitals,
 };
 
@@ -260,12 +260,12 @@ impl Reception {
             Ok(Err(error)) => {
                 if let Some(left_out) = NOT_SHAKEN.line(std::time::Instant::now()) {
                     tracing::info!(
-                        target: "operations", ?remote, left_out, "TLS handshake failed: {error}"
+                        target: "operations", remote = remote.map(display), left_out, "TLS handshake failed: {}", foreign(Fault::of_handshake(&error))
                     );
                 }
             }
             Err(_elapsed) => {
-                tracing::debug!(target: "operations", ?remote, "no TLS handshake in time");
+                tracing::debug!(target: "operations", remote = remote.map(display), "no TLS handshake in time");
             }
         }
     }

@@ -10,6 +10,7 @@
 //! Rules: docs/protocol/connections.md.
 
 mod dial;
+mod fault;
 mod incoming;
 mod material;
 #[cfg(test)]
@@ -36,7 +37,10 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-pub(crate) use self::dial::{CONNECTION_WINDOW, KEEPALIVE_TIMEOUT, STREAM_WINDOW};
+pub(crate) use self::{
+    dial::{CONNECTION_WINDOW, KEEPALIVE_TIMEOUT, STREAM_WINDOW},
+    fault::Fault,
+};
 pub use self::{
     dial::{Dial, DialError, Dialed, TcpDial, channel, connect},
     incoming::{Arrival, Closer, Incoming, Listen},

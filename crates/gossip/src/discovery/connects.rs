@@ -1,12 +1,14 @@
 //! Reaching out to endpoints that were named to us: bootstrap peers and anchor peers.
 //!
 //! For each endpoint: find out who answers, ask it for its membership, wait for the answer, and
-//! begin anew after a pause if any of it fails. It never gives up; every so many failures it says
-//! so.
+//! begin anew after a pause if any of it fails. It never gives up, and says now and then what fails.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::id::{Moment, PkiId, Ticket};
+use crate::{
+    id::{Moment, PkiId, Ticket},
+    trouble::Trouble,
+};
 
 /// Endpoints tried at a time: those of one configuration file and of the anchors of all channels.
 /// At the limit further ones are left out, with a warning.
@@ -46,6 +48,8 @@ enum Step {
 #[derive(Debug)]
 struct Attempt {
     failures: u32,
+    /// From the first failure on.
+    trouble: Option<Trouble>,
     step: Step,
 }
 
@@ -73,6 +77,7 @@ impl Connects {
         }
         self.attempts.entry(target).or_insert(Attempt {
             failures: 0,
+            trouble: None,
             step: Step::Pause { until: now },
         });
         true
@@ -132,11 +137,23 @@ impl Connects {
         }
     }
 
-    /// This peer answered a membership request. All targets that waited for it are reached.
-    pub(super) fn answered(&mut self, peer: PkiId, nonce: u64) {
-        self.attempts.retain(|_, attempt| {
-            !matches!(attempt.step, Step::Ask { peer: p, nonce: n, .. } if (p, n) == (peer, nonce))
+    /// This peer answered a membership request. All targets that waited for it are reached; gives
+    /// those that had failed before, with the time since then.
+    pub(super) fn answered(
+        &mut self,
+        now: Moment,
+        peer: PkiId,
+        nonce: u64,
+    ) -> Vec<(Target, Duration)> {
+        let mut after_trouble = Vec::new();
+        self.attempts.retain(|target, attempt| {
+            let waits = !matches!(attempt.step, Step::Ask { peer: p, nonce: n, .. } if (p, n) == (peer, nonce));
+            if let Some(trouble) = attempt.trouble.as_ref().filter(|_| !waits) {
+                after_trouble.push((target.clone(), trouble.lasted(now)));
+            }
+            waits
         });
+        after_trouble
     }
 
     /// How often this target has failed so far.
@@ -146,13 +163,19 @@ impl Connects {
             .map_or(0, |attempt| attempt.failures)
     }
 
-    /// Pauses until then. Returns how often this target has failed so far.
-    pub(super) fn failed(&mut self, target: &Target, until: Moment) -> u32 {
-        self.attempts.get_mut(target).map_or(0, |attempt| {
-            attempt.failures = attempt.failures.saturating_add(1);
-            attempt.step = Step::Pause { until };
-            attempt.failures
-        })
+    /// Pauses until then. Gives what is to be told of it, if anything is.
+    pub(super) fn failed(
+        &mut self,
+        now: Moment,
+        target: &Target,
+        reason: &str,
+        until: Moment,
+    ) -> Option<String> {
+        let attempt = self.attempts.get_mut(target)?;
+        attempt.failures = attempt.failures.saturating_add(1);
+        attempt.step = Step::Pause { until };
+        let trouble = attempt.trouble.get_or_insert_with(|| Trouble::since(now));
+        trouble.failed(now, reason)
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {

@@ -140,12 +140,31 @@ impl Discovery {
         let doublings = self.connects.failures(target).min(DOUBLINGS_MAX);
         let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(longest);
         let until = now + self.jittered(pause);
-        let failures = self.connects.failed(target, until);
-        if failures > 0 && failures.is_multiple_of(self.config.max_connection_attempts.max(1)) {
-            let endpoint = &target.endpoint;
-            out.push(Effect::Notify(Notice::Warning(format!(
-                "{endpoint} could not be reached in {failures} attempts, and more follow: {reason}"
-            ))));
+        if let Some(text) = self.connects.failed(now, target, reason, until) {
+            let Target { endpoint, .. } = target;
+            let text = format!(
+                "{} {endpoint} is not reached: {text}",
+                self.named_by(target)
+            );
+            out.push(Effect::Notify(Notice::Warning(text)));
+        }
+    }
+
+    /// Tells of those that are reached after they were not.
+    pub(super) fn reached(&self, after_trouble: Vec<(Target, Duration)>, out: &mut Vec<Effect>) {
+        for (target, after) in after_trouble {
+            let (named, endpoint) = (self.named_by(&target), &target.endpoint);
+            let text = format!("{named} {endpoint} is reached after {after:?}");
+            out.push(Effect::Notify(Notice::Over(text)));
+        }
+    }
+
+    /// Who wants this endpoint reached, and so where it is to be corrected.
+    fn named_by(&self, target: &Target) -> &'static str {
+        if bootstrap(&self.config).any(|named| named == *target) {
+            "bootstrap peer (peer.gossip.bootstrap)"
+        } else {
+            "anchor peer (of the channel configuration)"
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Status, Streaming, transport::Channel};
-use tracing::{debug, info};
+use tracing::{debug, field::display, info};
 
 use super::{
     Authenticator, CommConfig, Inbox, MESSAGE_LEN_MAX, Refused,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     logging::{Seldom, foreign},
-    tls::{self, DialError, Dialed},
+    tls::{self, DialError, Dialed, Fault},
 };
 
 static NOT_REACHED: Seldom = Seldom::new();
@@ -87,8 +87,32 @@ enum Failed {
     Dial(#[from] DialError),
     #[error("ping: {0}")]
     Ping(String),
+    /// After the handshake, as far as we could see: servers judge a client's certificate later.
+    #[error("TLS: {0}")]
+    Tls(Fault),
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+impl Failed {
+    /// Which setting an operator should look at, to be read behind the reason.
+    fn advice(&self) -> &'static str {
+        let fault = match self {
+            Self::Dial(DialError::Tls { source, .. }) => Some(Fault::of_handshake(source)),
+            Self::Tls(fault) => Some(fault.clone()),
+            _ => None,
+        };
+        match fault {
+            Some(Fault::Theirs(_)) => {
+                "; check peer.tls.rootcert.file here, and peer.tls.cert.file there"
+            }
+            Some(Fault::Ours(_)) => {
+                "; check our peer.tls.cert.file and clientCert.file, and the TLS roots there"
+            }
+            Some(Fault::NotTls) => "; compare peer.tls.enabled here and there",
+            Some(Fault::Other(_)) | None => "",
+        }
+    }
 }
 
 /// A stream that a peer opened.
@@ -106,7 +130,7 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
     let registered = async {
         let introduction = introduce(&context, &mut stream, presented).await?;
         if introduction.probe {
-            debug!(target: "gossip.comm", ?remote, peer = %introduction.identity.pki_id, "probed");
+            debug!(target: "gossip.comm", remote = remote.map(display), peer = %introduction.identity.pki_id, "probed");
             return Ok(None);
         }
         register(&context, Side::Inbound, introduction, Some(queue.clone()))
@@ -140,7 +164,7 @@ pub(crate) fn turned_away(context: &Context, remote: Option<SocketAddr>, refused
     let line = context
         .refusals
         .line(remote.map(|remote| remote.ip()), refused, Instant::now());
-    let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+    let remote = remote.map(display);
     let reason = foreign(refused);
     if let Some(left_out) = line {
         info!(target: "gossip.comm", remote, rule, left_out, "refused a handshake: {reason}");
@@ -223,7 +247,8 @@ pub(crate) async fn identify(context: Arc<Context>, endpoint: String) -> Outcome
         debug!(target: "gossip.comm", endpoint, reason, "not identified");
         note(&context, failed);
     }
-    Outcome::Identified(identified.map_err(foreign))
+    let told = |failed: Failed| format!("{}{}", foreign(&failed), failed.advice());
+    Outcome::Identified(identified.map_err(told))
 }
 
 /// Dials and pings, as Go does before every stream.
@@ -245,7 +270,10 @@ async fn reach(
     timeout(*conn_timeout, client.ping(Empty::default()))
         .await
         .map_err(|_elapsed| Failed::Ping("no answer".to_owned()))?
-        .map_err(|status| Failed::Ping(status.message().to_owned()))?;
+        .map_err(|status| match dialed.broke() {
+            Some(fault) => Failed::Tls(fault.clone()),
+            None => Failed::Ping(status.message().to_owned()),
+        })?;
     Ok((dialed, client))
 }
 

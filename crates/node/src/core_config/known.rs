@@ -19,6 +19,7 @@ const ELSEWHERE: &[&str] = &[
     "peer.connectiontimeout",
     "peer.discovery.",
     "peer.gateway.",
+    "peer.gossip.maxconnectionattempts",
     "peer.gossip.nonblockingcommitmode",
     "peer.gossip.recvbuffsize",
     "peer.gossip.skipblockverification",

@@ -241,10 +241,6 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
         alive_time_interval,
         alive_expiration_timeout,
         reconnect_interval,
-        max_connection_attempts: config.number_or(
-            "peer.gossip.maxConnectionAttempts",
-            default.max_connection_attempts,
-        )?,
         msg_expiration_factor: config.number_or(
             "peer.gossip.msgExpirationFactor",
             default.msg_expiration_factor,

@@ -24,8 +24,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::{
-    ALPN, ClientIdentity, Tls, TlsError,
-    stream::{Ending, Io, OwnedStream},
+    ALPN, ClientIdentity, Fault, Tls, TlsError,
+    stream::{Broke, Ending, Io, OwnedStream},
 };
 
 /// Pause before a refused connection is tried again within the time for the dial.
@@ -102,7 +102,7 @@ pub enum DialError {
         source: TlsError,
     },
     /// The server is not who it should be, or does not want us.
-    #[error("TLS with {endpoint}: {source}")]
+    #[error("TLS with {endpoint}: {}", Fault::of_handshake(source))]
     Tls {
         /// What was dialled.
         endpoint: String,
@@ -134,7 +134,16 @@ pub struct Dialed {
     pub own_certificate_sha256: Option<[u8; 32]>,
     /// SHA-256 of the server's certificate; none without TLS.
     pub peer_certificate_sha256: Option<[u8; 32]>,
+    broke: Broke,
     _owner: watch::Sender<()>,
+}
+
+impl Dialed {
+    /// What TLS had against the connection after the handshake: servers judge a client's
+    /// certificate when the client takes the handshake for done.
+    pub(crate) fn broke(&self) -> Option<&Fault> {
+        self.broke.get()
+    }
 }
 
 /// Dials an endpoint (`host:port`) with TCP and TLS within a limit of time. A connection that is
@@ -147,6 +156,7 @@ pub async fn connect(
 ) -> Result<Dialed, DialError> {
     let (host, port) = parse(endpoint)?;
     let (owner, ending) = watch::channel(());
+    let broke = Broke::default();
     let own = tls.map(Tls::client_side);
     let own_certificate_sha256 = own.as_ref().map(|own| own.certificate_sha256);
     let config = own.map(|own| own.config);
@@ -154,13 +164,14 @@ pub async fn connect(
     let dialed = async {
         let io = reach(dial, host, port, &mut reason).await;
         "no TLS handshake".clone_into(&mut reason);
-        over(io, endpoint, host, config, Ending::with(ending)).await
+        over(io, endpoint, host, config, Ending::with(ending), &broke).await
     };
     match timeout(limit, dialed).await {
         Ok(Ok((channel, peer_certificate_sha256))) => Ok(Dialed {
             channel,
             own_certificate_sha256,
             peer_certificate_sha256,
+            broke,
             _owner: owner,
         }),
         Ok(Err(error)) => Err(error),
@@ -200,7 +211,8 @@ pub async fn channel<C: AsRef<[u8]>>(
             endpoint: endpoint.to_owned(),
             source,
         })?;
-    let (channel, _) = over(io, endpoint, host, config, Ending::never()).await?;
+    let ending = Ending::never();
+    let (channel, _) = over(io, endpoint, host, config, ending, &Broke::default()).await?;
     Ok(channel)
 }
 
@@ -237,15 +249,14 @@ async fn over(
     host: &str,
     tls: Option<Arc<ClientConfig>>,
     ending: Ending,
+    broke: &Broke,
 ) -> Result<(Channel, Option<[u8; 32]>), DialError> {
     let (scheme, (io, sha256)) = match tls {
         None => ("http", (io, None)),
         Some(config) => ("https", secure(io, endpoint, host, config).await?),
     };
-    Ok((
-        http2(OwnedStream::new(io, ending), endpoint, scheme).await?,
-        sha256,
-    ))
+    let io = OwnedStream::new(io, ending).telling(broke);
+    Ok((http2(io, endpoint, scheme).await?, sha256))
 }
 
 async fn secure(

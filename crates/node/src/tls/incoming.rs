@@ -22,12 +22,12 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, field::display, info, warn};
 
-use crate::logging::Seldom;
+use crate::logging::{Seldom, Unsaid, foreign};
 
 use super::{
-    Tls,
+    Fault, Tls,
     stream::{Ending, Io, ServerStream, TlsInfo},
 };
 
@@ -93,6 +93,8 @@ pub struct Incoming {
     pause: Option<Pin<Box<Sleep>>>,
     owner: watch::Receiver<()>,
     ending: Ending,
+    /// Handshakes that failed for a certificate, as far as they were told.
+    distrust: Arc<Unsaid>,
 }
 
 impl Incoming {
@@ -107,6 +109,7 @@ impl Incoming {
             slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             pause: None,
             ending: Ending::with(owner.clone()),
+            distrust: Arc::new(Unsaid::new()),
             owner,
         };
         (incoming, Closer { _owner: closer })
@@ -117,7 +120,7 @@ impl Incoming {
             if let Some(left_out) = TOO_MANY.line(std::time::Instant::now()) {
                 warn!(
                     target: "comm.tls",
-                    ?remote,
+                    remote = remote.map(display),
                     limit = CONNECTIONS_MAX,
                     left_out,
                     "too many connections, refused one"
@@ -132,12 +135,11 @@ impl Incoming {
             }
         }
         let (tls, owner) = (self.tls.clone(), self.owner.clone());
+        let distrust = self.distrust.clone();
         let task = async move {
             accept(io, remote, tls.as_ref(), owner, slot)
                 .await
-                .inspect_err(
-                    |error| debug!(target: "comm.tls", ?remote, %error, "TLS handshake failed"),
-                )
+                .inspect_err(|error| not_shaken(&distrust, remote, error))
                 .ok()
         };
         self.oldest.push_back(self.handshakes.spawn(task));
@@ -186,6 +188,30 @@ impl Stream for Incoming {
                 self.oldest.clear();
             }
         }
+    }
+}
+
+/// Tells that no connection came of one that was accepted. Anybody may cause it at will.
+fn not_shaken(distrust: &Unsaid, remote: Option<SocketAddr>, error: &io::Error) {
+    let (host, remote) = (remote.map(|remote| remote.ip()), remote.map(display));
+    let fault = Fault::of_handshake(error);
+    let (what, check) = match &fault {
+        Fault::Ours(what) => (
+            *what,
+            "its TLS roots must hold that of our peer.tls.cert.file",
+        ),
+        Fault::Theirs(_) => (
+            "its certificate is refused",
+            "see peer.tls.clientRootCAs.files",
+        ),
+        Fault::NotTls | Fault::Other(_) => {
+            return debug!(target: "comm.tls", remote, "TLS handshake failed: {}", foreign(fault));
+        }
+    };
+    let now = std::time::Instant::now();
+    let again = format!("{host:?} {what}");
+    if let Some(left_out) = distrust.unsaid(again, now) {
+        info!(target: "comm.tls", remote, left_out, "TLS handshake failed: {}; {check}", foreign(fault));
     }
 }
 

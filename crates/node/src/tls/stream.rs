@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -20,6 +20,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use super::Fault;
 use crate::vitals::Open;
 
 /// Gossip handshakes that may be in progress on one connection. A peer needs one, and a second
@@ -90,11 +91,22 @@ impl Ending {
 pub(super) struct OwnedStream {
     io: Box<dyn Io>,
     ending: Ending,
+    broke: Broke,
 }
+
+/// What TLS had against a connection after its handshake. HTTP libraries do not hand it on.
+pub(super) type Broke = Arc<OnceLock<Fault>>;
 
 impl OwnedStream {
     pub(super) fn new(io: Box<dyn Io>, ending: Ending) -> Self {
-        Self { io, ending }
+        let broke = Broke::default();
+        Self { io, ending, broke }
+    }
+
+    /// Says there why it broke.
+    pub(super) fn telling(mut self, broke: &Broke) -> Self {
+        self.broke = Arc::clone(broke);
+        self
     }
 }
 
@@ -108,7 +120,14 @@ impl AsyncRead for OwnedStream {
             // An HTTP/2 connection always reads, so ending the read ends the connection.
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(fault) = Fault::behind(error)
+        {
+            // The first is the cause of all others.
+            let _ = self.broke.set(fault);
+        }
+        read
     }
 }
 

@@ -222,20 +222,28 @@ fn whoever_cannot_be_reached_is_tried_again_and_again() {
     let boot = a("boot");
     let out = stage.tick(at(0));
     let ticket = identify(&out);
-    assert_eq!(identified(&mut stage, at(3), ticket, Err("refused")), []);
+    check(
+        &identified(&mut stage, at(3), ticket, Err("refused")),
+        &["warning"],
+    );
     // A late report means nothing.
     assert_eq!(identified(&mut stage, at(3), ticket, Ok(&boot)), []);
     let (when, out) = next(&mut stage);
     check_pause(at(3), when, 1);
     // It is identified but does not answer: from the beginning.
     identified(&mut stage, when, identify(&out), Ok(&boot));
-    let answer_missed = when + Duration::from_secs(5);
+    let (answer_missed, out) = next(&mut stage);
+    assert_eq!(answer_missed, when + Duration::from_secs(5));
+    check(&out, &["warning"]);
     let (when, out) = next(&mut stage);
     check_pause(answer_missed, when, 2);
     // Nobody reports on the identification.
     identify(&out);
+    let (missed, out) = next(&mut stage);
+    assert_eq!(missed, when + Duration::from_secs(20));
+    check(&out, &["warning"]);
     let (mut last, mut out) = next(&mut stage);
-    check_pause(when + Duration::from_secs(20), last, 4);
+    check_pause(missed, last, 4);
     // Each pause is twice as long as the one before, up to the reconnect interval.
     for pause in [8, 16, 25, 25] {
         identified(&mut stage, last, identify(&out), Err("refused"));
@@ -245,23 +253,69 @@ fn whoever_cannot_be_reached_is_tried_again_and_again() {
     }
 }
 
-#[test]
-fn after_many_failures_it_warns_and_goes_on() {
-    let mut stage = bootstrapped(&["boot:1"]);
-    let mut warnings = 0;
-    for attempt in 1..=240 {
-        let (when, out) = next(&mut stage);
-        let out = identified(&mut stage, when, identify(&out), Err("refused"));
-        let expect: &[&str] = if attempt % 120 == 0 {
-            &["warning"]
-        } else {
-            &[]
-        };
-        check(&out, expect);
-        warnings += out.len();
+/// What is told to the operator.
+fn told(out: &[Effect]) -> Vec<&str> {
+    let mut told = Vec::new();
+    for effect in out {
+        if let Effect::Notify(Notice::Warning(text) | Notice::Over(text)) = effect {
+            told.push(text.as_str());
+        }
     }
-    assert_eq!(warnings, 2);
-    assert!(stage.node.connects.deadline().is_some());
+    told
+}
+
+#[test]
+fn a_named_endpoint_that_is_not_reached_is_told_of_once_in_a_while_and_when_it_is() {
+    let mut stage = bootstrapped(&["boot:1"]);
+    let mut fails = |until: Moment, reason| {
+        let mut all = Vec::new();
+        loop {
+            let (when, out) = next(&mut stage);
+            let out = identified(&mut stage, when, identify(&out), Err(reason));
+            all.extend(told(&out).into_iter().map(str::to_owned));
+            if when >= until {
+                return all;
+            }
+        }
+    };
+    let line = "bootstrap peer (peer.gossip.bootstrap) boot:1 is not reached: ";
+    assert_eq!(fails(at(500), "no answer"), [format!("{line}no answer")]);
+    let another = fails(at(510), "is another");
+    assert!(
+        another[0].starts_with(&format!("{line}is another (")),
+        "{another:?}"
+    );
+    let again = fails(at(640), "no answer");
+    assert!(
+        again[0].ends_with(" attempts failed since this was told last)"),
+        "{again:?}"
+    );
+    assert_eq!(again.len(), 1);
+
+    let (when, out) = next(&mut stage);
+    let out = identified(&mut stage, when, identify(&out), Ok(&a("boot")));
+    let (nonce, _) = request(&stage, &out[0]);
+    let answer = Input::MembershipResponse {
+        from: a("boot").pki_id,
+        nonce,
+        alive: Vec::new(),
+        dead: Vec::new(),
+    };
+    let out = stage.handle(when, answer);
+    let after = Duration::from_secs(when.since_start().as_secs());
+    let line = format!("bootstrap peer (peer.gossip.bootstrap) boot:1 is reached after {after:?}");
+    assert_eq!(told(&out), [line]);
+    assert_eq!(stage.node.connects.deadline(), None);
+}
+
+#[test]
+fn of_an_anchor_the_channel_configuration_is_named() {
+    let mut stage = Stage::new();
+    anchors(&mut stage, "ch", &[("B", &["b:1"])]);
+    let ticket = identify(&stage.tick(at(0)));
+    let out = identified(&mut stage, at(1), ticket, Err("no answer"));
+    let line = "anchor peer (of the channel configuration) b:1 is not reached: no answer";
+    assert_eq!(told(&out), [line]);
 }
 
 #[test]
@@ -269,7 +323,7 @@ fn d_s11_a_foreign_peer_at_an_endpoint_of_our_own_is_not_connected() {
     let mut stage = bootstrapped(&["boot:1"]);
     let out = stage.tick(at(0));
     let out = identified(&mut stage, at(1), identify(&out), Ok(&b("foreign")));
-    check(&out, &["refused: D-S11"]);
+    check(&out, &["refused: D-S11", "warning"]);
     let (_, out) = next(&mut stage);
     check(&out, &["identify boot:1"]);
 }
@@ -280,7 +334,7 @@ fn s_n13_an_anchor_of_our_own_that_is_foreign_is_not_connected() {
     anchors(&mut stage, "ch", &[("A", &["anchor:1"])]);
     let out = stage.tick(at(0));
     let out = identified(&mut stage, at(1), identify(&out), Ok(&b("foreign")));
-    check(&out, &["refused: D-S11"]);
+    check(&out, &["refused: D-S11", "warning"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a peer must show, in both roles.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tidings_gossip::{effect::Destination, id::Ticket};
@@ -17,7 +17,7 @@ use super::toy::{
 use crate::{
     comm::handshake::{Presented, Refused, conclude},
     tls::{
-        Tls,
+        Tls, TlsSettings,
         tests::{certificates::Authority, show_no_certificate},
     },
 };
@@ -526,6 +526,36 @@ async fn identifying_finds_out_who_answers_and_disturbs_nothing() {
     );
     let said = "not identified 4: cannot connect to nobody:1 within 3s: connection refused";
     assert_eq!(a.news().await, said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_identified_for_a_certificate_is_told_with_the_setting() {
+    let world = World::new();
+    let mut a = world.node("one/a");
+    let other = Authority::new("other");
+    let mut identify = async |tls: Tls| {
+        let _server = world.server("one/b", Some(&tls), saying(vec![]));
+        let asked = a.comm.handle().identify(Ticket(1), endpoint("one/b"));
+        assert!(asked.is_none());
+        a.news().await
+    };
+    assert_eq!(
+        identify(other.tls("b")).await,
+        "not identified 1: TLS with b:1: its certificate is not issued by a root that is trusted; \
+         check peer.tls.rootcert.file here, and peer.tls.cert.file there"
+    );
+    // A server judges the client's certificate after the client's part of the handshake.
+    let picky = TlsSettings {
+        client_auth_required: true,
+        client_roots: vec![other.root()],
+        ..world.ca.settings("b")
+    };
+    let told = identify(Tls::new(&picky, SystemTime::now()).unwrap()).await;
+    assert!(
+        told.contains("does not trust our TLS certificate"),
+        "{told}"
+    );
+    assert!(told.ends_with("and the TLS roots there"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]

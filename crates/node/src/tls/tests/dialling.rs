@@ -8,9 +8,12 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{service::Routes, transport::Server};
 
 use super::certificates::Authority;
-use crate::tls::{
-    DialError, Dialed, Incoming, Tls, TlsSettings, channel, connect, incoming::Listen,
-    memory::Memory,
+use crate::{
+    logging::tests::to_memory,
+    tls::{
+        DialError, Dialed, Incoming, Tls, TlsSettings, channel, connect, incoming::Listen,
+        memory::Memory,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -89,6 +92,38 @@ async fn c_s13_a_server_of_unknown_roots_is_refused_until_they_are_known() {
         against(&net, "a:1", &a, &b).await.is_err(),
         "roots are replaced, not added"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_trust_us_is_told_of_on_both_sides() {
+    let (_, subscriber, lines) = to_memory("comm.tls=info:error");
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let (ca, other) = (Authority::new("ca"), Authority::new("other"));
+    let (net, a, b) = (Memory::default(), other.tls("a"), ca.tls("b"));
+    let (incoming, _closer) = Incoming::new(net.listen("a:1"), Some(a));
+    let serving = Server::builder()
+        .add_routes(Routes::default())
+        .serve_with_incoming(incoming);
+    let dialling = async {
+        for _ in 0..3 {
+            let refused = connect(&net, "a:1", Some(&b), LIMIT).await.unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                "TLS with a:1: its certificate is not issued by a root that is trusted"
+            );
+            // The other end hears of it.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = dialling => {}
+        ended = serving => panic!("{ended:?}"),
+    }
+    let text = lines.text();
+    let line = "the other end does not trust our TLS certificate: it knows no root for it \
+                (UnknownCA); its TLS roots must hold that of our peer.tls.cert.file";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(text.lines().count(), 1, "once for each host: {text}");
 }
 
 #[tokio::test(start_paused = true)]
