@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
@@ -502,14 +503,24 @@ fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
     let tls =
         place.path("demo/crypto/peerOrganizations/org1.demo/peers/peer0.org1.demo/tls/server");
     let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let in_three_days = UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(3 * 24 * 3600 + 60);
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + in_three_days;
     let certificate = params.self_signed(&key).unwrap();
     fs::write(tls.with_extension("crt"), certificate.pem()).unwrap();
     node.signal("-HUP");
     node.wait_for("the TLS certificates stay as they are: the key in peer.tls.key.file");
     fs::write(tls.with_extension("key"), key.serialize_pem()).unwrap();
     node.signal("-HUP");
-    node.wait_for("new TLS certificates are in use for new connections");
+    node.wait_for("new TLS certificates are in use for new connections: serial ");
+    node.wait_for("is not issued by a root in peer.tls.rootcert.file: other peers will refuse it");
+    node.wait_for("the own certificate (tls server) expires in 3 days and 0 hours");
+    node.signal("-HUP");
+    node.wait_for("the TLS certificates are unchanged");
+    fs::remove_file(tls.with_extension("key")).unwrap();
+    node.signal("-HUP");
+    node.wait_for("which peer.tls.key.file names: No such file or directory (os error 2)");
     let said = node.end("-TERM");
-    assert_eq!(said.matches("stay as they are").count(), 1, "{said}");
+    assert_eq!(said.matches("stay as they are").count(), 2, "{said}");
+    assert_eq!(said.matches("(os error 2)").count(), 1, "{said}");
 }

@@ -212,6 +212,21 @@ impl Tls {
         (current.own.server.ends_at, current.own.client.ends_at)
     }
 
+    /// Which certificates they are, for a person.
+    pub(crate) fn certificates_named(&self) -> String {
+        let Own { server, client, .. } = &self.parts.current.borrow().own;
+        if server.sha256 == client.sha256 {
+            server.name.clone()
+        } else {
+            format!("{}; for dialling {}", server.name, client.name)
+        }
+    }
+
+    /// Why peers with our roots will not take our server's certificate, if so.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        self.parts.current.borrow().own.doubt.clone()
+    }
+
     /// What we show when dialling, to be used with other roots.
     pub fn client_identity(&self) -> ClientIdentity {
         let Parts {

@@ -39,8 +39,16 @@ impl RunningNode {
         if is_new {
             self.certificates.show(&self.vitals.metrics);
             tracing::info!(
-                target: "comm.tls", "new TLS certificates are in use for new connections"
+                target: "comm.tls",
+                "new TLS certificates are in use for new connections: {}", tls.certificates_named()
             );
+            let certificates = &self.certificates;
+            for text in certificates
+                .doubt()
+                .chain(certificates.ending_soon(now_s()))
+            {
+                tracing::warn!(target: "peer", "{text}");
+            }
         }
         Ok(is_new)
     }
@@ -54,24 +62,32 @@ impl Certificates {
         }
     }
 
-    /// Warns once a day, until the node ends.
+    /// Warns at once, and of those that end soon once a day, until the node ends.
     pub(super) async fn warn(self, node: mpsc::Sender<Input>) {
+        for text in self.doubt() {
+            tracing::warn!(target: "peer", "{text}");
+        }
         let mut look = tokio::time::interval(WARN_EVERY);
         loop {
             tokio::select! {
                 () = node.closed() => return,
                 _ = look.tick() => {}
             }
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            for (name, end) in self.each_once() {
-                if let Some(warning) = warning(name, end, now) {
-                    tracing::warn!(target: "peer", "{warning}");
-                }
+            for text in self.ending_soon(now_s()) {
+                tracing::warn!(target: "peer", "{text}");
             }
         }
+    }
+
+    /// Warnings of those that end within the notice.
+    fn ending_soon(&self, now: i64) -> impl Iterator<Item = String> {
+        self.each_once()
+            .filter_map(move |(name, end)| warning(name, end, now))
+    }
+
+    /// A warning if others will not take what we show.
+    fn doubt(&self) -> impl Iterator<Item = String> + use<> {
+        self.tls.as_ref().and_then(Tls::doubt).into_iter()
     }
 
     /// Without the client's where it is the server's.
@@ -98,6 +114,13 @@ impl Certificates {
         }
         ends
     }
+}
+
+fn now_s() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn warning(name: &str, end: i64, now: i64) -> Option<String> {

@@ -160,6 +160,8 @@ pub(super) struct KeyPair {
     /// The leaf's validity, in seconds since the Unix epoch.
     pub(super) begins_at: i64,
     pub(super) ends_at: i64,
+    /// Which one it is, for a person.
+    pub(super) name: String,
 }
 
 impl KeyPair {
@@ -192,6 +194,9 @@ impl KeyPair {
             });
         }
         let sha256 = tidings_msp::crypto::sha256(leaf);
+        let serial = parsed.raw_serial();
+        let serial: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
+        let name = format!("serial {serial}, until {end}");
         let key_setting = Place::of(source.key(), files, 0);
         // The parser's reason may quote the file, which is a secret.
         let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
@@ -213,6 +218,7 @@ impl KeyPair {
                 sha256,
                 begins_at,
                 ends_at: end.timestamp(),
+                name,
             }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch {
                 key: key_setting,

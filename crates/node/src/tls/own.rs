@@ -1,12 +1,17 @@
 //! What the settings name, checked: our certificates, and whom we trust whatever the channels say.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use rustls::{RootCertStore, crypto::CryptoProvider};
+use rustls::{
+    CertificateError, Error, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
+    crypto::CryptoProvider, server::ParsedCertificate,
+};
+use rustls_pki_types::UnixTime;
 use tidings_msp::crypto::{sha256, sha256_parts};
 
 use super::{
     TlsError, TlsSettings,
+    fault::refusal,
     material::{self, KeyPair, Place, Source, since_epoch_s},
 };
 
@@ -19,6 +24,9 @@ pub(super) struct Own {
     pub(super) roots: RootCertStore,
     /// Roots that clients must chain to; none when any certificate will do.
     pub(super) client_roots: Option<RootCertStore>,
+    /// Why peers that trust the same roots will not take our server's certificate, if so. It may
+    /// be good elsewhere: a Go peer does not look, and other organizations have other roots.
+    pub(super) doubt: Option<String>,
     /// Of all that it was made of.
     pub(super) digest: [u8; 32],
 }
@@ -44,6 +52,12 @@ impl Own {
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
         }
+        let doubt = doubt(provider, &server, &roots, now).map(|doubt| {
+            format!(
+                "the certificate in {} {doubt}",
+                Place::of(Source::Server.certificate(), files, 0)
+            )
+        });
         let client_roots = client_auth_required
             .then(|| {
                 let roots = &settings.client_roots;
@@ -55,6 +69,7 @@ impl Own {
             client,
             roots,
             client_roots,
+            doubt,
             digest: digest(settings),
         })
     }
@@ -78,6 +93,35 @@ impl Own {
         }
         Ok(())
     }
+}
+
+/// What is wrong with a server's certificate in the eyes of who has these roots.
+fn doubt(
+    provider: &CryptoProvider,
+    server: &KeyPair,
+    roots: &RootCertStore,
+    now: i64,
+) -> Option<String> {
+    let (leaf, intermediates) = server.key.cert.split_first()?;
+    let since_epoch = Duration::from_secs(u64::try_from(now).unwrap_or_default());
+    let verified = ParsedCertificate::try_from(leaf).and_then(|leaf| {
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            roots,
+            intermediates,
+            UnixTime::since_unix_epoch(since_epoch),
+            provider.signature_verification_algorithms.all,
+        )
+    });
+    let why = match verified {
+        Ok(()) => return None,
+        Err(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => "is not issued by a root in peer.tls.rootcert.file".to_owned(),
+        Err(Error::InvalidCertificate(error)) => refusal(&error),
+        Err(other) => format!("is not good: {other}"),
+    };
+    Some(format!("{why}: other peers will refuse it"))
 }
 
 /// Different for settings whose files hold anything else.

@@ -14,6 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::complaint::in_one_line;
+
 /// How often the files are looked at by themselves. They are a handful, and small.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,8 @@ pub(super) struct Renewal {
     look: Interval,
     /// What is wrong with them, if that was said.
     told: Option<String>,
+    /// Somebody wants to know what came of the next look.
+    asked: bool,
 }
 
 impl Renewal {
@@ -42,6 +46,7 @@ impl Renewal {
             hangup: signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?,
             look,
             told: None,
+            asked: false,
         })
     }
 
@@ -59,6 +64,7 @@ impl Renewal {
                     tracing::info!(target: "peer", "SIGHUP: looking for new TLS certificates");
                     // Whoever asks is answered again.
                     self.told = None;
+                    self.asked = true;
                 }
                 _ = self.look.tick() => {}
             }
@@ -76,7 +82,11 @@ impl Renewal {
             Some(settings) => Ok(node.renew_tls(&settings)?),
             None => Ok(false),
         });
-        let wrong = renewed.err().map(|error| format!("{error:#}"));
+        let asked = std::mem::take(&mut self.asked);
+        if asked && matches!(renewed, Ok(false)) {
+            tracing::info!(target: "peer", "the TLS certificates are unchanged");
+        }
+        let wrong = renewed.err().map(|error| in_one_line(&error));
         if let Some(wrong) = &wrong
             && self.told.as_ref() != Some(wrong)
         {

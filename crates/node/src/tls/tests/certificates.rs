@@ -23,16 +23,9 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
         let key = KeyPair::generate().unwrap();
         Self {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+            issuer: CertifiedIssuer::self_signed(authority(name), key).unwrap(),
         }
     }
 
@@ -58,6 +51,18 @@ impl Authority {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(year, 1, 1);
         self.sign(host, params)
+    }
+
+    /// A certificate by an authority that this one vouches for, followed by that one's; and the key.
+    pub(crate) fn issue_through(&self, intermediate: &str, host: &str) -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let params = authority(intermediate);
+        let between = Self {
+            issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap(),
+        };
+        let leaf = between.issue(host);
+        let chain = [leaf.certificate, between.root()].concat();
+        (chain, leaf.key)
     }
 
     fn sign(&self, host: &str, mut params: CertificateParams) -> Pair {
@@ -91,6 +96,17 @@ impl Authority {
         };
         Tls::new(&settings, SystemTime::now()).unwrap()
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params
 }
 
 /// A certificate that nobody vouches for.

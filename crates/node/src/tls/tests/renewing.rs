@@ -43,6 +43,51 @@ fn what_is_new_replaces_what_was_and_what_is_not_changes_nothing() {
 }
 
 #[test]
+fn a_certificate_of_other_roots_is_taken_and_doubted() {
+    let (ca, other) = (Authority::new("ca"), Authority::new("other"));
+    let tls = Tls::new(&ca.settings("a"), SystemTime::now()).unwrap();
+    assert_eq!(tls.doubt(), None);
+    let strange = TlsSettings {
+        roots: vec![ca.root()],
+        ..other.settings("a")
+    };
+    let doubt = "the certificate in peer.tls.cert.file is not issued by a root in \
+                 peer.tls.rootcert.file: other peers will refuse it";
+    assert_eq!(renew(&tls, &strange), Ok(true));
+    assert_eq!(tls.doubt().unwrap(), doubt);
+    let initial = Tls::new(&strange, SystemTime::now()).unwrap();
+    assert_eq!(initial.doubt().unwrap(), doubt);
+
+    // Through an intermediate that is in the file.
+    let (chain, key) = ca.issue_through("intermediate", "a");
+    let chained = TlsSettings {
+        certificate: chain,
+        key,
+        ..ca.settings("a")
+    };
+    assert_eq!(renew(&tls, &chained), Ok(true));
+    assert_eq!(tls.doubt(), None);
+    let named = tls.certificates_named();
+    assert!(
+        named.starts_with("serial ") && named.contains(", until "),
+        "{named}"
+    );
+    assert!(!named.contains(';'), "there is one for both: {named}");
+
+    let later = ca.issue_from("a", 3000);
+    let later = TlsSettings {
+        certificate: later.certificate,
+        key: later.key,
+        ..ca.settings("a")
+    };
+    let doubt = Tls::new(&later, SystemTime::now())
+        .unwrap()
+        .doubt()
+        .unwrap();
+    assert!(doubt.contains("is not valid yet"), "{doubt}");
+}
+
+#[test]
 fn files_that_do_not_fit_together_change_nothing() {
     let ca = Authority::new("ca");
     let old = ca.settings("a");
