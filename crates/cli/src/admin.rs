@@ -119,7 +119,7 @@ pub(crate) enum Which {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// The channel was joined.
-    Joined(String),
+    Joined(Joined),
     /// The channel was left.
     Left(String),
     /// The channels that were joined, in the order of their names.
@@ -134,6 +134,16 @@ pub(crate) enum Answer {
     PrivateList(Page),
     /// It was not done, for this reason.
     Refused(String),
+}
+
+/// A channel that was joined.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Joined {
+    /// Its name.
+    pub(crate) channel: String,
+    /// What is to be known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
 }
 
 /// The end of a chain, named as Fabric prints it.

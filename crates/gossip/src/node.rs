@@ -36,6 +36,7 @@ use crate::{
     transfer::{Progress, Transfer},
     view::View,
 };
+pub use intake::unnamed;
 use private::Job;
 use settle::Work;
 use strangers::Strangers;

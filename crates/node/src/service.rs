@@ -169,6 +169,9 @@ impl RunningNode {
     /// Joins a channel by its genesis block, which is trusted as it is. The channel is kept
     /// across restarts. One that was left goes on where its ledger ends.
     pub async fn join(&mut self, genesis: Bytes) -> Result<ChannelId, StartRefused> {
+        if genesis.is_empty() {
+            return Err(StartRefused::Genesis("the file is empty".to_owned()));
+        }
         let config = ChannelConfig::from_config_block(&genesis)
             .map_err(|error| StartRefused::Genesis(error.to_string()))?;
         let block =
@@ -250,6 +253,13 @@ impl RunningNode {
     /// What is not well.
     pub fn health(&self) -> &Health {
         &self.vitals.health
+    }
+
+    /// What it means, if the configuration in force of a channel does not name our organization.
+    pub fn unnamed(&self, channel: &ChannelId) -> Option<String> {
+        let own = &self.me.identity.org;
+        let view = self.crypto.channel_view(channel)?;
+        (!view.join.members.contains_key(own)).then(|| tidings_gossip::node::unnamed(channel, own))
     }
 
     /// The channels that were joined into ledgers of ours, with their blocks.

@@ -22,7 +22,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Answer, Info, Lacking, MISSING_MAX, Missing, QUESTION_LEN_MAX, Question, Which};
+use super::{
+    Answer, Info, Joined, Lacking, MISSING_MAX, Missing, QUESTION_LEN_MAX, Question, Which,
+};
 use crate::complaint::in_one_line;
 
 /// Questions at a time: each may hold a block in memory. Others wait.
@@ -40,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What only the owner of the node can do.
 pub(crate) enum Errand {
     /// Join a channel.
-    Join(Bytes, oneshot::Sender<Result<String>>),
+    Join(Bytes, oneshot::Sender<Result<Joined>>),
     /// Leave a channel.
     Leave(ChannelId, oneshot::Sender<Result<()>>),
     /// Hand out what knows of a channel's private data.
@@ -186,7 +188,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
         Question::Missing { channel, limit } => {
             let id = ChannelId::from(channel.as_str());
             let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
-            let data = data.with_context(|| format!("channel {channel} has not been joined"))?;
+            let data = data.with_context(|| format!("channel '{channel}' has not been joined"))?;
             let read = move || missing(&data, limit).map(Answer::Missing);
             return tokio::task::spawn_blocking(read)
                 .await
@@ -195,7 +197,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
         Question::PrivateList { channel, from } => {
             let id = ChannelId::from(channel.as_str());
             let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
-            let data = data.with_context(|| format!("channel {channel} has not been joined"))?;
+            let data = data.with_context(|| format!("channel '{channel}' has not been joined"))?;
             let read = move || super::private::list(&data, from).map(Answer::PrivateList);
             return tokio::task::spawn_blocking(read)
                 .await
@@ -207,7 +209,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
     let mut readers = run(errands, Errand::Readers).await?;
     let reader = readers
         .remove(&ChannelId::from(channel.as_str()))
-        .with_context(|| format!("channel {channel} has not been joined"))?;
+        .with_context(|| format!("channel '{channel}' has not been joined"))?;
     let read = move || match which {
         None => info(&reader).map(Answer::Info),
         Some(which) => {

@@ -1,6 +1,7 @@
 //! `tidings channel`: the channels of the node that runs, asked through its socket.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::{print, read_input, socket};
 use crate::admin::client::ask;
-use crate::admin::{Answer, Question, Which};
+use crate::admin::{Answer, Joined, Question, Which};
 
 /// See to the channels of the node that runs on this machine.
 ///
@@ -115,7 +116,11 @@ impl Arguments {
 impl Command {
     fn show(&self, answer: Answer) -> Result<()> {
         match (self, answer) {
-            (Self::Join { .. }, Answer::Joined(channel)) => {
+            (Self::Join { .. }, Answer::Joined(Joined { channel, warning })) => {
+                if let Some(warning) = warning {
+                    // Nobody to read it is no reason to fail: the node has logged it.
+                    let _ = writeln!(io::stderr(), "warning: {warning}");
+                }
                 print(&format!("the node is in channel {channel}\n"))
             }
             (Self::Leave { .. }, Answer::Left(channel)) => print(&format!(

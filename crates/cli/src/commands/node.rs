@@ -25,8 +25,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::read_input;
-use crate::admin::SOCKET;
 use crate::admin::server::{Door, Errand};
+use crate::admin::{Joined, SOCKET};
 use crate::signals::Signals;
 use renewal::Renewal;
 
@@ -246,7 +246,10 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
     match errand {
         Errand::Join(genesis, done) => {
             let joined = node.join(genesis).await;
-            let joined = joined.map(|channel| channel.as_str().to_owned());
+            let joined = joined.map(|channel| Joined {
+                warning: node.unnamed(&channel),
+                channel: channel.as_str().to_owned(),
+            });
             let _ = done.send(joined.map_err(Into::into));
         }
         Errand::Leave(channel, done) => {

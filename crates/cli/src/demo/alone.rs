@@ -1,11 +1,13 @@
 //! `tidings orderer`: everything of a demo but its nodes, for those who start nodes themselves.
 //!
 //! Promises: a folder is made once; whoever comes back to it finds the same network and its chain.
-//! Starts no node and submits nothing.
+//! Starts no node, and submits nothing unless that is asked for.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +18,12 @@ use tidings_node::logging;
 use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
 
-use super::arguments::{ORGS_MAX, PEERS_MAX};
+use super::arguments::{ORGS_MAX, PEERS_MAX, rate};
+use super::load::Load;
 use super::material::Material;
 use super::run::door;
 use super::setup::{self, Seat, Shape};
+use super::source::{self, Rate};
 use crate::commands::print;
 use crate::orderer::{Chain, Orderer};
 use crate::signals::Signals;
@@ -39,11 +43,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A new folder is filled with keys and certificates as cryptogen lays them out, the genesis block
 /// of a channel `tidings`, and for every peer a core.yaml; the commands that start nodes are
 /// printed. The orderer then takes transactions and configuration updates of clients until
-/// SIGTERM or SIGINT. Given the folder again it goes on with its chain. Everything listens on
-/// 127.0.0.1.
+/// SIGTERM or SIGINT. Given the folder again, or that of `tidings demo --dir`, it goes on with its
+/// chain. Without clients there are no blocks: --rate makes some. Everything listens on 127.0.0.1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tidings orderer net
+  tidings orderer net --rate 1
   tidings node start --config net/nodes/peer0.org1.demo --join net/genesis.block
   tidings orderer net --orgs 3 --first-port 20000")]
 pub(crate) struct Arguments {
@@ -61,6 +65,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     block_transactions: u32,
+    /// Order transactions of its own, as `tidings demo` does: blocks a second, 0.001 to 100000, or
+    /// `max`.
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = rate)]
+    rate: Option<Rate>,
     /// Port of the orderer in a new folder; each node has the tenth one after that of the one
     /// before. Without it they are whatever was free.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=60_000))]
@@ -102,6 +110,7 @@ async fn order(arguments: &Arguments) -> Result<()> {
         target: "orderer", height = orderer.chain().height(), "the orderer listens on {endpoint}"
     );
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    let mut submitting = pin!(submit(&orderer, &material, arguments.rate));
     loop {
         tokio::select! {
             name = signals.next() => {
@@ -111,8 +120,24 @@ async fn order(arguments: &Arguments) -> Result<()> {
             _ = look.tick() => if let Some(reason) = orderer.failure() {
                 bail!("{reason}");
             },
+            submitted = &mut submitting => match submitted? {},
         }
     }
+}
+
+/// Submits transactions that fill blocks at this rate, for ever; nothing without one.
+async fn submit(orderer: &Orderer, material: &Material, rate: Option<Rate>) -> Result<Infallible> {
+    if let Some(rate) = rate {
+        // No larger than they have to be.
+        let load = Load::of(material, 0)?;
+        let per_block = orderer.chain().config().batch().message_count_max;
+        let load = load.with_per_block(usize::try_from(per_block)?);
+        source::submit(orderer, &load, rate, None).await?;
+    } else {
+        let text = "blocks come of what clients submit: with --rate they come by themselves";
+        tracing::info!(target: "orderer", "{text}");
+    }
+    std::future::pending().await
 }
 
 /// Makes a network and says how its nodes are started.

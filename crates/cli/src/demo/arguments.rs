@@ -92,7 +92,7 @@ pub(crate) struct Arguments {
 }
 
 /// A rate as it is written.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate::Max);
     }

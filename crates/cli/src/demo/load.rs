@@ -90,6 +90,12 @@ impl Load {
         self
     }
 
+    /// The same transactions, of which so many make a block.
+    pub(crate) fn with_per_block(mut self, transactions: usize) -> Self {
+        self.per_block = transactions;
+        self
+    }
+
     /// Transactions that make a block.
     pub(crate) fn per_block(&self) -> usize {
         self.per_block

@@ -12,7 +12,7 @@ use crate::{
     effect::Destination,
     election::{self, Election},
     emitter,
-    id::{ChannelId, DIGEST_LEN, Moment, PkiId, Ticket},
+    id::{ChannelId, DIGEST_LEN, Moment, OrgId, PkiId, Ticket},
     identity,
     input::SendByCriteria,
     message::{Connection, Message, PeerIdentity, StateInfo},
@@ -264,11 +264,7 @@ impl<P: Ports> Node<P> {
         if !join.members.contains_key(own) {
             // Whoever was added to a channel later begins with its first block all the same. Its
             // members are nothing to us, nor we to them, before a configuration says so.
-            let text = "blocks come from the orderers alone until its configuration does";
-            warn(
-                out,
-                format!("channel {id} does not name {own} (S-V1): {text}"),
-            );
+            warn(out, unnamed(&id, own));
             join.members.clear();
         }
         let (config, seed) = (&self.config, &self.seed);
@@ -438,6 +434,14 @@ impl<P: Ports> Node<P> {
         self.work
             .extend(channels.map(|id| Work::Transfer(id.clone(), input())));
     }
+}
+
+/// What it means to be in a channel whose configuration does not name the own organization.
+pub fn unnamed(channel: &ChannelId, own: &OrgId) -> String {
+    format!(
+        "channel {channel} does not name {own} (S-V1): blocks come from the orderers alone until \
+         its configuration does, or correct peer.localMspId"
+    )
 }
 
 pub(super) fn refuse(out: &mut Vec<Effect>, from: PkiId, rule: &'static str, reason: String) {

@@ -195,15 +195,19 @@ fn asked_spec(body: &[u8]) -> Result<String, String> {
     let asked = serde_json::Deserializer::from_slice(body)
         .into_iter::<Option<Map<String, Value>>>()
         .next()
-        .ok_or("there is no JSON in the body: give {\"spec\":\"info\"}")?
-        .map_err(|error| error.to_string())?;
+        .ok_or_else(|| wanted("there is no JSON in the body"))?
+        .map_err(|error| wanted(&error.to_string()))?;
     let mut members = asked.unwrap_or_default().into_iter();
     let spec = members.find(|(key, _)| key.eq_ignore_ascii_case("spec"));
     match spec.map(|(_, spec)| spec) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(spec)) => Ok(spec),
-        Some(other) => Err(format!("the spec is not a text: {other}")),
+        Some(other) => Err(wanted(&format!("the spec is not a text: {other}"))),
     }
+}
+
+fn wanted(wrong: &str) -> String {
+    format!("{wrong}; give {{\"spec\":\"info\"}}")
 }
 
 fn version(method: &Method) -> Answer {

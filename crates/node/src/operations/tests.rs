@@ -236,6 +236,11 @@ async fn the_logging_spec_is_told_and_changed() {
         let error: serde_json::Value = serde_json::from_str(error).unwrap();
         let members: Vec<_> = error.as_object().unwrap().keys().collect();
         assert_eq!(members, ["error"], "{body}");
+        let says_what = error["error"]
+            .as_str()
+            .unwrap()
+            .ends_with("give {\"spec\":\"info\"}");
+        assert_eq!(says_what, !body.contains("loud"), "{error}");
     }
     for method in ["POST", "DELETE", "PATCH"] {
         let body = format!("{{\"error\":\"invalid request method: {method}\"}}\n");

@@ -27,7 +27,7 @@ pub struct Handout {
 #[derive(Debug, thiserror::Error)]
 pub enum DistributeRefused {
     /// The node is not in the channel.
-    #[error("channel {0} has not been joined")]
+    #[error("channel '{0}' has not been joined")]
     NotJoined(ChannelId),
     /// Nobody knows who may have it.
     #[error("collection {collection} of {namespace} cannot be used: {reason}")]

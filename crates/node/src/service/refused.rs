@@ -82,7 +82,7 @@ pub enum StartRefused {
     Outdated(ChannelId),
     /// The channel knows the own organization, but by other certificates.
     #[error(
-        "channel {channel} does not take our certificate for one of {msp_id}: {reason}; the folder of peer.mspConfigPath must be of the organization that peer.localMspId names"
+        "channel {channel} does not take our certificate for one of {msp_id}: {reason}; the folder of peer.mspConfigPath must be of the organization that peer.localMspId names, or the block is of another network"
     )]
     Stranger {
         /// The channel.
@@ -104,7 +104,7 @@ pub enum StartRefused {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaveRefused {
     /// The node is not in it.
-    #[error("channel {0} has not been joined")]
+    #[error("channel '{0}' has not been joined")]
     NotJoined(ChannelId),
     /// That it was left cannot be noted, and the next start would be in it again.
     #[error("cannot note in {} that the channel is left: {source}; make it writable", path.display())]
