@@ -52,6 +52,7 @@ macro_rules! metrics {
                     registry,
                 };
                 metrics.version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics.refused.with_label_values(&["commit"]);
                 metrics
             }
         }
@@ -185,6 +186,29 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows what of a channel is worth an alarm from the beginning: of a value that is not there
+    /// no alarm can tell whether it is well.
+    pub(crate) fn begin_channel(&self, channel: &str) {
+        for gauge in [
+            &self.leader,
+            &self.blocks_behind,
+            &self.catch_up_missing,
+            &self.commit_queue_length,
+        ] {
+            gauge.with_label_values(&[channel]).set(0);
+        }
+        for counter in [
+            &self.delivery_failures,
+            &self.delivery_withheld,
+            &self.private_withheld,
+        ] {
+            counter.with_label_values(&[channel]);
+        }
+        for outcome in ["caught up", "stopped"] {
+            self.catch_ups.with_label_values(&[channel, outcome]);
+        }
+    }
+
     /// Shows nothing of how a channel stands any more. What was counted stays.
     pub(crate) fn forget_channel(&self, channel: &str) {
         for gauge in [

@@ -359,6 +359,7 @@ impl RunningNode {
         let private = self.open_private(&channel, tip.0, &blocks).await?;
         let vault = Arc::clone(&private.vault);
         let parts = self.parts(&channel, committer, blocks, private)?;
+        self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
         let add = Request::AddChannel(channel.clone(), parts);
         self.requests

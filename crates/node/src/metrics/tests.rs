@@ -203,3 +203,40 @@ fn the_page_for_operators_lists_each_with_its_type_and_labels() {
         assert!(known, "docs/ops.md lists {name}, which is not there");
     }
 }
+
+/// Rows of a table of the page for operators, each the names in its first column.
+fn watched() -> BTreeSet<String> {
+    let page = include_str!("../../../../docs/ops.md");
+    let (_, table) = page.split_once("\nWorth an alarm:\n").unwrap();
+    let (table, _) = table.split_once("\n\nWorth a look").unwrap();
+    let column = |row: &str| row.split('|').nth(1).unwrap_or_default().to_owned();
+    let whens: String = table.lines().map(column).collect();
+    let names = whens.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_worth_an_alarm_of_a_channel_is_there_when_it_is_joined() {
+    let metrics = Metrics::new();
+    metrics.begin_channel("ch");
+    metrics.set_height(&ChannelId::from("ch"), 1);
+    let text = metrics.text();
+    let watched = watched();
+    let mut seen = 0;
+    for (name, _, labels) in ALL {
+        let of_channel = labels.first() == Some(&"channel") && watched.contains(*name);
+        // Absent without an orderer; told by the stores when they are open.
+        if of_channel && !["tidings_delivery_connected", "tidings_private_sets"].contains(name) {
+            assert!(
+                text.contains(&format!("\n{name}{{channel=\"ch\"")),
+                "{name}: {text}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{watched:?}");
+    assert!(
+        text.contains("tidings_refused{rule=\"commit\"} 0\n"),
+        "{text}"
+    );
+}
