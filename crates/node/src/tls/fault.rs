@@ -183,14 +183,13 @@ mod tests {
         assert!(matches!(alert, Some(Fault::Ours(_))), "{alert:?}");
         let names = CertificateError::NotValidForNameContext {
             expected: rustls_pki_types::ServerName::try_from("z").unwrap(),
-            presented: vec![
-                "DnsName(\"a\")".to_owned(),
-                "IpAddress(127.0.0.1)".to_owned(),
-            ],
+            presented: ["DnsName(\"a\")", "IpAddress(127.0.0.1)", "c", "d", "e"]
+                .map(str::to_owned)
+                .into(),
         };
         assert_eq!(
             text(Error::InvalidCertificate(names)),
-            "its certificate is for other names than the one dialled: a, 127.0.0.1"
+            "its certificate is for other names than the one dialled: a, 127.0.0.1, c, d"
         );
         let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
         let eof = Fault::of_handshake(&eof).to_string();
