@@ -37,6 +37,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::{
     crypto::Crypto,
     failed::Failed,
+    logging::Seldom,
     metrics::source_label,
     private::{Commits, Ready, Vault, Window},
     tls::Tls,
@@ -49,6 +50,8 @@ const JOBS_MAX: usize = 64;
 
 /// With what the core says of private data: no more than it looks for at a time.
 const WORK_MAX: usize = JOBS_MAX + GATHERS_MAX;
+
+static LACKING: Seldom = Seldom::new();
 
 /// Where committed blocks go. The ledger of this program, or what an embedder puts in its place.
 pub trait Committer: Send + 'static {
@@ -482,19 +485,25 @@ pub(crate) struct ChannelView {
     pub(crate) orderers: Vec<String>,
 }
 
-/// One line for each group of blocks that are committed without something that is ours.
+/// One line for each group of blocks that are committed without something that is ours. A late node
+/// can lack the data of every block, and who submits transactions can see to it that nobody has it.
 fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock]) {
     let missing = |entry: &&PrivateEntry| matches!(entry.content, Content::Missing(why) if why != Why::NotEntitled);
-    for PrivateBlock { number, entries } in accounts {
-        let lacking: Vec<&PrivateEntry> = entries.iter().filter(missing).collect();
-        if let [first, ..] = lacking[..] {
-            tracing::warn!(
-                target: "gossip.privdata", %channel, block = number, missing = lacking.len(),
-                tx = first.tx, namespace = first.namespace, collection = first.collection,
-                "committed without private data; the first that is missing is named, all of it \
-                 is looked for from now on"
-            );
-        }
+    let blocks = accounts.iter();
+    let mut lacking = blocks.flat_map(|PrivateBlock { number, entries }| {
+        let entries = entries.iter().filter(missing);
+        entries.map(move |entry| (number, entry))
+    });
+    if let Some((block, first)) = lacking.next()
+        && let Some(left_out) = LACKING.line(Instant::now())
+    {
+        tracing::warn!(
+            target: "gossip.privdata", %channel, block, tx = first.tx,
+            namespace = first.namespace, collection = first.collection,
+            missing = 1 + lacking.count(), left_out,
+            "committed without private data; the first that is missing is named, all of it \
+             is looked for from now on"
+        );
     }
 }
 
