@@ -3,34 +3,32 @@
 //! # Promises
 //!
 //! - **Acknowledged means on disk.** [`TransientStore::put`] returns after the copy is durable, so
-//!   an acknowledgement may go out. Calls of many threads share one sync.
-//! - **Bounded.** All copies together, those of one owner, and those of one owner for one
-//!   transaction have a limit. At a limit a push is refused, since what was acknowledged may not be
-//!   thrown away.
-//! - **Every copy counts.** Copies for one transaction that differ stand beside each other; two
+//!   an acknowledgement may go out. Those of one [`TransientStore::put_many`] share one sync.
+//! - **Bounded.** All copies together, those of one owner, of one organization, and of one owner
+//!   for one transaction have a limit. At a limit a push is refused, since what was acknowledged
+//!   may not be thrown away. A part of the room is for our own organization.
+//! - **Every copy counts.** Copies of one write set that differ stand beside each other; two
 //!   that are the same are one. A transaction id is any text, zero bytes included.
+//! - **Nobody reads what others put in.** A copy is found by the whole name of its write set and by
+//!   its hash, so that copies that only share the transaction id cost whoever looks nothing.
 //! - **Never made anew over a file.** Only a folder without the file gets an empty store. A file
 //!   that is damaged or somebody else's is an error, and for the operator to move away.
 //!
-//! It knows no collections, hashes or members: what a copy holds, whether it fits its block, and
-//! who may have it is for others to judge. `docs/protocol/private-stores.md` draws the tables.
+//! It knows no definitions, blocks or members: whether a copy fits its block, and who may have it,
+//! is for others to judge. `docs/protocol/private-stores.md` draws the tables.
 
-mod group;
+mod tables;
 
-use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use redb::{
-    Error, Key, OwnedRange, ReadableTable, StorageError, Table, TableDefinition, TableError,
-    WriteTransaction,
-};
-use sha2::{Digest, Sha256};
+use redb::{Error, OwnedRange};
 
 use crate::{
     StoreError, StoreOpenError,
-    keyed::{Change, Keyed, Kind},
+    keyed::{Change, Keyed},
 };
-use group::Group;
+use tables::{ABOUT, BYTES, BYTES_ROW, COPIES_ROW, Copy, Id, KIND, OWNERS, Tables, id};
 
 /// Bytes of all copies. Pushes come from anybody in the channel, so they may not fill the disk; the
 /// file is checked on start, which at this size takes some seconds.
@@ -38,11 +36,18 @@ pub const BYTES_MAX: u64 = 4 << 30;
 
 /// Bytes of the copies of one owner, so that one who pushes without end leaves room for others. An
 /// endorser that pushes 100 KiB a second, a tenth of which is never ordered, reaches it after
-/// a day.
-pub const OWNER_BYTES_MAX: u64 = 1 << 30;
+/// half a day.
+pub const OWNER_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes of the copies of one organization, which can name as many owners as it likes.
+pub const ORG_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes that only pushes of our own organization may fill, so that its endorsers have room
+/// whatever all others do together.
+pub const OWN_BYTES: u64 = 1 << 30;
 
 /// Copies of one owner for one transaction: an endorser pushes one for each collection that the
-/// transaction writes. More would be read in vain when the block comes.
+/// transaction writes.
 pub const COPIES_MAX: u64 = 256;
 
 /// Bytes of one copy: as much as one gossip message holds.
@@ -51,58 +56,11 @@ pub const COPY_LEN_MAX: usize = 100 << 20;
 /// Bytes of a transaction id, which is a key. Those of Fabric have 64.
 pub const TX_ID_LEN_MAX: usize = 1024;
 
-/// Bytes of the name of an owner, which is a key. A PKI-ID has 32.
+/// Bytes of the name of an owner or an organization, which are keys. A PKI-ID has 32.
 pub const OWNER_LEN_MAX: usize = 256;
-
-/// What a copy counts for beside its bytes and its transaction id, so that many small ones are
-/// bounded, too.
-const COPY_OVERHEAD: u64 = 512;
-
-/// Pushes that share one sync. Their threads wait for each other.
-const GROUP_LEN_MAX: usize = 256;
-
-/// Bytes that share one sync; they are in memory until then.
-const GROUP_BYTES_MAX: usize = 32 << 20;
 
 /// Copies removed in one step, between which pushes have their turn.
 const PURGE_LEN_MAX: usize = 1024;
-
-/// Memory for pages: what was pushed is read once, soon after.
-const CACHE_BYTES: usize = 32 << 20;
-
-type Hash = &'static [u8; 32];
-
-/// With the version, how many copies there are and what they count for.
-const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("transient store");
-
-/// A copy by transaction id and SHA-256 of its bytes: height, what it counts for, owner.
-const COPIES: TableDefinition<'_, (&str, Hash), (u64, u64, &[u8])> = TableDefinition::new("copies");
-
-/// The bytes of a copy, apart, so that they are touched only by whoever wants them.
-const BYTES: TableDefinition<'_, (&str, Hash), &[u8]> = TableDefinition::new("bytes");
-
-/// The copies by height.
-const HEIGHTS: TableDefinition<'_, (u64, &str, Hash), ()> = TableDefinition::new("heights");
-
-/// How many copies an owner has of a transaction.
-const SHARES: TableDefinition<'_, (&str, &[u8]), u64> = TableDefinition::new("shares");
-
-/// What the copies of an owner count for.
-const OWNERS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("owners");
-
-const COPIES_ROW: &str = "copies";
-const BYTES_ROW: &str = "bytes";
-
-static KIND: Kind = Kind {
-    name: "transient store",
-    file: "transient.redb",
-    about: ABOUT,
-    version: 1,
-    tables: |transaction| Tables::open(transaction).map(|_| ()),
-    cache_bytes: CACHE_BYTES,
-    cure: "move the file away to begin with an empty store: private data that was pushed and \
-           whose block is still to come is then fetched from other members",
-};
 
 /// How much a transient store may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +69,10 @@ pub struct Limits {
     pub bytes_max: u64,
     /// What the copies of one owner may count for.
     pub owner_bytes_max: u64,
+    /// What the copies of one organization may count for.
+    pub org_bytes_max: u64,
+    /// How much of `bytes_max` only our own organization may fill.
+    pub own_bytes: u64,
 }
 
 impl Default for Limits {
@@ -118,20 +80,40 @@ impl Default for Limits {
         Self {
             bytes_max: BYTES_MAX,
             owner_bytes_max: OWNER_BYTES_MAX,
+            org_bytes_max: ORG_BYTES_MAX,
+            own_bytes: OWN_BYTES,
         }
     }
 }
 
-/// What somebody pushed.
+/// Names what a transaction writes to one collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteSetName<'a> {
+    /// The id of the transaction.
+    pub tx_id: &'a str,
+    /// The chaincode.
+    pub namespace: &'a str,
+    /// Its collection.
+    pub collection: &'a str,
+}
+
+/// A write set that somebody pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
     /// The transaction that it belongs to.
     pub tx_id: String,
-    /// The height at which it came, by which it is forgotten. That of our ledger: one that the
-    /// pusher claims may be anything.
+    /// The chaincode.
+    pub namespace: String,
+    /// Its collection.
+    pub collection: String,
+    /// By which it is forgotten.
     pub height: u64,
     /// Who fills the store with it.
     pub owner: Bytes,
+    /// Whose the owner is.
+    pub org: Bytes,
+    /// That is our own organization.
+    pub is_own: bool,
     /// What was pushed.
     pub bytes: Bytes,
 }
@@ -150,7 +132,6 @@ pub struct Usage {
 pub struct TransientStore {
     file: Arc<Keyed>,
     limits: Limits,
-    group: Group<Copy, Result<(), PutError>>,
 }
 
 impl TransientStore {
@@ -164,7 +145,6 @@ impl TransientStore {
         Ok(Self {
             file: Arc::new(Keyed::open(dir.as_ref(), &KIND)?),
             limits,
-            group: Group::new(GROUP_LEN_MAX, GROUP_BYTES_MAX),
         })
     }
 
@@ -177,15 +157,12 @@ impl TransientStore {
     /// owner, and is forgotten by the larger of the two heights.
     pub fn put(&self, push: Push) -> Result<(), PutError> {
         let copy = Copy::of(push)?;
-        let weight = copy.push.bytes.len();
-        let outcome = self
-            .group
-            .submit(copy, weight, |copies| self.put_all(&copies));
-        outcome.unwrap_or(Err(PutError::BrokenOff))
+        let mut outcomes = self.put_all(&[copy]);
+        outcomes.pop().unwrap_or(Err(PutError::BrokenOff))
     }
 
-    /// As [`TransientStore::put`] for several at once, with one sync: for who is one thread. What
-    /// is said of each comes in their order.
+    /// As [`TransientStore::put`] for several at once, with one sync. What is said of each comes in
+    /// their order.
     pub fn put_many(&self, pushes: Vec<Push>) -> Vec<Result<(), PutError>> {
         let copies: Vec<Result<Copy, PutError>> = pushes.into_iter().map(Copy::of).collect();
         let mut outcomes = Vec::with_capacity(copies.len());
@@ -200,12 +177,13 @@ impl TransientStore {
         outcomes
     }
 
-    /// The copies for a transaction, in no order that means anything. Each is read when it is
-    /// asked for.
-    pub fn of_tx(&self, tx_id: &str) -> Result<Copies, StoreError> {
+    /// The copies of a write set, in no order that means anything. Each is read when it is asked
+    /// for.
+    pub fn of(&self, name: WriteSetName<'_>) -> Result<Copies, StoreError> {
         let range = self.file.read(|transaction| {
             let bytes = transaction.open_table(BYTES)?;
-            Ok(bytes.range_owned((tx_id, &[0; 32])..=(tx_id, &[0xff; 32]))?)
+            let (first, last) = (id(&name, &[0; 32]), id(&name, &[0xff; 32]));
+            Ok(bytes.range_owned((name.tx_id, &first)..=(name.tx_id, &last))?)
         })?;
         Ok(Copies {
             file: Arc::clone(&self.file),
@@ -213,40 +191,58 @@ impl TransientStore {
         })
     }
 
-    /// Forgets the copies for these transactions; says how many.
-    pub fn purge_txs(&self, tx_ids: &[impl AsRef<str>]) -> Result<u64, StoreError> {
-        // A block may hold two transactions with one id.
-        let tx_ids: BTreeSet<&str> = tx_ids.iter().map(AsRef::as_ref).collect();
-        self.purge(|tables| {
-            let mut found = Vec::new();
-            for &tx_id in &tx_ids {
-                for copy in tables
-                    .copies
-                    .range((tx_id, &[0; 32])..=(tx_id, &[0xff; 32]))?
-                {
-                    found.push((tx_id.to_owned(), *copy?.0.value().1));
-                    if found.len() == PURGE_LEN_MAX {
-                        return Ok(found);
-                    }
-                }
-            }
-            Ok(found)
+    /// The copy of a write set with this SHA-256, if it is there.
+    pub fn copy(
+        &self,
+        name: WriteSetName<'_>,
+        hash: &[u8; 32],
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.file.read(|transaction| {
+            let bytes = transaction.open_table(BYTES)?;
+            let copy = bytes.get((name.tx_id, &id(&name, hash)))?;
+            Ok(copy.map(|copy| Bytes::copy_from_slice(copy.value())))
         })
+    }
+
+    /// Forgets the copies of these write sets with these hashes; says how many were there.
+    pub fn forget(&self, copies: &[(WriteSetName<'_>, [u8; 32])]) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        for copies in copies.chunks(PURGE_LEN_MAX) {
+            forgotten += self.file.write(|transaction| {
+                let mut tables = Tables::open(transaction)?;
+                let mut removed = 0;
+                for (name, hash) in copies {
+                    removed += u64::from(tables.remove(name.tx_id, &id(name, hash))?);
+                }
+                Ok(match removed {
+                    0 => Change::Nothing(0),
+                    removed => Change::Keep(removed),
+                })
+            })?;
+        }
+        Ok(forgotten)
     }
 
     /// Forgets the copies that came below this height; says how many.
     pub fn purge_below(&self, height: u64) -> Result<u64, StoreError> {
-        self.purge(|tables| {
-            let below = tables.heights.range(..(height, "", &[0; 32]))?;
-            below
-                .take(PURGE_LEN_MAX)
-                .map(|row| {
-                    let key = row?.0;
-                    let (_, tx_id, hash) = key.value();
-                    Ok((tx_id.to_owned(), *hash))
+        let mut purged = 0;
+        loop {
+            let len = self.file.write(|transaction| {
+                let mut tables = Tables::open(transaction)?;
+                let found = tables.below(height)?;
+                for (tx_id, id) in &found {
+                    tables.remove(tx_id, id)?;
+                }
+                Ok(match found.len() {
+                    0 => Change::Nothing(0),
+                    len => Change::Keep(len),
                 })
-                .collect()
-        })
+            })?;
+            purged += len as u64;
+            if len < PURGE_LEN_MAX {
+                return Ok(purged);
+            }
+        }
     }
 
     /// What the store holds.
@@ -298,38 +294,13 @@ impl TransientStore {
             copies.iter().map(failed).collect()
         })
     }
-
-    /// Removes what `find` names until it names no more than fits one step.
-    fn purge(
-        &self,
-        find: impl Fn(&Tables<'_>) -> Result<Vec<(String, [u8; 32])>, StorageError>,
-    ) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let len = self.file.write(|transaction| {
-                let mut tables = Tables::open(transaction)?;
-                let found = find(&tables)?;
-                for (tx_id, hash) in &found {
-                    tables.remove(tx_id, hash)?;
-                }
-                Ok(match found.len() {
-                    0 => Change::Nothing(0),
-                    len => Change::Keep(len),
-                })
-            })?;
-            purged += len as u64;
-            if len < PURGE_LEN_MAX {
-                return Ok(purged);
-            }
-        }
-    }
 }
 
-/// The copies for one transaction, as of the moment they were asked for. The store cannot reuse
+/// The copies of one write set, as of the moment they were asked for. The store cannot reuse
 /// what is removed meanwhile, so this is not to be kept.
 pub struct Copies {
     file: Arc<Keyed>,
-    range: OwnedRange<(&'static str, Hash), &'static [u8]>,
+    range: OwnedRange<(&'static str, Id), &'static [u8]>,
 }
 
 impl Iterator for Copies {
@@ -358,7 +329,7 @@ pub enum PutError {
         len: usize,
     },
     /// More than [`OWNER_LEN_MAX`].
-    #[error("the owner's name has {len} bytes, more than {OWNER_LEN_MAX}")]
+    #[error("the name of an owner or organization has {len} bytes, more than {OWNER_LEN_MAX}")]
     OwnerTooLong {
         /// Its bytes.
         len: usize,
@@ -378,179 +349,23 @@ pub enum PutError {
         /// The share.
         bytes_max: u64,
     },
-    /// The store is full.
+    /// The organization has filled its share.
+    #[error("the share of {bytes_max} bytes of the organization that pushed is full")]
+    OrgFull {
+        /// The share.
+        bytes_max: u64,
+    },
+    /// The store is full, or has room for our own organization only.
     #[error("the transient store is full at {bytes_max} bytes")]
     Full {
         /// Its limit.
         bytes_max: u64,
     },
-    /// The thread that wrote for several broke off.
-    #[error("the thread that wrote this and others broke off")]
+    /// Nothing was said of it, which does not happen.
+    #[error("the store said nothing of it")]
     BrokenOff,
     /// The store failed; one error for all that were to be written together. The copy may be
     /// there or not.
     #[error(transparent)]
     Store(Arc<StoreError>),
-}
-
-/// A push that may be stored, with its name.
-#[derive(Debug)]
-struct Copy {
-    push: Push,
-    hash: [u8; 32],
-}
-
-impl Copy {
-    fn of(push: Push) -> Result<Self, PutError> {
-        let len = push.tx_id.len();
-        if len > TX_ID_LEN_MAX {
-            return Err(PutError::TxIdTooLong { len });
-        }
-        let len = push.owner.len();
-        if len > OWNER_LEN_MAX {
-            return Err(PutError::OwnerTooLong { len });
-        }
-        let len = push.bytes.len();
-        if len > COPY_LEN_MAX {
-            return Err(PutError::TooLarge { len });
-        }
-        let hash = Sha256::digest(&push.bytes).into();
-        Ok(Self { push, hash })
-    }
-
-    fn cost(&self) -> u64 {
-        (self.push.bytes.len() + self.push.tx_id.len()) as u64 + COPY_OVERHEAD
-    }
-}
-
-/// The tables within one change.
-struct Tables<'t> {
-    about: Table<'t, &'static str, u64>,
-    copies: Table<'t, (&'static str, Hash), (u64, u64, &'static [u8])>,
-    bytes: Table<'t, (&'static str, Hash), &'static [u8]>,
-    heights: Table<'t, (u64, &'static str, Hash), ()>,
-    shares: Table<'t, (&'static str, &'static [u8]), u64>,
-    owners: Table<'t, &'static [u8], u64>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
-        Ok(Self {
-            about: transaction.open_table(ABOUT)?,
-            copies: transaction.open_table(COPIES)?,
-            bytes: transaction.open_table(BYTES)?,
-            heights: transaction.open_table(HEIGHTS)?,
-            shares: transaction.open_table(SHARES)?,
-            owners: transaction.open_table(OWNERS)?,
-        })
-    }
-
-    fn has(&self, Copy { push, hash }: &Copy) -> Result<bool, StorageError> {
-        let copy = self.copies.get((push.tx_id.as_str(), hash))?;
-        Ok(copy.is_some())
-    }
-
-    /// Lets a copy that is there be forgotten as late as this one asks for; says whether that is
-    /// a change.
-    fn raise(&mut self, Copy { push, hash }: &Copy) -> Result<bool, StorageError> {
-        let key = (push.tx_id.as_str(), hash);
-        let Some((height, cost, owner)) = self.copies.get(key)?.map(|row| {
-            let (height, cost, owner) = row.value();
-            (height, cost, owner.to_vec())
-        }) else {
-            return Ok(false);
-        };
-        if height >= push.height {
-            return Ok(false);
-        }
-        self.copies.insert(key, (push.height, cost, &*owner))?;
-        self.heights.remove((height, key.0, hash))?;
-        self.heights.insert((push.height, key.0, hash), ())?;
-        Ok(true)
-    }
-
-    /// Why there is no room for a copy that is not there.
-    fn refusal(&self, copy: &Copy, limits: &Limits) -> Result<Option<PutError>, StorageError> {
-        let Push { tx_id, owner, .. } = &copy.push;
-        let Limits {
-            bytes_max,
-            owner_bytes_max,
-        } = *limits;
-        let copies = self.shares.get((tx_id.as_str(), &**owner))?;
-        let owned = self.owners.get(&**owner)?;
-        let [all, owned] = [self.about.get(BYTES_ROW)?, owned].map(|row| {
-            row.map_or(0, |bytes| bytes.value())
-                .saturating_add(copy.cost())
-        });
-        Ok(
-            if copies.is_some_and(|copies| copies.value() >= COPIES_MAX) {
-                Some(PutError::TooManyCopies)
-            } else if owned > owner_bytes_max {
-                Some(PutError::OwnerFull {
-                    bytes_max: owner_bytes_max,
-                })
-            } else if all > bytes_max {
-                Some(PutError::Full { bytes_max })
-            } else {
-                None
-            },
-        )
-    }
-
-    fn insert(&mut self, copy: &Copy) -> Result<(), StorageError> {
-        let Push {
-            tx_id,
-            height,
-            owner,
-            bytes,
-        } = &copy.push;
-        let (tx_id, hash, owner, cost) = (tx_id.as_str(), &copy.hash, &**owner, copy.cost());
-        self.copies.insert((tx_id, hash), (*height, cost, owner))?;
-        self.bytes.insert((tx_id, hash), &**bytes)?;
-        self.heights.insert((*height, tx_id, hash), ())?;
-        add(&mut self.shares, (tx_id, owner), 1)?;
-        add(&mut self.owners, owner, cost)?;
-        add(&mut self.about, COPIES_ROW, 1)?;
-        add(&mut self.about, BYTES_ROW, cost)
-    }
-
-    fn remove(&mut self, tx_id: &str, hash: &[u8; 32]) -> Result<(), StorageError> {
-        let Some((height, cost, owner)) = self.copies.remove((tx_id, hash))?.map(|row| {
-            let (height, cost, owner) = row.value();
-            (height, cost, owner.to_vec())
-        }) else {
-            return Ok(());
-        };
-        self.bytes.remove((tx_id, hash))?;
-        self.heights.remove((height, tx_id, hash))?;
-        take(&mut self.shares, (tx_id, &*owner), 1)?;
-        take(&mut self.owners, &*owner, cost)?;
-        take(&mut self.about, COPIES_ROW, 1)?;
-        take(&mut self.about, BYTES_ROW, cost)
-    }
-}
-
-/// Adds to a number; what is not there is zero.
-fn add<K: Key + 'static>(
-    table: &mut Table<'_, K, u64>,
-    key: K::SelfType<'_>,
-    number: u64,
-) -> Result<(), StorageError> {
-    let before = table.get(&key)?.map_or(0, |number| number.value());
-    table.insert(&key, before.saturating_add(number))?;
-    Ok(())
-}
-
-/// Takes from a number; zero is not kept.
-fn take<K: Key + 'static>(
-    table: &mut Table<'_, K, u64>,
-    key: K::SelfType<'_>,
-    number: u64,
-) -> Result<(), StorageError> {
-    let before = table.get(&key)?.map_or(0, |number| number.value());
-    match before.saturating_sub(number) {
-        0 => table.remove(&key)?,
-        left => table.insert(&key, left)?,
-    };
-    Ok(())
 }

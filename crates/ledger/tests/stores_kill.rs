@@ -19,11 +19,12 @@ use std::{
 
 use bytes::Bytes;
 use made::{SMALL, block, child, child_dir};
+use sha2::{Digest as _, Sha256};
 use tempfile::tempdir;
 use tidings_ledger::{
     Ledger,
     private::{Content, Place, PrivateBlock, PrivateEntry, PrivateStore, Queue, Why},
-    transient::{Push, TransientStore},
+    transient::{Push, TransientStore, WriteSetName},
 };
 
 const PUSHERS: &str = "pushers_killed_200_times_lose_nothing_they_acknowledged";
@@ -113,6 +114,14 @@ fn body(tx_id: &str) -> Bytes {
     bytes.into()
 }
 
+fn name(tx_id: &str) -> WriteSetName<'_> {
+    WriteSetName {
+        tx_id,
+        namespace: "cc",
+        collection: "col",
+    }
+}
+
 fn push_until_killed(dir: &Path) {
     let run = run_number();
     let store = TransientStore::open(dir).unwrap();
@@ -125,15 +134,20 @@ fn push_until_killed(dir: &Path) {
                     let push = Push {
                         bytes: body(&tx_id),
                         tx_id,
+                        namespace: "cc".into(),
+                        collection: "col".into(),
                         height: run,
                         owner: pusher.to_string().into(),
+                        org: "org".into(),
+                        is_own: true,
                     };
                     store.put(push).unwrap();
                     report(format_args!("put {run}/{pusher}/{count}"));
                     if count % 4 == 3 {
                         let tx_id = format!("{run}/{pusher}/{}", count - 2);
                         report(format_args!("purge {tx_id}"));
-                        store.purge_txs(&[&tx_id]).unwrap();
+                        let hash = Sha256::digest(body(&tx_id)).into();
+                        store.forget(&[(name(&tx_id), hash)]).unwrap();
                         report(format_args!("purged {tx_id}"));
                     }
                 }
@@ -165,7 +179,7 @@ fn pushers_killed_200_times_lose_nothing_they_acknowledged() {
         }
         let store = TransientStore::open(dir.path()).unwrap();
         for (tx_id, what) in &state {
-            let copies: Vec<_> = store.of_tx(tx_id).unwrap().map(Result::unwrap).collect();
+            let copies: Vec<_> = store.of(name(tx_id)).unwrap().map(Result::unwrap).collect();
             match *what {
                 "there" => assert_eq!(copies, [body(tx_id)], "run {run}: {tx_id}"),
                 "gone" => assert!(copies.is_empty(), "run {run}: {tx_id}"),

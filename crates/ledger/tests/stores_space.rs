@@ -13,7 +13,7 @@ use tempfile::tempdir;
 use tidings_ledger::{
     StoreError,
     private::{Content, PrepareError, PrivateBlock, PrivateEntry, PrivateStore},
-    transient::{Push, PutError, TransientStore},
+    transient::{Push, PutError, TransientStore, WriteSetName},
 };
 
 const LEN: usize = 20_000;
@@ -25,8 +25,12 @@ fn body(number: u64) -> Bytes {
 fn push(number: u64) -> Push {
     Push {
         tx_id: number.to_string(),
+        namespace: "cc".to_owned(),
+        collection: "col".to_owned(),
         height: number,
         owner: Bytes::new(),
+        org: Bytes::new(),
+        is_own: true,
         bytes: body(number),
     }
 }
@@ -72,7 +76,12 @@ fn fill_transient(store: &TransientStore, from: u64) -> u64 {
 
 fn check_transient(store: &TransientStore, len: u64) {
     for number in 0..len {
-        let mut copies = store.of_tx(&number.to_string()).unwrap();
+        let name = WriteSetName {
+            tx_id: &number.to_string(),
+            namespace: "cc",
+            collection: "col",
+        };
+        let mut copies = store.of(name).unwrap();
         assert_eq!(copies.next().unwrap().unwrap(), body(number));
     }
 }

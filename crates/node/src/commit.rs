@@ -376,12 +376,12 @@ impl Run {
         let all = begun.elapsed().as_secs_f64();
         let with_private = &metrics.privdata_commit_block_duration;
         with_private.with_label_values(&[label]).observe(all);
-        let (mut tx_ids, from) = (BTreeSet::new(), height - blocks.len() as u64);
+        let (mut copies, from) = (BTreeSet::new(), height - blocks.len() as u64);
         for Ready {
-            job, tx_ids: held, ..
+            job, copies: held, ..
         } in group.drain(..)
         {
-            tx_ids.extend(held);
+            copies.extend(held);
             let source = source_label(job.source);
             metrics.blocks.with_label_values(&[label, source]).inc();
             // Nobody listening is fine.
@@ -405,7 +405,7 @@ impl Run {
             channel: self.channel.clone(),
             height,
         });
-        self.outlets.commits.tell(from, height, tx_ids);
+        self.outlets.commits.tell(from, height, copies);
         Ok(())
     }
 

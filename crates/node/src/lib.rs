@@ -24,3 +24,6 @@ pub mod service;
 pub mod status;
 pub mod tls;
 pub mod vitals;
+
+#[cfg(test)]
+use commit::tests::material;

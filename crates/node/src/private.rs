@@ -17,7 +17,9 @@
 //!
 //! Rules: docs/protocol/private.md, private-stores.md, collections.md.
 
+mod catch_up;
 mod copy;
+mod disk;
 mod distribute;
 mod history;
 mod keeper;
@@ -108,3 +110,6 @@ fn evidence(connection: &Connection) -> tidings_msp::policy::SignedDatum<'_> {
         signature: Borrowed(&connection.handshake.signature),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,33 +1,14 @@
-//! Private write sets as they are kept and sent: pushed copies, and what comes with a block.
+//! Private write sets as they come and go along with blocks.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tidings_gossip::message::PushedWrites;
 use tidings_ledger::private::StoredSet;
 use tidings_proto::{
-    gossip::{PrivatePayload, PvtDataPayload},
+    gossip::PvtDataPayload,
     rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet},
 };
-
-/// A pushed write set in the form in which it is kept, that of the message.
-pub(super) fn keep(pushed: PushedWrites) -> Bytes {
-    let payload = PrivatePayload {
-        collection_name: pushed.collection,
-        namespace: pushed.namespace,
-        tx_id: pushed.tx_id,
-        private_rwset: pushed.rwset,
-        private_sim_height: pushed.sim_height,
-        collection_configs: Some(pushed.configs),
-    };
-    payload.encode_to_vec().into()
-}
-
-/// Reads what [`keep`] made.
-pub(super) fn kept(bytes: Bytes) -> Option<PrivatePayload> {
-    PrivatePayload::decode(bytes).ok()
-}
 
 /// What came along with a block in a state transfer, by transaction, chaincode and collection. What
 /// does not decode is left out: nobody vouches for any of it, so that only its hash says what it

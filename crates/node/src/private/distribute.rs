@@ -7,10 +7,9 @@ use tidings_gossip::{
     message::PushedWrites,
     privdata::distribute::{Distribution, PrivateSet},
 };
-use tidings_ledger::transient::Push;
 use tidings_msp::collection::{Collection, implicit_org};
 
-use super::{copy, vault::Vault};
+use super::vault::Vault;
 
 /// What a transaction writes to one collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,14 +71,9 @@ impl Vault {
     /// Keeps our own copies of what was handed out, which we need when the block comes. Waits for
     /// the disk.
     pub(crate) fn keep_own(&self, copies: Vec<PushedWrites>) -> Result<(), String> {
-        let owner = Bytes::copy_from_slice(self.me.pki_id.as_bytes());
-        let height = self.height();
-        let copies = copies.into_iter().map(|pushed| Push {
-            tx_id: pushed.tx_id.clone(),
-            height,
-            owner: owner.clone(),
-            bytes: copy::keep(pushed),
-        });
+        let copies = copies
+            .into_iter()
+            .map(|pushed| self.copy_of(pushed, &self.me));
         let stored = self.with(|stores| Ok(stores.transient.put_many(copies.collect())))?;
         let refused = stored.into_iter().find_map(Result::err);
         refused.map_or(Ok(()), |refused| Err(refused.to_string()))

@@ -28,7 +28,13 @@ use tidings_msp::channel_config::ChannelConfig;
 use tidings_proto::block::PrivateWrites;
 use tokio::sync::mpsc;
 
-use super::vault::{Stores, Vault};
+use super::{
+    disk::OnDisk,
+    vault::{CopyName, Stores, Vault, name_of, place_of},
+    window::BLOCK_BYTES_MAX,
+};
+
+use crate::logging::Seldom;
 
 /// Chores that may wait; whoever brings more waits, except the core.
 const CHORES_MAX: usize = 64;
@@ -39,6 +45,8 @@ const LIST_MAX: usize = 1024;
 /// `ledger.pvtdataStore.purgeInterval`: what has expired is not shown from its block on, and
 /// removed from the file after so many.
 const EXPIRE_INTERVAL: u64 = 100;
+
+static NO_BLOCK: Seldom = Seldom::new();
 
 /// How long a round of reconciliation looks.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,11 +61,11 @@ pub(crate) enum Chore {
         found: Vec<Found>,
         missing: Vec<(PrivateDigest, Missing)>,
     },
-    /// Blocks from `from` up to `height` were committed, with private data of these transactions.
+    /// Blocks from `from` up to `height` were committed, with this private data.
     Committed {
         from: u64,
         height: u64,
-        tx_ids: BTreeSet<Arc<str>>,
+        copies: BTreeSet<CopyName>,
     },
     /// This chaincode was defined anew.
     Defined(String),
@@ -74,12 +82,7 @@ impl Keeper {
     pub(super) fn start(vault: Arc<Vault>, inputs: mpsc::Sender<Input>) -> io::Result<Self> {
         let (queue, chores) = sync_channel(CHORES_MAX);
         let retention = vault.settings.transientstore_max_block_retention;
-        let mut run = Run {
-            vault,
-            inputs,
-            tried_to: None,
-            listed: None,
-        };
+        let mut run = Run::new(vault, inputs);
         let thread = Builder::new()
             .name("private".into())
             .spawn(move || run.run(&chores))?;
@@ -121,16 +124,16 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// Blocks from `from` up to `height` were committed, with private data of these transactions.
-    pub(crate) fn tell(&self, from: u64, height: u64, tx_ids: BTreeSet<Arc<str>>) {
+    /// Blocks from `from` up to `height` were committed, with this private data.
+    pub(crate) fn tell(&self, from: u64, height: u64, copies: BTreeSet<CopyName>) {
         let is_due = |of| last_multiple(from, height, of).is_some();
-        if tx_ids.is_empty() && !is_due(EXPIRE_INTERVAL) && !is_due(self.retention) {
+        if copies.is_empty() && !is_due(EXPIRE_INTERVAL) && !is_due(self.retention) {
             return;
         }
         let chore = Chore::Committed {
             from,
             height,
-            tx_ids,
+            copies,
         };
         // Nobody listening means that the thread broke off; what is over is hidden all the same.
         let _ = self.queue.send(chore);
@@ -142,7 +145,8 @@ impl Commits {
     }
 }
 
-struct Run {
+/// Does the chores.
+pub(super) struct Run {
     vault: Arc<Vault>,
     inputs: mpsc::Sender<Input>,
     /// Among what was tried in vain, the lowest block that was listed again.
@@ -152,26 +156,38 @@ struct Run {
 }
 
 impl Run {
+    pub(super) fn new(vault: Arc<Vault>, inputs: mpsc::Sender<Input>) -> Self {
+        Self {
+            vault,
+            inputs,
+            tried_to: None,
+            listed: None,
+        }
+    }
+
     fn run(&mut self, chores: &Receiver<Chore>) {
         self.vault.show_backlog();
         while let Ok(chore) = chores.recv() {
-            let done = match chore {
-                Chore::List { round, limit } => self.list(round, limit),
-                Chore::Fill {
-                    round,
-                    found,
-                    missing,
-                } => self.fill(round, found, missing),
-                Chore::Committed {
-                    from,
-                    height,
-                    tx_ids,
-                } => self.forget(from, height, &tx_ids),
-                Chore::Defined(namespace) => self.entitle(&namespace),
-            };
-            if let Err(reason) = done {
+            if let Err(reason) = self.work(chore) {
                 tracing::error!(target: "gossip.privdata", channel = %self.vault.channel, "{reason}");
             }
+        }
+    }
+
+    pub(super) fn work(&mut self, chore: Chore) -> Result<(), String> {
+        match chore {
+            Chore::List { round, limit } => self.list(round, limit),
+            Chore::Fill {
+                round,
+                found,
+                missing,
+            } => self.fill(round, found, missing),
+            Chore::Committed {
+                from,
+                height,
+                copies,
+            } => self.forget(from, height, &copies),
+            Chore::Defined(namespace) => self.entitle(&namespace),
         }
     }
 
@@ -179,12 +195,18 @@ impl Run {
         let begun = Instant::now();
         self.listed = Some((round, begun));
         let places = self.places(limit)?;
-        let mut items = Vec::new();
+        let mut described = Described::default();
         if let Some(config) = self.vault.crypto.config(&self.vault.channel) {
             for (number, places) in places {
-                self.describe(number, &places, &config, &mut items);
+                self.describe(number, places, &config, &mut described)?;
             }
         }
+        let Described {
+            items,
+            on_disk,
+            hopeless,
+        } = described;
+        self.put_down(&on_disk, &hopeless)?;
         self.observe(|metrics| &metrics.privdata_list_missing_duration, begun);
         let input = Input::PrivateWanted {
             channel: self.vault.channel.clone(),
@@ -219,40 +241,67 @@ impl Run {
         })
     }
 
-    /// Says of each place in a block what the core has to know to find it.
+    /// Says of each place in a block what the core has to know to find it, unless it is on our own
+    /// disk.
     fn describe(
         &self,
         number: u64,
-        places: &[Place],
+        places: Vec<Place>,
         config: &ChannelConfig,
-        items: &mut Vec<Wanted>,
-    ) {
+        described: &mut Described,
+    ) -> Result<(), String> {
         let block = match self.vault.block(number) {
             Ok(block) => block,
             Err(reason) => {
-                tracing::warn!(
-                    target: "gossip.privdata", channel = %self.vault.channel, block = number,
-                    "private data is missing and cannot be looked for: {reason}"
-                );
-                return;
+                if let Some(left_out) = NO_BLOCK.line(Instant::now()) {
+                    tracing::warn!(
+                        target: "gossip.privdata", channel = %self.vault.channel, block = number,
+                        left_out, "private data is missing and cannot be looked for: {reason}"
+                    );
+                }
+                described.hopeless.extend(places);
+                return Ok(());
             }
         };
-        let all: Vec<PrivateWrites> = block.private_writes().collect();
-        let writes: BTreeMap<(u64, &str, &str), &PrivateWrites> = all
-            .iter()
-            .map(|write| ((write.tx, &*write.namespace, &*write.collection), write))
+        let places: BTreeSet<Place> = places.into_iter().collect();
+        let writes: BTreeMap<Place, PrivateWrites> = block
+            .private_writes()
+            .map(|write| (place_of(number, &write), write))
+            .filter(|(place, _)| places.contains(place))
             .collect();
+        let room = BLOCK_BYTES_MAX.saturating_sub(described.bytes());
+        let all: Vec<&PrivateWrites> = writes.values().collect();
+        let OnDisk { mut found, .. } = self.vault.on_disk(number, &all, room)?;
         for place in places {
-            let name = (place.tx, &*place.namespace, &*place.collection);
+            let write = writes.get(&place);
+            if let Some(rwset) = write.and_then(|write| found.remove(&name_of(write))) {
+                described.on_disk.push((place, rwset));
+                continue;
+            }
             let defined = self
                 .vault
                 .registry
                 .at(number, &place.namespace, &place.collection);
-            if let (Some(write), Ok(defined)) = (writes.get(&name), defined) {
-                // Without a transaction id peers look into their ledgers.
-                items.extend(self.vault.wanted(write, number, "", &defined, config));
+            // Without a transaction id peers look into their ledgers.
+            let wanted = write.zip(defined.ok()).and_then(|(write, defined)| {
+                self.vault.wanted(write, number, "", &defined, config)
+            });
+            match wanted {
+                Some(wanted) => described.items.push(wanted),
+                None => described.hopeless.push(place),
             }
         }
+        Ok(())
+    }
+
+    /// Puts down what was found, and lists last what was not.
+    fn put_down(&self, found: &[(Place, Bytes)], not_found: &[Place]) -> Result<u64, String> {
+        self.vault.with(|stores| {
+            let filled = stores.committed.fill(found).map_err(|e| e.to_string())?;
+            let moved = stores.committed.deprioritize(not_found);
+            moved.map_err(|error| error.to_string())?;
+            Ok(filled.stored)
+        })
     }
 
     fn fill(
@@ -271,21 +320,16 @@ impl Run {
             .map(|(digest, _)| place(digest))
             .collect();
         if !sets.is_empty() || !tried.is_empty() {
-            let filled = self.vault.with(|stores| {
-                let filled = stores.committed.fill(&sets).map_err(|e| e.to_string())?;
-                let moved = stores.committed.deprioritize(&tried);
-                moved.map_err(|error| error.to_string())?;
-                Ok(filled)
-            })?;
+            let stored = self.put_down(&sets, &tried)?;
             let still = self.backlog()?;
             tracing::info!(
                 target: "gossip.privdata", channel = %self.vault.channel,
-                fetched = filled.stored, not_found = tried.len(), still_missing = still,
+                fetched = stored, not_found = tried.len(), still_missing = still,
                 "reconciled private data"
             );
             let reconciled = &self.vault.metrics.private_reconciled;
             let reconciled = reconciled.with_label_values(&[self.vault.channel.as_str()]);
-            reconciled.inc_by(filled.stored);
+            reconciled.inc_by(stored);
             self.vault.show_backlog();
         }
         if let Some((_, begun)) = self.listed.take_if(|(listed, _)| *listed == round) {
@@ -300,16 +344,14 @@ impl Run {
         Ok(total.eligible + total.deprioritized)
     }
 
-    /// Forgets what was pushed for committed transactions, or too long ago, and what is over.
-    fn forget(&self, from: u64, height: u64, tx_ids: &BTreeSet<Arc<str>>) -> Result<(), String> {
+    /// Forgets pushed copies of what was committed, those that came too long ago, and what is over.
+    fn forget(&self, from: u64, height: u64, copies: &BTreeSet<CopyName>) -> Result<(), String> {
         let begun = Instant::now();
         let retention = self.vault.settings.transientstore_max_block_retention;
-        let tx_ids: Vec<&Arc<str>> = tx_ids.iter().collect();
         self.vault.with(|stores| {
             let failed = |error: tidings_ledger::StoreError| error.to_string();
-            if !tx_ids.is_empty() {
-                stores.transient.purge_txs(&tx_ids).map_err(failed)?;
-            }
+            let names: Vec<_> = copies.iter().map(|copy| (copy.set(), copy.hash)).collect();
+            stores.transient.forget(&names).map_err(failed)?;
             if let Some(number) = last_multiple(from, height, retention)
                 && number > retention
             {
@@ -366,6 +408,24 @@ impl Run {
         let histogram = histogram(&self.vault.metrics);
         let histogram = histogram.with_label_values(&[self.vault.channel.as_str()]);
         histogram.observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// What is to be done about what is missing.
+#[derive(Default)]
+struct Described {
+    /// To be fetched.
+    items: Vec<Wanted>,
+    /// Pushed to us, and not found when the block was committed.
+    on_disk: Vec<(Place, Bytes)>,
+    /// Nobody can be asked for it now. It is listed last, or else it would be listed for ever
+    /// in front of all others.
+    hopeless: Vec<Place>,
+}
+
+impl Described {
+    fn bytes(&self) -> usize {
+        self.on_disk.iter().map(|(_, rwset)| rwset.len()).sum()
     }
 }
 

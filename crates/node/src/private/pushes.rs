@@ -10,11 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings_gossip::{Connection, Input, id::Ticket, message::PushedWrites, privdata::PUSHES_MAX};
+use tidings_gossip::{
+    Connection, Input, PeerIdentity, id::Ticket, message::PushedWrites, privdata::PUSHES_MAX,
+};
 use tidings_ledger::transient::Push;
 use tokio::sync::mpsc;
 
-use super::{copy, vault::Vault};
+use super::vault::Vault;
 
 /// Pushes that share one sync; those that came in the meantime have the next.
 const TOGETHER_MAX: usize = 256;
@@ -24,6 +26,11 @@ const TOGETHER_BYTES_MAX: usize = 32 << 20;
 
 /// Pushes that may wait: as many as the core lets be stored at a time.
 const WAITING_MAX: usize = PUSHES_MAX;
+
+/// How far ahead of our ledger an endorser's may be. A copy is forgotten by the height at which it
+/// was simulated, as ours may be far behind; that height is a claim, and one that is too high lets
+/// a copy fill the share of its owner for so many blocks longer.
+const LAG_MAX: u64 = 1_000_000;
 
 /// A push whose peer waits for the acknowledgement.
 struct Waiting {
@@ -59,13 +66,7 @@ impl Pushes {
         from: &Connection,
         pushed: PushedWrites,
     ) -> Option<Input> {
-        let owner = Bytes::copy_from_slice(from.peer().as_bytes());
-        let push = Push {
-            tx_id: pushed.tx_id.clone(),
-            height: self.vault.height(),
-            owner,
-            bytes: copy::keep(pushed),
-        };
+        let push = self.vault.copy_of(pushed, &from.identity);
         let queued = self.queue.try_send(Waiting { push, ticket });
         queued.err().map(|_full| Input::PrivateStored {
             ticket,
@@ -78,6 +79,31 @@ impl Pushes {
         drop(self.queue);
         if self.thread.join().is_err() {
             tracing::error!(target: "gossip.privdata", "the thread that stores pushes panicked");
+        }
+    }
+}
+
+impl Vault {
+    /// What is kept of a push.
+    pub(super) fn copy_of(&self, pushed: PushedWrites, from: &PeerIdentity) -> Push {
+        let PushedWrites {
+            tx_id,
+            namespace,
+            collection,
+            rwset,
+            sim_height,
+            ..
+        } = pushed;
+        let height = self.height();
+        Push {
+            tx_id,
+            namespace,
+            collection,
+            height: sim_height.clamp(height, height.saturating_add(LAG_MAX)),
+            owner: Bytes::copy_from_slice(from.pki_id.as_bytes()),
+            org: Bytes::copy_from_slice(from.org.as_str().as_bytes()),
+            is_own: from.org == self.me.org,
+            bytes: rwset,
         }
     }
 }

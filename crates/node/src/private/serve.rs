@@ -14,7 +14,10 @@ use tidings_gossip::{
     message::PrivateDigest,
     verify::PAYLOADS_MAX,
 };
-use tidings_ledger::private::{Place, StoredSet};
+use tidings_ledger::{
+    private::{Place, StoredSet},
+    transient::WriteSetName,
+};
 use tidings_msp::{
     channel_config::ChannelConfig,
     collection::{Defined, Undefined},
@@ -31,7 +34,7 @@ use super::{
 use crate::logging::Seldom;
 
 /// Bytes of write sets in one response, unless a single one is larger. Whoever asks asks again for
-/// what it did not get.
+/// what it did not get. Nothing is read that is not given, so this bounds what a request costs.
 const RESPONSE_BYTES_MAX: usize = 32 << 20;
 
 static UNREADABLE: Seldom = Seldom::new();
@@ -188,19 +191,18 @@ impl<'a> Door<'a> {
                 .into_iter()
                 .collect());
         }
-        let mut payload = Vec::new();
-        let copies = self.stores.transient.of_tx(tx_id);
+        let name = WriteSetName {
+            tx_id,
+            namespace,
+            collection,
+        };
+        let (mut payload, mut bytes) = (Vec::new(), 0);
+        let copies = self.stores.transient.of(name);
         for copy in copies.map_err(|error| error.to_string())? {
-            let copy = copy::kept(copy.map_err(|error| error.to_string())?);
-            let fits = copy
-                .filter(|copy| copy.namespace == *namespace && copy.collection_name == *collection);
-            let Some(copy) = fits else {
-                continue;
-            };
-            if !payload.contains(&copy.private_rwset) {
-                payload.push(copy.private_rwset);
-            }
-            if payload.len() == PAYLOADS_MAX {
+            let copy = copy.map_err(|error| error.to_string())?;
+            bytes += copy.len();
+            payload.push(copy);
+            if payload.len() == PAYLOADS_MAX || bytes >= RESPONSE_BYTES_MAX {
                 break;
             }
         }

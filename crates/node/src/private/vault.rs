@@ -25,18 +25,17 @@ use tidings_ledger::{
         Backlog, Content, MissingSet, NAME_LEN_MAX, Place, PrivateBlock, PrivateEntry,
         PrivateStore, Queue, StoredSet, Why,
     },
-    transient::TransientStore,
+    transient::{TransientStore, WriteSetName},
 };
 use tidings_msp::{
     channel_config::ChannelConfig,
     collection::{Defined, Undefined, implicit_org},
-    crypto::sha256,
 };
 use tidings_proto::block::{BlockView, PrivateWrites};
 
-use super::{PrivateSettings, config_below, copy, registry::Registry, window::Walked};
+use super::{PrivateSettings, registry::Registry};
 use crate::{
-    crypto::{Crypto, next_config},
+    crypto::Crypto,
     logging::Seldom,
     metrics::{Metrics, PRIVATE_STATES},
     serve::Blocks,
@@ -45,15 +44,41 @@ use crate::{
 
 /// Blocks without private data until it is put down that they have none: so many are read again
 /// after a crash.
-const QUIET_MAX: u64 = 1024;
-
-/// Blocks put down together at most while a store catches up with the ledger.
-const CATCH_UP_LEN: u64 = 1024;
+pub(super) const QUIET_MAX: u64 = 1024;
 
 static UNKNOWN: Seldom = Seldom::new();
 
 /// Names a write set within its block: transaction, chaincode, collection.
 pub(super) type Name = (u64, Arc<str>, Arc<str>);
+
+/// Names a pushed copy by what a block says of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CopyName {
+    tx_id: Arc<str>,
+    namespace: Arc<str>,
+    collection: Arc<str>,
+    pub(super) hash: [u8; 32],
+}
+
+impl CopyName {
+    /// None if nothing can have the hash.
+    pub(super) fn of(write: &PrivateWrites) -> Option<Self> {
+        Some(Self {
+            tx_id: Arc::clone(&write.tx_id),
+            namespace: Arc::clone(&write.namespace),
+            collection: Arc::clone(&write.collection),
+            hash: write.hash[..].try_into().ok()?,
+        })
+    }
+
+    pub(super) fn set(&self) -> WriteSetName<'_> {
+        WriteSetName {
+            tx_id: &self.tx_id,
+            namespace: &self.namespace,
+            collection: &self.collection,
+        }
+    }
+}
 
 /// What a vault is made of.
 pub(crate) struct Surroundings {
@@ -79,7 +104,7 @@ pub(crate) struct Vault {
     stores: RwLock<Option<Stores>>,
     height: AtomicU64,
     /// As [`PrivateStore::height`].
-    prepared: AtomicU64,
+    pub(super) prepared: AtomicU64,
 }
 
 /// Both stores, open.
@@ -181,75 +206,6 @@ impl Vault {
             .as_ref()
             .ok_or("the stores of private data are closed")?;
         what(stores)
-    }
-
-    /// Reads what the ledger has that the stores do not know of: after a crash, after a file was
-    /// moved away, and of a ledger from before there were these stores.
-    fn catch_up(&self, config: &Arc<ChannelConfig>) -> Result<(), String> {
-        let height = self.height();
-        let prepared = self.with(|stores| stores.committed.height().map_err(|e| e.to_string()))?;
-        self.prepared.store(prepared.min(height), Ordering::Release);
-        if self.registry.height().min(prepared) < height {
-            self.read_again(prepared, config)?;
-            self.registry.keep(height).map_err(|e| e.to_string())?;
-        }
-        let last_block = self.last_block();
-        let expired = self.with(|stores| {
-            let expired = stores.committed.expire(last_block);
-            expired.map_err(|error| error.to_string())
-        })?;
-        if expired > 0 {
-            tracing::info!(
-                target: "gossip.privdata", channel = %self.channel, expired,
-                "removed private data that has reached its end"
-            );
-        }
-        Ok(())
-    }
-
-    /// What the registry has not taken and what was not prepared.
-    fn read_again(&self, prepared: u64, config: &Arc<ChannelConfig>) -> Result<(), String> {
-        let (height, taken) = (self.height(), self.registry.height());
-        let first = taken.min(prepared).max(1);
-        // An embedder may have no blocks from the beginning: then the rules of now have to do.
-        let mut config = match config_below(first, |number| self.block(number)) {
-            Ok(config) => Arc::new(config),
-            Err(_) => Arc::clone(config),
-        };
-        if height.saturating_sub(first) > QUIET_MAX {
-            tracing::info!(
-                target: "gossip.privdata", channel = %self.channel, from = first, height,
-                "reading the ledger for definitions and private data"
-            );
-        }
-        let mut accounts: Vec<PrivateBlock> = Vec::new();
-        for number in first..height {
-            let begun = accounts.first().map_or(number, |account| account.number);
-            if number - begun >= CATCH_UP_LEN {
-                self.prepare(&std::mem::take(&mut accounts))?;
-            }
-            let Ok(block) = self.block(number) else {
-                continue;
-            };
-            if block.is_config_block() {
-                if let Ok(Some(next)) = next_config(&config, block.bytes()) {
-                    config = Arc::new(next);
-                }
-                continue;
-            }
-            let walked = Walked::of(&block);
-            if number >= prepared {
-                let (have, why) = (BTreeMap::new(), BTreeMap::new());
-                accounts.extend(self.account(number, &walked.writes, &have, &why));
-            }
-            if walked.defines && number >= taken {
-                self.registry.take(&block, &config);
-            }
-        }
-        if !accounts.is_empty() {
-            self.prepare(&accounts)?;
-        }
-        self.put_down(height, &[])
     }
 
     /// A block of the ledger.
@@ -365,7 +321,7 @@ impl Vault {
         self.put_down(first.number, &blocks)
     }
 
-    fn put_down(&self, empty_below: u64, blocks: &[PrivateBlock]) -> Result<(), String> {
+    pub(super) fn put_down(&self, empty_below: u64, blocks: &[PrivateBlock]) -> Result<(), String> {
         self.with(|stores| {
             let done = stores.committed.prepare_from(empty_below, blocks);
             done.map_err(|error| error.to_string())
@@ -397,57 +353,6 @@ impl Vault {
     /// Blocks below this are in the ledger.
     pub(crate) fn grown(&self, height: u64) {
         self.height.store(height, Ordering::Release);
-    }
-
-    /// Those of these write sets of a block that are on disk: pushed before, or prepared for the
-    /// block before a crash.
-    pub(super) fn on_disk(
-        &self,
-        number: u64,
-        writes: &[&PrivateWrites],
-    ) -> Result<BTreeMap<Name, Bytes>, String> {
-        let mut found = BTreeMap::new();
-        self.with(|stores| {
-            let mut by_tx: BTreeMap<(u64, &str), Vec<&PrivateWrites>> = BTreeMap::new();
-            for write in writes {
-                by_tx
-                    .entry((write.tx, &write.tx_id))
-                    .or_default()
-                    .push(write);
-            }
-            for ((_, tx_id), writes) in by_tx {
-                for copy in stores.transient.of_tx(tx_id).map_err(|e| e.to_string())? {
-                    let copy = copy.map_err(|error| error.to_string())?;
-                    let Some(copy) = copy::kept(copy) else {
-                        continue;
-                    };
-                    let hash = sha256(&copy.private_rwset);
-                    let fits = writes.iter().find(|write| {
-                        *write.namespace == *copy.namespace
-                            && *write.collection == *copy.collection_name
-                            && write.hash[..] == hash
-                    });
-                    if let Some(write) = fits {
-                        found.insert(name_of(write), copy.private_rwset);
-                    }
-                }
-            }
-            for write in writes {
-                let name = name_of(write);
-                if found.contains_key(&name) {
-                    continue;
-                }
-                let place = place_of(number, write);
-                let set = stores.committed.set(&place, number);
-                if let Some(set) = set.map_err(|error| error.to_string())?
-                    && sha256(&set.rwset)[..] == write.hash[..]
-                {
-                    found.insert(name, set.rwset);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(found)
     }
 
     /// What the core needs to look for a write set; none if nothing can have its hash.

@@ -26,10 +26,23 @@ use tidings_proto::{
 use tokio::sync::mpsc;
 
 use super::{
-    copy, registry,
-    vault::{Name, Standing, Vault, name_of},
+    copy,
+    disk::OnDisk,
+    registry,
+    vault::{CopyName, Name, Standing, Vault, name_of},
 };
 use crate::commit::Job;
+
+/// Bytes of write sets of one block that are read from disk before it is committed; one more may
+/// be begun. What is beyond is asked for and reconciled, from our own disk, too.
+pub(super) const BLOCK_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of write sets that waiting blocks hold together. With more, a block behind others is
+/// looked for when it is the first.
+const WINDOW_BYTES_MAX: usize = 256 << 20;
+
+/// SHA-256.
+const HASH_LEN: usize = 32;
 
 /// What a block says of private data, found in one walk.
 pub(super) struct Walked {
@@ -44,11 +57,17 @@ impl Walked {
         let (mut writes, mut defines) = (Vec::new(), false);
         for (tx, transaction) in block.endorsed() {
             let private = transaction.private_writes(tx).into_iter();
-            writes.extend(private.filter(|write| write.has_writes));
+            writes.extend(private.filter(is_set));
             defines |= registry::touches_definitions(&transaction);
         }
         Self { writes, defines }
     }
+}
+
+/// Whether there is anything that could be kept. What names no hash, which no good transaction
+/// does, nobody can have: it is not missing either.
+fn is_set(write: &PrivateWrites) -> bool {
+    write.has_writes && write.hash.len() == HASH_LEN
 }
 
 /// A block whose private data is known to be here or missing.
@@ -56,9 +75,9 @@ pub(crate) struct Ready {
     pub(crate) job: Job,
     /// To be put down before the block is.
     pub(crate) account: Option<PrivateBlock>,
-    /// Transactions of which we have private writes: what was pushed for them is no longer needed.
-    /// Not those that only have the id: anybody may give his transaction that of another.
-    pub(crate) tx_ids: BTreeSet<Arc<str>>,
+    /// What we have of its private writes: pushed copies of it are no longer needed. Others of the
+    /// same transaction may be: anybody may give his transaction the id of another.
+    pub(crate) copies: BTreeSet<CopyName>,
     /// It says something of collections.
     pub(crate) defines: bool,
 }
@@ -77,6 +96,8 @@ pub(crate) struct Window {
     vault: Arc<Vault>,
     inputs: mpsc::Sender<Input>,
     waiting: VecDeque<Waiting>,
+    /// [`WINDOW_BYTES_MAX`].
+    pub(super) bytes_max: usize,
 }
 
 impl Window {
@@ -85,6 +106,7 @@ impl Window {
             vault,
             inputs,
             waiting: VecDeque::new(),
+            bytes_max: WINDOW_BYTES_MAX,
         }
     }
 
@@ -107,7 +129,7 @@ impl Window {
             asked: None,
         };
         waiting.take_what_came();
-        self.look(&mut waiting)?;
+        self.look(&mut waiting, false)?;
         self.waiting.push_back(waiting);
         Ok(())
     }
@@ -158,7 +180,7 @@ impl Window {
         while let Some(mut first) = self.waiting.pop_front() {
             if first.asked.is_none() && ready.last().is_none_or(goes_on) {
                 // By the definitions that hold in the end.
-                self.look(&mut first)?;
+                self.look(&mut first, true)?;
                 if first.asked.is_none() {
                     ready.push(self.finish(first));
                     continue;
@@ -171,8 +193,8 @@ impl Window {
     }
 
     /// Looks on disk for what this block names for us and what is not accounted for, and lets the
-    /// core look for the rest.
-    fn look(&self, waiting: &mut Waiting) -> Result<(), String> {
+    /// core look for the rest. What there is no room for waits until the block is the first.
+    fn look(&self, waiting: &mut Waiting, is_first: bool) -> Result<(), String> {
         if waiting.walked.writes.is_empty() {
             return Ok(());
         }
@@ -199,11 +221,12 @@ impl Window {
             return Ok(());
         }
         let writes: Vec<&PrivateWrites> = lacking.iter().map(|(write, _)| *write).collect();
-        let found = self.vault.on_disk(number, &writes)?;
+        let bytes_max = self.room(waiting, is_first);
+        let OnDisk { found, left } = self.vault.on_disk(number, &writes, bytes_max)?;
         let mut items = Vec::new();
         for (write, defined) in lacking {
             let name = name_of(write);
-            if found.contains_key(&name) {
+            if found.contains_key(&name) || !is_first && left.contains(&name) {
                 continue;
             }
             let wanted = self
@@ -237,6 +260,15 @@ impl Window {
         // Nobody listening means that the node is going down, and nobody waits for the block.
         let _ = self.inputs.blocking_send(input);
         Ok(())
+    }
+
+    /// How much may be read for a block.
+    fn room(&self, waiting: &Waiting, is_first: bool) -> usize {
+        if is_first {
+            return BLOCK_BYTES_MAX.saturating_sub(waiting.len());
+        }
+        let others: usize = self.waiting.iter().map(Waiting::len).sum();
+        self.bytes_max.saturating_sub(others + waiting.len())
     }
 
     /// `skipPullingInvalidTransactionsDuringCommit`. Whether a transaction is valid is the claim
@@ -279,7 +311,7 @@ impl Window {
         let is_held = |write: &&PrivateWrites| have.contains_key(&name_of(write));
         let held = walked.writes.iter().filter(is_held);
         Ready {
-            tx_ids: held.map(|write| Arc::clone(&write.tx_id)).collect(),
+            copies: held.filter_map(CopyName::of).collect(),
             account,
             defines: walked.defines,
             job,
@@ -307,6 +339,11 @@ impl Waiting {
                 self.have.insert(name_of(write), rwset.clone());
             }
         }
+    }
+
+    /// Bytes that it holds.
+    fn len(&self) -> usize {
+        self.have.values().map(Bytes::len).sum()
     }
 
     fn names(&self) -> BTreeMap<(u64, String, String), (Name, Bytes)> {

@@ -9,14 +9,13 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use prost::Message as _;
 use tidings_gossip::{Config, id::PkiId};
 use tidings_ledger::transient::TransientStore;
 use tidings_node::{
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     vitals::Vitals,
 };
-use tidings_proto::gossip::{PrivatePayload, gossip_message::Content};
+use tidings_proto::gossip::gossip_message::Content;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -90,12 +89,8 @@ fn start(home: &Path) -> (Child, String) {
 
 /// Whether the store holds exactly this for the transaction.
 fn holds(store: &TransientStore, write: &Write) -> bool {
-    let copies = store.of_tx(&write.tx_id).unwrap();
-    let kept = copies.map(|copy| PrivatePayload::decode(copy.unwrap()).unwrap());
-    let Content::PrivateData(pushed) = write.push() else {
-        return false;
-    };
-    kept.map(Some).any(|kept| kept == pushed.payload)
+    let mut copies = store.of(write.name()).unwrap();
+    copies.any(|copy| copy.unwrap() == write.rwset)
 }
 
 #[tokio::test]

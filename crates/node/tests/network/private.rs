@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use prost::Message as _;
 use tidings_gossip::PvtDataConfig;
-use tidings_ledger::private::Counts;
+use tidings_ledger::{private::Counts, transient::WriteSetName};
 use tidings_msp::{collection::implicit_name, crypto::sha256};
 use tidings_node::{
     private::{DistributeRefused, Handout},
@@ -99,6 +99,14 @@ impl Write {
                 collection_configs: Some(self.configs.clone()),
             }),
         })
+    }
+
+    pub(crate) fn name(&self) -> WriteSetName<'_> {
+        WriteSetName {
+            tx_id: &self.tx_id,
+            namespace: CHAINCODE,
+            collection: &self.collection,
+        }
     }
 
     fn digest(&self, block: u64, tx_id: &str) -> PvtDataDigest {

@@ -1,0 +1,94 @@
+//! What the stores of private data do not know of the ledger when they are opened.
+//!
+//! That happens after a crash, after a file was moved away, and with a ledger from before there
+//! were these stores. Promises that afterwards the account of every block of the ledger is there,
+//! and that every definition in it is known.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tidings_ledger::private::PrivateBlock;
+use tidings_msp::channel_config::ChannelConfig;
+
+use super::{
+    config_below,
+    vault::{QUIET_MAX, Vault},
+    window::Walked,
+};
+use crate::crypto::next_config;
+
+/// Blocks put down together at most while a store catches up with the ledger.
+const CATCH_UP_LEN: u64 = 1024;
+
+impl Vault {
+    /// Reads what the ledger has that the stores do not know of: after a crash, after a file was
+    /// moved away, and of a ledger from before there were these stores.
+    pub(super) fn catch_up(&self, config: &Arc<ChannelConfig>) -> Result<(), String> {
+        let height = self.height();
+        let prepared = self.with(|stores| stores.committed.height().map_err(|e| e.to_string()))?;
+        self.prepared.store(prepared.min(height), Ordering::Release);
+        if self.registry.height().min(prepared) < height {
+            self.read_again(prepared, config)?;
+            self.registry.keep(height).map_err(|e| e.to_string())?;
+        }
+        let last_block = self.last_block();
+        let expired = self.with(|stores| {
+            let expired = stores.committed.expire(last_block);
+            expired.map_err(|error| error.to_string())
+        })?;
+        if expired > 0 {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, expired,
+                "removed private data that has reached its end"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the registry has not taken and what was not prepared.
+    fn read_again(&self, prepared: u64, config: &Arc<ChannelConfig>) -> Result<(), String> {
+        let (height, taken) = (self.height(), self.registry.height());
+        let first = taken.min(prepared).max(1);
+        // An embedder may have no blocks from the beginning: then the rules of now have to do.
+        let mut config = match config_below(first, |number| self.block(number)) {
+            Ok(config) => Arc::new(config),
+            Err(_) => Arc::clone(config),
+        };
+        if height.saturating_sub(first) > QUIET_MAX {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, from = first, height,
+                "reading the ledger for definitions and private data"
+            );
+        }
+        let mut accounts: Vec<PrivateBlock> = Vec::new();
+        for number in first..height {
+            let begun = accounts.first().map_or(number, |account| account.number);
+            if number - begun >= CATCH_UP_LEN {
+                self.prepare(&std::mem::take(&mut accounts))?;
+            }
+            let Ok(block) = self.block(number) else {
+                continue;
+            };
+            if block.is_config_block() {
+                if let Ok(Some(next)) = next_config(&config, block.bytes()) {
+                    config = Arc::new(next);
+                }
+                continue;
+            }
+            let walked = Walked::of(&block);
+            if number >= prepared {
+                let (have, why) = (BTreeMap::new(), BTreeMap::new());
+                accounts.extend(self.account(number, &walked.writes, &have, &why));
+            }
+            if walked.defines && number >= taken {
+                self.registry.take(&block, &config);
+            }
+        }
+        if !accounts.is_empty() {
+            self.prepare(&accounts)?;
+        }
+        self.put_down(height, &[])
+    }
+}

@@ -1,0 +1,85 @@
+//! What is listed as missing, and in which order.
+
+use tidings_gossip::{
+    Input,
+    privdata::{GatherKey, Wanted},
+};
+
+use super::*;
+
+/// The blocks that the next list names.
+fn list(run: &mut Run, heard: &mut mpsc::Receiver<Input>, round: u64) -> Vec<u64> {
+    run.work(Chore::List { round, limit: 10 }).unwrap();
+    let Ok(Input::PrivateWanted { key, items, .. }) = heard.try_recv() else {
+        panic!("a list is always answered");
+    };
+    assert_eq!(key, GatherKey::Reconcile(round));
+    let blocks: BTreeSet<u64> = items
+        .iter()
+        .map(|item: &Wanted| item.digest.block)
+        .collect();
+    blocks.into_iter().collect()
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_listed_last() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let oldest = scene.append(vec![scene.write("one", "oldest")]);
+    let newer: Vec<u64> = (0..10)
+        .map(|n| scene.append(vec![scene.write("one", &n.to_string())]))
+        .collect();
+    let vault = scene.open();
+    assert_eq!(counts(&vault).eligible, 11);
+    // As many as a list holds cannot be read.
+    scene.chain.bad.lock().unwrap().extend(&newer);
+    let (inputs, mut heard) = mpsc::channel(1);
+    let mut run = Run::new(Arc::clone(&vault), inputs);
+    assert!(list(&mut run, &mut heard, 1).is_empty());
+    assert_eq!(list(&mut run, &mut heard, 2), [oldest]);
+    // And are listed in the end, when they can be read.
+    scene.chain.bad.lock().unwrap().clear();
+    let mut all = BTreeSet::new();
+    for round in 3..6 {
+        all.extend(list(&mut run, &mut heard, round));
+    }
+    assert_eq!(all.len(), 11);
+}
+
+#[test]
+fn what_has_no_hash_is_neither_kept_nor_missing() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let odd = |len: u8| {
+        let hash = vec![7; usize::from(len)].into();
+        scene.transaction(
+            &len.to_string(),
+            vec![draft::private_of(CHAINCODE, "one", hash)],
+        )
+    };
+    scene.append(vec![odd(0), odd(31), odd(33), scene.write("one", "good")]);
+    let vault = scene.open();
+    assert_eq!(counts(&vault).eligible, 1);
+}
+
+#[test]
+fn what_was_pushed_after_its_block_is_taken_from_our_own_disk() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let block = scene.append(vec![
+        scene.write("one", "late"),
+        scene.write("one", "never"),
+    ]);
+    let vault = scene.open();
+    assert_eq!(counts(&vault).eligible, 2);
+    keep(&vault, scene.pushed("one", "late"), &scene.member());
+    let (inputs, mut heard) = mpsc::channel(1);
+    let mut run = Run::new(Arc::clone(&vault), inputs);
+    assert_eq!(
+        list(&mut run, &mut heard, 1),
+        [block],
+        "the other one is asked for"
+    );
+    assert_eq!(held(&vault, block), ["late"]);
+    assert_eq!(counts(&vault).eligible, 1);
+}
