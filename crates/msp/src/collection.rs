@@ -37,7 +37,7 @@ use tidings_proto::{
 pub use self::{
     definitions::{
         Applied, Basis, DEFINITIONS_COST_MAX, DEFINITIONS_MAX, Defined, Definitions, PassedOver,
-        Reason, Undefined,
+        Reason, UNPROVEN_COST_MAX, UNPROVEN_MAX, Undefined,
     },
     endorsed::{DefinitionRefused, check_definition},
     entry::{Entry, EntryRefused},

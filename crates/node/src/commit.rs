@@ -362,6 +362,7 @@ impl Run {
         let (at, height) = (Instant::now(), self.committer.height());
         self.outlets.vault.grown(height);
         self.define(group);
+        self.outlets.vault.settle();
         if let Some(config) = config {
             self.configure(config);
         }

@@ -45,11 +45,27 @@ pub const DEFINITIONS_MAX: usize = 16_384;
 /// unknown.
 pub const DEFINITIONS_COST_MAX: usize = 64 << 20;
 
+/// Definitions of one channel that are not proven, of [`DEFINITIONS_MAX`]. Chaincodes from before
+/// version 2 are dozens; anybody can claim any number, and what is proven has to have room.
+pub const UNPROVEN_MAX: usize = 1024;
+
+/// Bytes of memory, of [`DEFINITIONS_COST_MAX`], for the collections of definitions that are not
+/// proven.
+pub const UNPROVEN_COST_MAX: usize = 8 << 20;
+
 /// The definitions of one channel.
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
     chaincodes: BTreeMap<String, Vec<Version>>,
     height: u64,
+    all: Room,
+    /// What of that is not proven.
+    unproven: Room,
+}
+
+/// Room that definitions take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
     len: usize,
     cost: usize,
 }
@@ -226,12 +242,17 @@ impl Definitions {
 
     /// How many definitions are known.
     pub fn len(&self) -> usize {
-        self.len
+        self.all.len
     }
 
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.all.len == 0
+    }
+
+    /// The chaincodes that are defined.
+    pub fn chaincodes(&self) -> impl Iterator<Item = &str> {
+        self.chaincodes.keys().map(String::as_str)
     }
 
     /// All definitions by chaincode, oldest first.
@@ -365,27 +386,54 @@ impl Definitions {
     /// Puts a version behind all others of its chaincode, in place of one of the same block.
     /// Says whether there was room.
     fn push(&mut self, namespace: &str, mut version: Version) -> bool {
-        let known = self.chaincodes.contains_key(namespace);
-        if self.len >= DEFINITIONS_MAX && !known {
+        let proven = version.basis.is_proven();
+        let known = self.versions(namespace);
+        // For its newest a chaincode forgets its oldest, but nothing proven for a claim.
+        let oldest = known.first();
+        if self.is_full(proven) && !oldest.is_some_and(|oldest| proven || !oldest.basis.is_proven())
+        {
             return false;
         }
-        let versions = self.chaincodes.entry(namespace.to_owned()).or_default();
+        let mut versions = self.chaincodes.remove(namespace).unwrap_or_default();
         if let Some(last) = versions.pop_if(|last| last.block >= version.block) {
-            self.len -= 1;
-            self.cost -= last.cost_beside(versions.last());
+            self.remove(&last, versions.last());
         }
-        if self.len >= DEFINITIONS_MAX && !versions.is_empty() {
+        if self.is_full(proven) && !versions.is_empty() {
             let oldest = versions.remove(0);
-            self.len -= 1;
-            self.cost -= oldest.cost_beside(versions.first());
+            self.remove(&oldest, versions.first());
         }
-        if self.cost + version.cost_beside(versions.last()) > DEFINITIONS_COST_MAX {
+        let cost = version.cost_beside(versions.last());
+        let is_unproven_full = self.unproven.cost + cost > UNPROVEN_COST_MAX;
+        if self.all.cost + cost > DEFINITIONS_COST_MAX || !proven && is_unproven_full {
             version.package = Err(PackageRefused::Full);
         }
-        self.len += 1;
-        self.cost += version.cost_beside(versions.last());
+        let cost = version.cost_beside(versions.last());
+        for room in self.rooms(proven) {
+            room.len += 1;
+            room.cost += cost;
+        }
         versions.push(version);
+        self.chaincodes.insert(namespace.to_owned(), versions);
         true
+    }
+
+    fn is_full(&self, proven: bool) -> bool {
+        self.all.len >= DEFINITIONS_MAX || !proven && self.unproven.len >= UNPROVEN_MAX
+    }
+
+    fn remove(&mut self, version: &Version, neighbour: Option<&Version>) {
+        let cost = version.cost_beside(neighbour);
+        for room in self.rooms(version.basis.is_proven()) {
+            room.len -= 1;
+            // Of two neighbours on different grounds with one package, the older pays.
+            room.cost = room.cost.saturating_sub(cost);
+        }
+    }
+
+    /// Where a definition counts.
+    fn rooms(&mut self, proven: bool) -> impl Iterator<Item = &mut Room> {
+        let unproven = (!proven).then_some(&mut self.unproven);
+        std::iter::once(&mut self.all).chain(unproven)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use prost::Message;
 use tidings_msp::collection::{
-    COLLECTIONS_MAX, DEFINITIONS_COST_MAX, DEFINITIONS_MAX, Definitions, PACKAGE_LEN_MAX,
-    PackageRefused, Reason, Undefined,
+    Basis, COLLECTIONS_MAX, DEFINITIONS_COST_MAX, DEFINITIONS_MAX, Definitions, PACKAGE_LEN_MAX,
+    PackageRefused, Reason, UNPROVEN_COST_MAX, UNPROVEN_MAX, Undefined,
 };
 use tidings_proto::{
     ELEMENTS_MAX,
@@ -11,7 +11,9 @@ use tidings_proto::{
     protos::{CollectionConfig, CollectionConfigPackage, StaticCollectionConfig},
 };
 
-use crate::draft::{apply, collection, collections, first, metadata, next, of, package, sequence};
+use crate::draft::{
+    apply, apply_on, collection, collections, first, metadata, next, of, package, sequence,
+};
 
 /// A package of exactly that many bytes with one good collection `c`.
 fn long(len: usize) -> CollectionConfigPackage {
@@ -178,4 +180,72 @@ fn definitions_are_taken_up_to_their_limit() {
 
     let restored = Definitions::restore(definitions.entries(), 5);
     assert_eq!(restored.len(), DEFINITIONS_MAX);
+}
+
+/// Definitions of that many chaincodes, on the word of whoever gave us the block.
+fn claim(definitions: &mut Definitions, number: u64, names: std::ops::Range<usize>) -> Vec<Reason> {
+    let package = of(&["c=Org1MSP"]);
+    let claimed = names.map(|n| first(&format!("claimed{n}"), &package));
+    let claimed: Vec<_> = claimed.collect();
+    let claimed = claimed.chunks(1000).map(<[_]>::concat).collect();
+    let applied = apply_on(definitions, number, claimed, Basis::Claimed);
+    applied
+        .passed_over
+        .into_iter()
+        .map(|over| over.reason)
+        .collect()
+}
+
+#[test]
+fn what_is_claimed_leaves_room_for_what_is_proven() {
+    let mut definitions = Definitions::new();
+    assert_eq!(claim(&mut definitions, 0, 0..UNPROVEN_MAX), []);
+    let more = UNPROVEN_MAX..DEFINITIONS_MAX + 1;
+    let refused = claim(&mut definitions, 1, more.clone());
+    assert_eq!(refused, vec![Reason::Full; more.len()]);
+    assert_eq!(definitions.len(), UNPROVEN_MAX);
+    let proven = first("proven", &of(&["c=Org1MSP"]));
+    assert_eq!(apply(&mut definitions, 2, vec![proven]).passed_over, []);
+    // Of one that is known already the oldest claim goes, and nothing that is proven.
+    let package = of(&["c=Org2MSP"]);
+    let again = |name: &str| vec![next(name, 2, &package)];
+    let applied = apply_on(&mut definitions, 3, again("claimed0"), Basis::Claimed);
+    assert_eq!(
+        (applied.passed_over.len(), definitions.len()),
+        (0, UNPROVEN_MAX + 1)
+    );
+    let applied = apply_on(&mut definitions, 4, again("proven"), Basis::Claimed);
+    assert_eq!(applied.passed_over.len(), 1);
+    assert!(definitions.latest("proven", "c").unwrap().basis.is_proven());
+    // One that is proven takes the place of a claim.
+    apply(&mut definitions, 5, vec![first("claimed1", &package)]);
+    assert!(
+        definitions
+            .latest("claimed1", "c")
+            .unwrap()
+            .basis
+            .is_proven()
+    );
+}
+
+#[test]
+fn what_is_claimed_has_a_part_of_the_memory() {
+    let mut definitions = Definitions::new();
+    let large = long(PACKAGE_LEN_MAX);
+    let fits = UNPROVEN_COST_MAX / (PACKAGE_LEN_MAX + 8 * 256);
+    for n in 0..=fits {
+        let writes = vec![first(&format!("cc{n}"), &large)];
+        apply_on(
+            &mut definitions,
+            u64::try_from(n).unwrap(),
+            writes,
+            Basis::Claimed,
+        );
+    }
+    let full = Err(Undefined::Package(PackageRefused::Full));
+    let verdict = |definitions: &Definitions, name: &str| definitions.latest(name, "c").map(drop);
+    assert_eq!(verdict(&definitions, &format!("cc{}", fits - 1)), Ok(()));
+    assert_eq!(verdict(&definitions, &format!("cc{fits}")), full);
+    apply(&mut definitions, 1000, vec![first("proven", &large)]);
+    assert_eq!(verdict(&definitions, "proven"), Ok(()));
 }

@@ -2,9 +2,13 @@
 //!
 //! That happens after a crash, after a file was moved away, and with a ledger from before there
 //! were these stores. Promises that afterwards the account of every block of the ledger is there,
-//! and that every definition in it is known.
+//! that every definition in it is known, and that what is missing of collections that are ours by
+//! now is to be fetched. A block that cannot be read ends the start, since it may hold the
+//! definition that takes somebody's data away; where a ledger does not keep a block, as an
+//! embedder's need not, nothing counts that it may have changed.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
 };
@@ -29,9 +33,14 @@ impl Vault {
         let height = self.height();
         let prepared = self.with(|stores| stores.committed.height().map_err(|e| e.to_string()))?;
         self.prepared.store(prepared.min(height), Ordering::Release);
+        self.left_over.store(prepared, Ordering::Release);
         if self.registry.height().min(prepared) < height {
             self.read_again(prepared, config)?;
             self.registry.keep(height).map_err(|e| e.to_string())?;
+        }
+        // Of a definition in the ledger, that may not have been done.
+        for chaincode in self.registry.chaincodes() {
+            self.entitle(&chaincode)?;
         }
         let last_block = self.last_block();
         let expired = self.with(|stores| {
@@ -51,10 +60,17 @@ impl Vault {
     fn read_again(&self, prepared: u64, config: &Arc<ChannelConfig>) -> Result<(), String> {
         let (height, taken) = (self.height(), self.registry.height());
         let first = taken.min(prepared).max(1);
-        // An embedder may have no blocks from the beginning: then the rules of now have to do.
-        let mut config = match config_below(first, |number| self.block(number)) {
+        let is_kept = Cell::new(true);
+        let read = |number| {
+            let block = self.block_if_kept(number)?;
+            is_kept.set(is_kept.get() && block.is_some());
+            block.ok_or_else(|| format!("block {number} is missing"))
+        };
+        let mut config = match config_below(first, read) {
             Ok(config) => Arc::new(config),
-            Err(_) => Arc::clone(config),
+            // An embedder may have no blocks from the beginning: then the rules of now have to do.
+            Err(_) if !is_kept.get() => Arc::clone(config),
+            Err(reason) => return Err(format!("the rules of block {first}: {reason}")),
         };
         if height.saturating_sub(first) > QUIET_MAX {
             tracing::info!(
@@ -68,7 +84,14 @@ impl Vault {
             if number - begun >= CATCH_UP_LEN {
                 self.prepare(&std::mem::take(&mut accounts))?;
             }
-            let Ok(block) = self.block(number) else {
+            let Some(block) = self.block_if_kept(number)? else {
+                if number >= taken && self.registry.forget() {
+                    tracing::warn!(
+                        target: "gossip.privdata", channel = %self.channel, block = number,
+                        "the block is not kept and may define collections: none is known until it \
+                         is defined anew"
+                    );
+                }
                 continue;
             };
             if block.is_config_block() {
@@ -90,5 +113,22 @@ impl Vault {
             self.prepare(&accounts)?;
         }
         self.put_down(height, &[])
+    }
+    /// What was missing because a collection was not ours is to be fetched when it becomes ours.
+    pub(super) fn entitle(&self, namespace: &str) -> Result<(), String> {
+        for collection in self.ours(namespace) {
+            let entitled = self.with(|stores| {
+                let entitled = stores.committed.entitle(namespace, &collection);
+                entitled.map_err(|error| error.to_string())
+            })?;
+            if entitled > 0 {
+                tracing::info!(
+                    target: "gossip.privdata", channel = %self.channel, namespace,
+                    collection, missing = entitled,
+                    "our organization is a member of a collection now; its data is to be fetched"
+                );
+            }
+        }
+        Ok(())
     }
 }

@@ -187,7 +187,11 @@ impl Run {
                 height,
                 copies,
             } => self.forget(from, height, &copies),
-            Chore::Defined(namespace) => self.entitle(&namespace),
+            Chore::Defined(namespace) => {
+                self.vault.entitle(&namespace)?;
+                self.vault.show_backlog();
+                Ok(())
+            }
         }
     }
 
@@ -377,25 +381,6 @@ impl Run {
             Ok(())
         })?;
         self.observe(|metrics| &metrics.privdata_purge_duration, begun);
-        self.vault.show_backlog();
-        Ok(())
-    }
-
-    /// What was missing because a collection was not ours is to be fetched when it becomes ours.
-    fn entitle(&self, namespace: &str) -> Result<(), String> {
-        for collection in self.vault.ours(namespace) {
-            let entitled = self.vault.with(|stores| {
-                let entitled = stores.committed.entitle(namespace, &collection);
-                entitled.map_err(|error| error.to_string())
-            })?;
-            if entitled > 0 {
-                tracing::info!(
-                    target: "gossip.privdata", channel = %self.vault.channel, namespace,
-                    collection, missing = entitled,
-                    "our organization is a member of a collection now; its data is to be fetched"
-                );
-            }
-        }
         self.vault.show_backlog();
         Ok(())
     }

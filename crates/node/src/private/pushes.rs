@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{Builder, JoinHandle},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tidings_ledger::transient::Push;
 use tokio::sync::mpsc;
 
 use super::vault::Vault;
+use crate::logging::Seldom;
 
 /// Pushes that share one sync; those that came in the meantime have the next.
 const TOGETHER_MAX: usize = 256;
@@ -31,6 +33,8 @@ const WAITING_MAX: usize = PUSHES_MAX;
 /// was simulated, as ours may be far behind; that height is a claim, and one that is too high lets
 /// a copy fill the share of its owner for so many blocks longer.
 const LAG_MAX: u64 = 1_000_000;
+
+static REFUSED: Seldom = Seldom::new();
 
 /// A push whose peer waits for the acknowledgement.
 struct Waiting {
@@ -146,9 +150,18 @@ fn store(vault: &Vault, together: Vec<Waiting>, inputs: &mpsc::Sender<Input>) {
             .with_label_values(&labels)
             .inc();
         if let Err(reason) = &result {
-            tracing::warn!(target: "gossip.privdata", channel = %vault.channel, "a push is not stored: {reason}");
+            tell_refused(vault, reason);
         }
         // Nobody listening means that the node is going down, and nothing is confirmed.
         let _ = inputs.blocking_send(Input::PrivateStored { ticket, result });
+    }
+}
+
+pub(super) fn tell_refused(vault: &Vault, reason: &str) {
+    if let Some(left_out) = REFUSED.line(Instant::now()) {
+        tracing::warn!(
+            target: "gossip.privdata", channel = %vault.channel, left_out,
+            "a push is not stored: {reason}"
+        );
     }
 }

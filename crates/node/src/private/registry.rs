@@ -13,7 +13,11 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use tidings_msp::{
@@ -29,7 +33,12 @@ use tidings_proto::{
     protos::TxValidationCode,
 };
 
+use crate::logging::{Seldom, foreign};
+
 const FILE: &str = "definitions";
+
+static PASSED_OVER: Seldom = Seldom::new();
+static DEFINED: Seldom = Seldom::new();
 
 /// The first bytes of the file; the last one is the version.
 const MAGIC: &[u8] = b"tidings definitions 1";
@@ -44,6 +53,8 @@ const FILE_LEN_MAX: u64 = 1 << 30;
 pub(crate) struct Registry {
     definitions: RwLock<Definitions>,
     path: PathBuf,
+    /// The height that is in the file, or that could not be put there.
+    kept: AtomicU64,
 }
 
 impl Registry {
@@ -69,8 +80,11 @@ impl Registry {
                 Definitions::new()
             }
         };
-        let definitions = RwLock::new(definitions);
-        Ok(Self { definitions, path })
+        Ok(Self {
+            kept: AtomicU64::new(definitions.height()),
+            definitions: RwLock::new(definitions),
+            path,
+        })
     }
 
     /// The number of the next block to take.
@@ -118,21 +132,48 @@ impl Registry {
             definitions.apply(block, |tx, _| grounds.get(&tx).copied().flatten())
         };
         let (channel, number) = (config.channel_id(), block.number().unwrap_or_default());
-        for over in applied.passed_over {
+        if let [first, ..] = &applied.passed_over[..]
+            && let Some(left_out) = PASSED_OVER.line(Instant::now())
+        {
             tracing::info!(
-                target: "gossip.privdata", channel, block = number, tx = over.tx,
-                chaincode = over.namespace, "a definition does not count: {:?}", over.reason
+                target: "gossip.privdata", channel, block = number, tx = first.tx,
+                chaincode = %foreign(&first.namespace), all = applied.passed_over.len(), left_out,
+                "definitions that do not count, of which the first is named: {:?}", first.reason
             );
         }
-        let changed = applied.entries.into_iter().map(|entry| {
-            let basis = entry.basis;
+        if let [first, ..] = &applied.entries[..]
+            && let Some(left_out) = DEFINED.line(Instant::now())
+        {
             tracing::info!(
-                target: "gossip.privdata", channel, block = number, chaincode = entry.namespace,
-                ?basis, "a new definition of a chaincode"
+                target: "gossip.privdata", channel, block = number, basis = ?first.basis,
+                chaincode = %foreign(&first.namespace), all = applied.entries.len(), left_out,
+                "new definitions of chaincodes, of which the first is named"
             );
-            entry.namespace
-        });
+        }
+        let changed = applied.entries.into_iter().map(|entry| entry.namespace);
         changed.collect()
+    }
+
+    /// The chaincodes that are defined.
+    pub(super) fn chaincodes(&self) -> Vec<String> {
+        self.look().chaincodes().map(str::to_owned).collect()
+    }
+
+    /// The height that was kept last.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// Forgets what is known, since a block that may have changed it cannot be had. Says whether
+    /// anything was.
+    pub(super) fn forget(&self) -> bool {
+        let mut definitions = self
+            .definitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let was_known = !definitions.is_empty();
+        *definitions = Definitions::new();
+        was_known
     }
 
     /// The collections that a chaincode has by its last definition.
@@ -148,6 +189,7 @@ impl Registry {
             let entries: Vec<Entry> = definitions.entries().collect();
             (height.max(definitions.height()), entries)
         };
+        self.kept.store(height, Ordering::Release);
         let mut bytes = MAGIC.to_vec();
         bytes.extend(height.to_be_bytes());
         for entry in entries {

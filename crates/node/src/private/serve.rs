@@ -75,7 +75,8 @@ pub(crate) fn response(vault: &Vault, ask: PrivateAsk) -> Envelope {
     })
 }
 
-/// The private data that goes along with a block to this peer, of at most so many bytes.
+/// The private data that goes along with a block to this peer, of at most so many bytes. Nobody
+/// asked for it, so that only the last definition counts, as in Fabric.
 pub(crate) fn to_go_along(
     vault: &Vault,
     to: &Connection,
@@ -94,7 +95,7 @@ pub(crate) fn to_go_along(
                 collection,
                 ..
             } = &set.place;
-            if !door.may_have(Some(block), namespace, collection) {
+            if !door.may_have(None, namespace, collection) {
                 continue;
             }
             bytes += set.rwset.len();

@@ -3,6 +3,8 @@
 
 mod disk;
 mod listing;
+mod recovery;
+mod telling;
 mod window;
 
 use std::{

@@ -42,8 +42,8 @@ use crate::{
     service::StartRefused,
 };
 
-/// Blocks without private data until it is put down that they have none: so many are read again
-/// after a crash.
+/// Blocks without private data or definitions until it is put down that they have none: so many
+/// are read again after a crash.
 pub(super) const QUIET_MAX: u64 = 1024;
 
 static UNKNOWN: Seldom = Seldom::new();
@@ -105,6 +105,8 @@ pub(crate) struct Vault {
     height: AtomicU64,
     /// As [`PrivateStore::height`].
     pub(super) prepared: AtomicU64,
+    /// Blocks from the ledger's height on and below this were prepared before the node died.
+    pub(super) left_over: AtomicU64,
 }
 
 /// Both stores, open.
@@ -160,6 +162,7 @@ impl Vault {
             stores: RwLock::new(Some(stores)),
             height: AtomicU64::new(height),
             prepared: AtomicU64::new(0),
+            left_over: AtomicU64::new(0),
         };
         let broken = |reason| StartRefused::Private {
             path: dir.to_owned(),
@@ -210,9 +213,15 @@ impl Vault {
 
     /// A block of the ledger.
     pub(super) fn block(&self, number: u64) -> Result<BlockView, String> {
+        let block = self.block_if_kept(number)?;
+        block.ok_or_else(|| format!("block {number} is missing"))
+    }
+
+    /// A block of the ledger; none if that does not keep it.
+    pub(super) fn block_if_kept(&self, number: u64) -> Result<Option<BlockView>, String> {
         let bytes = self.blocks.block(number)?;
-        let bytes = bytes.ok_or_else(|| format!("block {number} is missing"))?;
-        BlockView::parse(bytes).map_err(|error| error.to_string())
+        let block = bytes.map(BlockView::parse).transpose();
+        block.map_err(|error| format!("block {number}: {error}"))
     }
 
     /// Whose a write set of this block is. Not final before all blocks below are committed.
@@ -281,7 +290,9 @@ impl Vault {
                 content,
             });
         }
-        (!entries.is_empty()).then_some(PrivateBlock { number, entries })
+        // Nothing takes the place of what was prepared for another block of that number.
+        let is_left_over = number < self.left_over.load(Ordering::Acquire);
+        (!entries.is_empty() || is_left_over).then_some(PrivateBlock { number, entries })
     }
 
     fn tell_unknown(&self, number: u64, write: &PrivateWrites, undefined: &Undefined) {
@@ -338,14 +349,8 @@ impl Vault {
             return BTreeSet::new();
         };
         let changed = self.registry.take(&view, config);
-        if !changed.is_empty()
-            && let Err(error) = self.registry.keep(block.number + 1)
-        {
-            // The next start reads the ledger for it.
-            tracing::warn!(
-                target: "gossip.privdata", channel = %self.channel,
-                "cannot keep the definitions of chaincodes: {error}"
-            );
+        if !changed.is_empty() {
+            self.keep_definitions(block.number + 1);
         }
         changed
     }
@@ -353,6 +358,26 @@ impl Vault {
     /// Blocks below this are in the ledger.
     pub(crate) fn grown(&self, height: u64) {
         self.height.store(height, Ordering::Release);
+    }
+
+    /// The definitions of all blocks in the ledger were taken. Puts that down once in a while, so
+    /// that a start after a crash reads few blocks again.
+    pub(crate) fn settle(&self) {
+        let height = self.height();
+        if height.saturating_sub(self.registry.kept()) >= QUIET_MAX {
+            self.keep_definitions(height);
+        }
+    }
+
+    /// Those of the blocks below `height`.
+    fn keep_definitions(&self, height: u64) {
+        if let Err(error) = self.registry.keep(height) {
+            // The next start reads the ledger for it.
+            tracing::warn!(
+                target: "gossip.privdata", channel = %self.channel,
+                "cannot keep the definitions of chaincodes: {error}"
+            );
+        }
     }
 
     /// What the core needs to look for a write set; none if nothing can have its hash.

@@ -148,6 +148,7 @@ impl Window {
             return;
         };
         let names = waiting.names();
+        let was_asked = !self.vault.patience(waiting.job.source).is_zero();
         for Found {
             digest, payload, ..
         } in found
@@ -161,7 +162,12 @@ impl Window {
         }
         for (digest, reason) in missing {
             if let Some((name, _)) = names.get(&key(digest)) {
-                waiting.missing.insert(name.clone(), why(*reason));
+                let why = if was_asked {
+                    why(*reason)
+                } else {
+                    Why::NotAsked
+                };
+                waiting.missing.insert(name.clone(), why);
             }
         }
         if let Some(since) = waiting.asked.take() {
@@ -255,7 +261,7 @@ impl Window {
             channel: self.vault.channel.clone(),
             key: GatherKey::Block(number),
             items,
-            patience: self.patience(waiting.job.source),
+            patience: self.vault.patience(waiting.job.source),
         };
         // Nobody listening means that the node is going down, and nobody waits for the block.
         let _ = self.inputs.blocking_send(input);
@@ -288,15 +294,6 @@ impl Window {
         code.is_some_and(|code| i32::from(code) != TxValidationCode::Valid as i32)
     }
 
-    /// A block that others have had for long does not wait: its private data came along, or is in
-    /// the ledgers of others, where reconciliation finds it without holding up those behind.
-    fn patience(&self, source: Source) -> Duration {
-        match source {
-            Source::Transfer if self.vault.settings.reconciliation_enabled => Duration::ZERO,
-            _ => self.vault.settings.pull_retry_threshold,
-        }
-    }
-
     fn finish(&self, waiting: Waiting) -> Ready {
         let Waiting {
             job,
@@ -315,6 +312,17 @@ impl Window {
             account,
             defines: walked.defines,
             job,
+        }
+    }
+}
+
+impl Vault {
+    /// A block that others have had for long does not wait: its private data came along, or is in
+    /// the ledgers of others, where reconciliation finds it without holding up those behind.
+    fn patience(&self, source: Source) -> Duration {
+        match source {
+            Source::Transfer if self.settings.reconciliation_enabled => Duration::ZERO,
+            _ => self.settings.pull_retry_threshold,
         }
     }
 }

@@ -5,19 +5,21 @@ use tidings_gossip::{
     privdata::{GatherKey, Missing, Wanted},
 };
 
+use tidings_ledger::private::Why;
+
 use super::*;
 
 /// The writer of a channel without its thread: what is asked of the core, and what is written.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     scene: &'a Scene,
-    vault: Arc<Vault>,
+    pub(super) vault: Arc<Vault>,
     window: Window,
     keeper: Run,
     heard: mpsc::Receiver<Input>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(scene: &'a Scene) -> Self {
+    pub(super) fn new(scene: &'a Scene) -> Self {
         let vault = scene.open();
         let (inputs, heard) = mpsc::channel(64);
         Self {
@@ -29,12 +31,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn take(&mut self, block: &Bytes) {
+    pub(super) fn take(&mut self, block: &Bytes) {
         self.window.take(self.scene.job(block)).unwrap();
     }
 
     /// What the core was asked to look for: block and items.
-    fn asked(&mut self) -> Option<(u64, Vec<Wanted>)> {
+    pub(super) fn asked(&mut self) -> Option<(u64, Vec<Wanted>)> {
         match self.heard.try_recv() {
             Ok(Input::PrivateWanted {
                 key: GatherKey::Block(number),
@@ -56,19 +58,35 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes what is ready; says which blocks were written together.
-    fn write(&mut self) -> Vec<u64> {
+    pub(super) fn write(&mut self) -> Vec<u64> {
         let ready = self.window.ready().unwrap();
         let numbers = ready.iter().map(|ready| ready.job.block.number).collect();
-        self.write_these(ready);
+        let chores = self.commit(ready);
+        for chore in chores {
+            self.keeper.work(chore).unwrap();
+        }
         numbers
     }
 
-    fn write_these(&mut self, mut ready: Vec<Ready>) {
-        let accounts: Vec<_> = ready
-            .iter_mut()
-            .filter_map(|each| each.account.take())
-            .collect();
-        self.vault.prepare(&accounts).unwrap();
+    /// Puts down what is ready and dies.
+    pub(super) fn only_prepare(&mut self) {
+        let mut ready = self.window.ready().unwrap();
+        self.prepare(&mut ready);
+    }
+
+    /// Commits what is ready and dies before its chores are done.
+    pub(super) fn without_chores(&mut self) {
+        let ready = self.window.ready().unwrap();
+        self.commit(ready);
+    }
+
+    fn prepare(&self, ready: &mut [Ready]) {
+        let accounts = ready.iter_mut().filter_map(|each| each.account.take());
+        self.vault.prepare(&accounts.collect::<Vec<_>>()).unwrap();
+    }
+
+    fn commit(&self, mut ready: Vec<Ready>) -> Vec<Chore> {
+        self.prepare(&mut ready);
         let from = self.scene.height();
         for each in &ready {
             self.scene.chain.all().push(each.job.block.bytes.clone());
@@ -76,22 +94,20 @@ impl<'a> Writer<'a> {
         let height = self.scene.height();
         self.vault.grown(height);
         let config = self.vault.crypto.config(&self.vault.channel).unwrap();
-        let mut copies = BTreeSet::new();
+        let (mut chores, mut copies) = (Vec::new(), BTreeSet::new());
         for each in ready {
             copies.extend(each.copies);
             if each.defines {
-                for chaincode in self.vault.define(&each.job.block, &config) {
-                    self.keeper.work(Chore::Defined(chaincode)).unwrap();
-                }
+                let changed = self.vault.define(&each.job.block, &config);
+                chores.extend(changed.into_iter().map(Chore::Defined));
             }
         }
-        self.keeper
-            .work(Chore::Committed {
-                from,
-                height,
-                copies,
-            })
-            .unwrap();
+        chores.push(Chore::Committed {
+            from,
+            height,
+            copies,
+        });
+        chores
     }
 }
 
@@ -199,4 +215,19 @@ fn who_is_no_member_any_more_neither_keeps_nor_misses_what_comes() {
     let counts = counts(&writer.vault);
     // It was found when the collection was still ours as far as we knew.
     assert_eq!((counts.held, counts.eligible, counts.ineligible), (0, 0, 1));
+}
+
+#[test]
+fn what_came_by_state_transfer_is_not_said_to_be_asked_for() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let mut writer = Writer::new(&scene);
+    let mut job = scene.job(&scene.block(0, vec![scene.write("one", "text")]));
+    job.source = Source::Transfer;
+    writer.window.take(job).unwrap();
+    let (number, items) = writer.asked().unwrap();
+    writer.found_nothing(number, items);
+    assert_eq!(writer.write(), [2]);
+    let missing = PrivateData(Arc::clone(&writer.vault)).missing(10).unwrap();
+    assert_eq!(missing[0].why, Why::NotAsked);
 }
