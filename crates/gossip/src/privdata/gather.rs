@@ -38,9 +38,13 @@ pub const ROUND_PAUSE: Duration = Duration::from_secs(1);
 /// that comes too many ends with nothing found.
 pub const GATHERS_MAX: usize = 65;
 
-/// Private write sets in one gathering; a block of 500 transactions has far fewer. What is beyond
-/// is left to reconciliation.
+/// Private write sets that are looked for at a time, in all gatherings of a channel; a block of 500
+/// transactions has far fewer. What is beyond is left to reconciliation. For each of them somebody
+/// is chosen anew after every answer, and what blocks name is up to strangers.
 pub const WANTED_MAX: usize = 10_000;
+
+/// Those that a gathering has room for whatever the others look for.
+pub const WANTED_EACH_MIN: usize = 100;
 
 /// Digests in one request: those of any usual block. The rest is asked for after the answer.
 pub const DIGESTS_ASKED_MAX: usize = 1024;
@@ -136,7 +140,9 @@ impl Gathers {
     ) {
         self.end(key);
         let repeats = matches!(key, GatherKey::Block(_));
-        let mut gather = Gather::new(now + patience, repeats, items);
+        let others: usize = self.gathers.values().map(Gather::len).sum();
+        let room = WANTED_MAX.saturating_sub(others).max(WANTED_EACH_MIN);
+        let mut gather = Gather::new(now + patience, repeats, items, room);
         if patience == Duration::ZERO {
             gather.give_up(Missing::NotFound);
         } else if self.gathers.len() >= GATHERS_MAX {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{Found, Missing, Wanted},
-    ROUND_PAUSE, WANTED_MAX, WRONG_MAX,
+    ROUND_PAUSE, WRONG_MAX,
     sources::Choice,
 };
 use crate::{
@@ -61,7 +61,8 @@ pub(super) enum Verdict {
 }
 
 impl Gather {
-    pub(super) fn new(ends: Moment, repeats: bool, wanted: Vec<Wanted>) -> Self {
+    /// With so many items at most.
+    pub(super) fn new(ends: Moment, repeats: bool, wanted: Vec<Wanted>, room: usize) -> Self {
         let mut gather = Self {
             ends,
             next_wake: None,
@@ -76,7 +77,7 @@ impl Gather {
             if gather.items.contains_key(&wanted.digest) {
                 continue;
             }
-            if gather.items.len() >= WANTED_MAX {
+            if gather.items.len() >= room {
                 gather.missing.insert(wanted.digest, Missing::NoRoom);
                 continue;
             }
@@ -94,6 +95,11 @@ impl Gather {
     /// Whether there is somebody to choose.
     pub(super) fn is_idle(&self) -> bool {
         self.has_idle
+    }
+
+    /// How much it looks for.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -4,8 +4,9 @@
 //! members when it came about; then all others who may have it. Within each, peers in random
 //! order; those in doubt after all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rand::{rngs::ChaCha8Rng, seq::SliceRandom};
 
 use super::{
@@ -16,12 +17,12 @@ use super::{
 use crate::{
     channel::ChannelPeer,
     effect::Destination,
-    id::{ChannelId, Moment, PkiId},
+    id::{ChannelId, Moment, OrgId, PkiId},
     ports::{CollectionName, Ports, Terms},
 };
 
 /// What to do about an item.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Ask this one, of [`Sources`].
     Ask(usize),
@@ -65,6 +66,22 @@ pub(super) struct Chooser<'s, 'a, 'i, P> {
     entitled: BTreeMap<(CollectionName<'i>, usize), bool>,
     /// How many digests each is going to be asked for.
     digests: BTreeMap<usize, usize>,
+    /// What was chosen for items of each kind: there may be thousands that are alike.
+    chosen: BTreeMap<Kind<'i>, Choice>,
+}
+
+/// All of an item that matters for whom to ask.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind<'i> {
+    block: u64,
+    block_to_live: u64,
+    has_tx_id: bool,
+    collection: CollectionName<'i>,
+    asked_len: usize,
+    member_orgs: &'i BTreeSet<OrgId>,
+    wrong: &'i BTreeSet<PkiId>,
+    endorsers: &'i [Bytes],
+    asked: &'i BTreeSet<PkiId>,
 }
 
 /// How good a source a peer is, the best first.
@@ -109,6 +126,7 @@ impl<'a, P: Ports> Sources<'a, P> {
             sources: self,
             entitled: BTreeMap::new(),
             digests: BTreeMap::new(),
+            chosen: BTreeMap::new(),
         }
     }
 
@@ -120,6 +138,19 @@ impl<'a, P: Ports> Sources<'a, P> {
 
 impl<'i, P: Ports> Chooser<'_, '_, 'i, P> {
     pub(super) fn choose(&mut self, item: &'i Item) -> Choice {
+        let kind = Kind::of(item);
+        match self.chosen.get(&kind).copied() {
+            // It has enough to answer by now.
+            Some(Choice::Ask(index)) if !self.book(index) => {}
+            Some(choice) => return choice,
+            None => {}
+        }
+        let choice = self.choose_anew(item);
+        self.chosen.insert(kind, choice);
+        choice
+    }
+
+    fn choose_anew(&mut self, item: &'i Item) -> Choice {
         if self.sources.life.is_over(&item.wanted) {
             return Choice::Nowhere(Missing::Expired);
         }
@@ -216,6 +247,28 @@ impl<'i, P: Ports> Chooser<'_, '_, 'i, P> {
             (true, _) => Choice::Nowhere(Missing::Differs),
             (false, true) => Choice::Nowhere(Missing::Expired),
             (false, false) => Choice::Exhausted,
+        }
+    }
+}
+
+impl<'i> Kind<'i> {
+    fn of(item: &'i Item) -> Self {
+        let Item {
+            wanted,
+            asked,
+            wrong,
+            ..
+        } = item;
+        Self {
+            block: wanted.digest.block,
+            block_to_live: wanted.block_to_live,
+            has_tx_id: !wanted.digest.tx_id.is_empty(),
+            collection: wanted.collection(),
+            asked_len: asked.len(),
+            member_orgs: &wanted.member_orgs,
+            wrong,
+            endorsers: &wanted.endorsers,
+            asked,
         }
     }
 }

@@ -363,6 +363,67 @@ fn pd_s11_what_one_block_can_want_is_bounded() {
 }
 
 #[test]
+fn pd_s11_what_all_blocks_together_can_want_is_bounded_and_each_has_some_room() {
+    let mut t = Table::among(&[("b", 9)]);
+    let all = |block| {
+        (0..WANTED_MAX as u64)
+            .map(move |seq| wanted(block, seq))
+            .collect()
+    };
+    let out = t.want(7, all(7));
+    assert!(!t.asked(&out).is_empty());
+    t.want(8, all(8));
+    let out = t.until(60_000);
+    let room: Vec<usize> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Gathered { missing, .. } => Some(missing),
+            _ => None,
+        })
+        .map(|missing| {
+            missing
+                .iter()
+                .filter(|(_, why)| *why != Missing::NoRoom)
+                .count()
+        })
+        .collect();
+    assert_eq!(room, [WANTED_MAX, WANTED_EACH_MIN]);
+}
+
+#[test]
+fn items_are_asked_of_whom_their_own_peers_are_however_many_others_there_are() {
+    let mut t = Table::among(&[("b1", 9), ("b2", 9)]);
+    let endorsed = |seq, by: &[&str]| Wanted {
+        endorsers: by
+            .iter()
+            .map(|name| toy::identity("B", name).serialized.clone())
+            .collect(),
+        ..wanted(8, seq)
+    };
+    let items = vec![
+        endorsed(0, &["b1"]),
+        endorsed(1, &["b2"]),
+        endorsed(2, &["b1"]),
+        endorsed(3, &["b2"]),
+    ];
+    let out = t.want(8, items);
+    let asked = t.asked(&out);
+    let of = |n: usize| -> Vec<u64> {
+        let digests = asked[n].digests.iter();
+        digests.map(|digest| digest.seq_in_block).collect()
+    };
+    assert_eq!((of(0), of(1)), (vec![0, 2], vec![1, 3]));
+    // One that gave something wrong is not asked again for that, and for nothing else sooner.
+    let wrong = PrivateElement {
+        digest: digest(8, 0),
+        payloads: vec![payload("wrong")],
+    };
+    let out = t.answer(&asked[0], vec![wrong]);
+    let again = t.asked(&out);
+    assert_eq!((again[0].whom.as_str(), again[0].digests.len()), ("b2", 2));
+}
+
+#[test]
 fn pd_s11_a_request_names_so_many_and_a_peer_has_so_many_requests() {
     let mut t = Table::among(&[("b", 9)]);
     let items = (0..DIGESTS_ASKED_MAX as u64 + 1).map(|seq| wanted(8, seq));
