@@ -23,6 +23,10 @@ sim rounds="512":
 fuzz target:
     cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time=60
 
+# A workload of docs/bench.md: floor, membership, dissemination, point-to-point.
+bench workload="floor" *args:
+    cargo run --release -p tidings-bench -- {{workload}} {{args}}
+
 # A network on this machine.
 demo *args:
     cargo run --release -- demo {{args}}

@@ -35,6 +35,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("tidings-sim", &["tidings-gossip", "tidings-proto"]),
+    (
+        "tidings-bench",
+        &[
+            "tidings-gossip",
+            "tidings-ledger",
+            "tidings-msp",
+            "tidings-node",
+            "tidings-proto",
+        ],
+    ),
 ];
 
 /// The protocol crates do no IO: these may not be among their dependencies, however deep.

@@ -7,7 +7,7 @@ use tidings_proto::gossip::{Chaincode, GossipMessage};
 use crate::{
     delivery,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
-    message::{Connection, Message, PeerIdentity, Verified},
+    message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock},
     privdata::{GatherKey, Wanted, distribute::Distribution},
 };
 
@@ -97,6 +97,14 @@ pub enum Input {
         channel: ChannelId,
         /// What happened.
         event: delivery::Event,
+    },
+    /// The owner has this block from elsewhere, and has checked it: for the ledger, and for the
+    /// peers of the organization, as one of the ordering service's.
+    Offered {
+        /// The channel.
+        channel: ChannelId,
+        /// The block.
+        block: VerifiedBlock,
     },
     /// Send to peers and wait for acknowledgements.
     SendByCriteria(SendByCriteria),

@@ -12,6 +12,7 @@
 
 mod counters;
 mod handshake;
+mod metered;
 mod pair;
 mod queue;
 mod refusals;
@@ -42,6 +43,7 @@ use tracing::{debug, error, warn};
 pub use self::handshake::{Authenticator, Refused};
 use self::{
     counters::{Counters, Dropped},
+    metered::Metered,
     service::Service,
     stream::Context,
     table::{Command, Inlets, Table},
@@ -165,7 +167,8 @@ impl Comm {
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (stop_table, table_stopped) = watch::channel(());
         let (stop_server, mut server_stopped) = watch::channel(());
-        let (incoming, closer) = Incoming::new(listener, config.tls.clone());
+        let (incoming, closer) =
+            Incoming::new(Metered::new(listener, &metrics), config.tls.clone());
         let incoming = incoming.map_ok(move |stream| stream.counted(Open::new(&metrics)));
         let context = Arc::new(Context {
             authenticator: surroundings.authenticator,

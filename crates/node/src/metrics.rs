@@ -108,6 +108,8 @@ metrics! {
         "Seconds since the Unix epoch at which a certificate of ours expires";
 
     // Between peers.
+    accepted_bytes: IntCounterVec = "tidings_comm_accepted_bytes" ["direction"],
+        "Bytes on connections that came in, TLS included";
     comm_peers: IntGauge = "tidings_comm_peers" [], "Peers that we have a connection to";
     kinds_sent: IntCounterVec = "tidings_comm_messages_sent" ["kind"], "Messages sent";
     kinds_received: IntCounterVec = "tidings_comm_messages_received" ["kind"], "Messages received";

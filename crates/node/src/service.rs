@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings_gossip::{Config, Input, Me, delivery::Event, id::ChannelId};
+use tidings_gossip::{Config, Input, Me, VerifiedBlock, delivery::Event, id::ChannelId};
 use tidings_ledger::{Ledger, Reader};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;
@@ -223,6 +223,16 @@ impl RunningNode {
             return Err(StartRefused::Empty(channel));
         }
         self.open(config, committer, blocks).await
+    }
+
+    /// Hands over a block that the owner has from elsewhere than the ordering service: for the
+    /// ledger, and for the peers of the organization. Its signatures are the owner's to have
+    /// checked; its place in the chain is checked at commit. For embedders and benches; one that
+    /// comes too far ahead of the ledger is dropped. Waits until the core can take it.
+    pub async fn offer(&self, channel: &ChannelId, block: VerifiedBlock) {
+        let channel = channel.clone();
+        // A node that goes down takes nothing, and has said so.
+        let _ = self.control.send(Input::Offered { channel, block }).await;
     }
 
     /// Where the node listens.

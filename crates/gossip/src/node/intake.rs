@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Effect, Input, JoinChannel, Notice, ack,
+    Effect, Input, JoinChannel, Notice, Source, VerifiedBlock, ack,
     channel::{self, Channel},
     delivery::{self, Delivery},
     discovery,
@@ -101,7 +101,17 @@ impl<P: Ports> Node<P> {
                 |node, channel| node.push_delivery(channel, delivery::Input::Event(event)),
                 out,
             ),
+            Input::Offered { channel, block } => {
+                self.of_channel(channel, |node, channel| node.offered(channel, block), out);
+            }
         }
+    }
+
+    /// In the order of [`delivery::Effect::Deliver`] and [`delivery::Effect::Gossip`].
+    fn offered(&mut self, channel: ChannelId, block: VerifiedBlock) {
+        let (source, copy) = (Source::Deliver, block.clone());
+        self.push_transfer(channel.clone(), transfer::Input::Block { block, source });
+        self.push_channel(channel, channel::Input::Gossip(copy));
     }
 
     fn receive(

@@ -466,6 +466,37 @@ fn a_leader_asks_the_orderer_and_hands_blocks_to_ledger_and_peers() {
 }
 
 #[test]
+fn a_block_of_the_owner_goes_to_ledger_and_peers() {
+    let mut t = Table::in_channel(follower());
+    let a = t.meet("A", "a");
+    t.say(&a, &a, "ch");
+    t.tick(at(20));
+    let offer = || Input::Offered {
+        channel: "ch".into(),
+        block: block(1),
+    };
+    let commit = Effect::Commit {
+        channel: "ch".into(),
+        block: block(1),
+        source: Source::Deliver,
+        private_data: vec![],
+    };
+    let mut out = t.feed(offer());
+    out.retain(|effect| !matches!(effect, Effect::Notify(_)));
+    assert_eq!(out, [commit]);
+    let push = Effect::Send {
+        to: Destination {
+            peer: a.pki_id,
+            endpoint: "a:1".to_owned(),
+        },
+        envelope: block_message(1).envelope,
+    };
+    let out = t.tick(at(30));
+    assert_eq!(out.iter().filter(|e| **e == push).count(), 1, "{out:?}");
+    assert_eq!(t.feed(offer()), [], "once");
+}
+
+#[test]
 fn whoever_cannot_be_reached_is_dead() {
     let mut t = Table::new(follower());
     let a = t.meet("A", "a");

@@ -60,7 +60,8 @@ impl Sightings {
             Input::Delivery {
                 channel,
                 event: Event::Block { block, .. },
-            } => self.saw(now, channel, Source::Deliver, block),
+            }
+            | Input::Offered { channel, block } => self.saw(now, channel, Source::Deliver, block),
             Input::Received { message, .. } => self.received(now, message),
             _ => {}
         }

@@ -18,14 +18,14 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..41_usize, 0..4_usize, 0..30_u64).prop_map(|(what, who, n)| Step::Feed(what, who, n)),
+        4 => (0..42_usize, 0..4_usize, 0..30_u64).prop_map(|(what, who, n)| Step::Feed(what, who, n)),
         1 => (0..5000_u64).prop_map(Step::Wait),
     ]
 }
 
 /// Everything that a driver or a peer may come up with, sensible or not.
 fn input(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64) -> Input {
-    if what < 17 {
+    if what < 17 || what == 41 {
         driven(what, from, other, n)
     } else if (34..38).contains(&what) {
         private::driven(what - 34, &channel_of(n), other, n)
@@ -87,6 +87,10 @@ fn driven(what: usize, from: &Arc<Connection>, other: &Arc<PeerIdentity>, n: u64
             reason: "gone".to_owned(),
             forbidden: n.is_multiple_of(2),
         }),
+        41 => Input::Offered {
+            channel,
+            block: block(n),
+        },
         15 => Input::Chaincodes {
             channel,
             chaincodes: vec![Default::default(); usize::try_from(n % 3).unwrap()],
