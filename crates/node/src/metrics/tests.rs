@@ -160,6 +160,7 @@ fn labels_are_of_a_kind_that_peers_cannot_invent() {
     let known = [
         "certificate",
         "channel",
+        "direction",
         "kind",
         "orderer",
         "outcome",
