@@ -14,6 +14,7 @@ pub mod config;
 pub mod delivery;
 pub mod disclosure;
 pub mod discovery;
+pub mod dissemination;
 pub mod effect;
 pub mod election;
 pub mod emitter;
