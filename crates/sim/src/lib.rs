@@ -15,6 +15,7 @@
 pub mod collection;
 pub mod seed;
 pub mod stats;
+pub mod study;
 pub mod toy;
 pub mod watch;
 pub mod world;
