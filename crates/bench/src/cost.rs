@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Ticks a second in which Linux counts the time of a machine, on every architecture.
@@ -19,6 +20,20 @@ pub(crate) fn cpu() -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(seconds, nanoseconds)
+}
+
+/// Processor seconds for one of what is done again and again for about so long.
+pub(crate) fn repeat(each: Duration, mut what: impl FnMut() -> Result<()>) -> Result<f64> {
+    let (began, spent) = (Instant::now(), cpu());
+    let mut times = 0_u32;
+    loop {
+        what()?;
+        times += 1;
+        if began.elapsed() >= each {
+            let spent = cpu().saturating_sub(spent);
+            return Ok(spent.as_secs_f64() / f64::from(times));
+        }
+    }
 }
 
 /// Memory of this process that is resident, in MB.

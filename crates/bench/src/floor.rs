@@ -27,7 +27,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{cost, keys::Organization};
+use crate::{
+    cost::{self, repeat},
+    keys::Organization,
+};
 
 /// The largest record of TLS.
 const RECORD_LEN: usize = 16 << 10;
@@ -101,20 +104,6 @@ impl Floor {
     /// Milliseconds for so many alive messages, each with two signatures.
     pub(crate) fn alive_ms(&self, messages: f64) -> f64 {
         2.0 * messages * self.p256_verify_us / 1e3
-    }
-}
-
-/// Processor seconds for one of what is done again and again for about so long.
-fn repeat(each: Duration, mut what: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (began, spent) = (Instant::now(), cost::cpu());
-    let mut times = 0_u32;
-    loop {
-        what()?;
-        times += 1;
-        if began.elapsed() >= each {
-            let spent = cost::cpu().saturating_sub(spent);
-            return Ok(spent.as_secs_f64() / f64::from(times));
-        }
     }
 }
 

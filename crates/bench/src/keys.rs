@@ -109,6 +109,16 @@ impl Organization {
         })
     }
 
+    /// The serialized identity of a peer.
+    pub(crate) fn identity(&self, name: &str) -> Result<Bytes> {
+        let (certificate, _) = self.member(name, "peer")?;
+        let identity = SerializedIdentity {
+            mspid: MSP_ID.to_owned(),
+            id_bytes: certificate.into(),
+        };
+        Ok(identity.encode_to_vec().into())
+    }
+
     /// Its MSP as a channel configuration defines it.
     pub(crate) fn msp(&self) -> FabricMspConfig {
         let unit = |unit: &str| {

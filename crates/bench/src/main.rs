@@ -6,16 +6,20 @@
 //! figures mean: docs/bench.md.
 
 mod bounds;
+mod catch_up;
 mod chain;
 mod cost;
 mod dissemination;
 mod floor;
 mod keys;
 mod membership;
+mod micro;
 mod network;
 mod point_to_point;
 mod report;
 mod shelf;
+mod stage;
+mod throughput;
 
 use std::{io::Write, time::Duration};
 
@@ -25,11 +29,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::{
+    catch_up::CatchUp,
     dissemination::Dissemination,
     floor::Floor,
     membership::Membership,
+    micro::Micro,
     point_to_point::PointToPoint,
     report::{Report, Tables},
+    throughput::Throughput,
 };
 
 /// Worker threads, as the baseline had `GOMAXPROCS=2`.
@@ -56,9 +63,18 @@ enum Command {
     /// Workload B: blocks at a modest rate to all nodes.
     #[command(visible_alias = "b")]
     Dissemination(Dissemination),
+    /// Workload C: as many blocks as go through.
+    #[command(visible_alias = "c")]
+    Throughput(Throughput),
+    /// Workload D: a new node gets a long chain.
+    #[command(visible_alias = "d")]
+    CatchUp(CatchUp),
     /// Workload E: messages over one connection, and handshakes.
     #[command(visible_alias = "e")]
     PointToPoint(PointToPoint),
+    /// Workload F: single operations, without any network.
+    #[command(visible_alias = "f")]
+    Micro(Micro),
 }
 
 fn main() -> Result<()> {
@@ -79,7 +95,10 @@ async fn run(arguments: Arguments) -> Result<String> {
         Command::Floor => ("floor", Map::new(), Tables::default()),
         Command::Membership(it) => ("A", settings(&it)?, Box::pin(it.run(&floor)).await?),
         Command::Dissemination(it) => ("B", settings(&it)?, Box::pin(it.run(&floor)).await?),
+        Command::Throughput(it) => ("C", settings(&it)?, Box::pin(it.run(&floor)).await?),
+        Command::CatchUp(it) => ("D", settings(&it)?, Box::pin(it.run(&floor)).await?),
         Command::PointToPoint(it) => ("E", settings(&it)?, Box::pin(it.run(&floor)).await?),
+        Command::Micro(it) => ("F", settings(&it)?, it.run(&floor)?),
     };
     let report = Report {
         workload,

@@ -36,6 +36,7 @@ pub(crate) struct Peer {
 pub(crate) struct Seats {
     seats: Vec<(Seat, TcpListener)>,
     blocks: Arc<[Bytes]>,
+    gossip: Config,
 }
 
 impl Seats {
@@ -55,29 +56,73 @@ impl Seats {
         Ok(Self {
             seats,
             blocks: blocks.into(),
+            gossip: Config {
+                state: StateConfig {
+                    enabled: true,
+                    ..StateConfig::default()
+                },
+                ..Config::default()
+            },
         })
     }
 
-    /// Starts all nodes back to back.
+    /// Blocks are pushed to so many peers, and not to as many as in `core.yaml`.
+    pub(crate) fn with_fanout(mut self, fanout: usize) -> Self {
+        self.gossip.propagate_peer_num = fanout;
+        self
+    }
+
+    /// Starts all nodes back to back, each with the genesis block alone.
     pub(crate) async fn start(self) -> Result<Network> {
-        let mut peers: Vec<Peer> = Vec::with_capacity(self.seats.len());
-        let genesis = self.blocks.first().context("a chain has a first block")?;
+        let mut network = Network::default();
         for (seat, listener) in self.seats {
-            let own = listener.local_addr()?;
-            let first = peers.first().map_or(own, |peer| peer.node.address());
-            let config = config(seat, listener, &own.to_string(), &first.to_string());
-            // It is large.
-            let mut node = Box::pin(RunningNode::start(config)).await?;
             let shelf = Shelf::new(Arc::clone(&self.blocks));
-            let (committer, reader) = (Box::new(shelf.clone()), Arc::new(shelf.clone()));
-            Box::pin(node.join_into(genesis, committer, reader)).await?;
-            peers.push(Peer { node, shelf });
+            Box::pin(network.add(seat, listener, &self.gossip, shelf)).await?;
         }
-        Ok(Network { peers })
+        Ok(network)
+    }
+
+    /// Starts all nodes but the last, each with all blocks; the last is for later.
+    pub(crate) async fn start_sources(mut self) -> Result<(Network, Latecomer)> {
+        let (seat, listener) = self.seats.pop().context("no seat for a latecomer")?;
+        let mut network = Network::default();
+        for (seat, listener) in self.seats {
+            let shelf = Shelf::full(Arc::clone(&self.blocks));
+            Box::pin(network.add(seat, listener, &self.gossip, shelf)).await?;
+        }
+        let latecomer = Latecomer {
+            seat,
+            listener,
+            blocks: self.blocks,
+            gossip: self.gossip,
+        };
+        Ok((network, latecomer))
     }
 }
 
-fn config(seat: Seat, listener: TcpListener, own: &str, first: &str) -> NodeConfig {
+/// A node that is not started yet.
+pub(crate) struct Latecomer {
+    seat: Seat,
+    listener: TcpListener,
+    blocks: Arc<[Bytes]>,
+    gossip: Config,
+}
+
+impl Latecomer {
+    /// Starts it as the last of these, with the genesis block alone.
+    pub(crate) async fn start(self, network: &mut Network) -> Result<()> {
+        let shelf = Shelf::new(self.blocks);
+        Box::pin(network.add(self.seat, self.listener, &self.gossip, shelf)).await
+    }
+}
+
+fn config(
+    seat: Seat,
+    listener: TcpListener,
+    gossip: &Config,
+    own: &str,
+    first: &str,
+) -> NodeConfig {
     NodeConfig {
         msp_id: MSP_ID.to_owned(),
         msp_dir: seat.msp_dir,
@@ -88,11 +133,7 @@ fn config(seat: Seat, listener: TcpListener, own: &str, first: &str) -> NodeConf
         data_dir: seat.data_dir,
         gossip: Config {
             bootstrap: vec![first.to_owned()],
-            state: StateConfig {
-                enabled: true,
-                ..StateConfig::default()
-            },
-            ..Config::default()
+            ..gossip.clone()
         },
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
@@ -101,11 +142,31 @@ fn config(seat: Seat, listener: TcpListener, own: &str, first: &str) -> NodeConf
 }
 
 /// The nodes at work.
+#[derive(Default)]
 pub(crate) struct Network {
     pub(crate) peers: Vec<Peer>,
 }
 
 impl Network {
+    async fn add(
+        &mut self,
+        seat: Seat,
+        listener: TcpListener,
+        gossip: &Config,
+        shelf: Shelf,
+    ) -> Result<()> {
+        let own = listener.local_addr()?;
+        let first = self.peers.first().map_or(own, |peer| peer.node.address());
+        let config = config(seat, listener, gossip, &own.to_string(), &first.to_string());
+        // It is large.
+        let mut node = Box::pin(RunningNode::start(config)).await?;
+        let genesis = shelf.genesis().context("a chain has a first block")?;
+        let (committer, reader) = (Box::new(shelf.clone()), Arc::new(shelf.clone()));
+        Box::pin(node.join_into(&genesis, committer, reader)).await?;
+        self.peers.push(Peer { node, shelf });
+        Ok(())
+    }
+
     /// Waits until every node sees all others alive.
     pub(crate) async fn meet(&self, limit: Duration) -> Result<()> {
         self.each(limit, |status| status.members.len()).await
@@ -151,6 +212,8 @@ impl Network {
             counts.alive_bytes += bytes(alive);
             counts.alive_messages += metrics.kinds_received.with_label_values(&[alive]).get();
             let wire = |direction| metrics.accepted_bytes.with_label_values(&[direction]).get();
+            let requests = Kind::StateRequest.name();
+            counts.state_requests += metrics.kinds_received.with_label_values(&[requests]).get();
             counts.wire_bytes += wire("received") + wire("sent");
             counts.accepted += metrics.connections_opened.get();
             counts.overflow += metrics.overflow.get();
@@ -165,6 +228,18 @@ impl Network {
         receivers
             .map(|peer| peer.node.metrics().blocks.with_label_values(&labels).get())
             .sum()
+    }
+
+    /// Blocks that the nodes but the first saw first by this way.
+    pub(crate) fn first_seen_by(&self, source: Source) -> u64 {
+        let labels = [CHANNEL, source_label(source)];
+        let receivers = self.peers.iter().skip(1);
+        let seen = receivers.map(|peer| {
+            let metrics = peer.node.metrics();
+            let all = metrics.blocks_received.with_label_values(&labels).get();
+            all - metrics.blocks_duplicate.with_label_values(&labels).get()
+        });
+        seen.sum()
     }
 
     /// Stops every node.
@@ -193,6 +268,8 @@ pub(crate) struct Counts {
     pub(crate) alive_bytes: u64,
     /// Alive messages.
     pub(crate) alive_messages: u64,
+    /// Requests for ranges of blocks.
+    pub(crate) state_requests: u64,
     /// Bytes on connections, each once.
     pub(crate) wire_bytes: u64,
     /// Connections accepted.
@@ -210,6 +287,7 @@ impl Counts {
             block_bytes: self.block_bytes - earlier.block_bytes,
             alive_bytes: self.alive_bytes - earlier.alive_bytes,
             alive_messages: self.alive_messages - earlier.alive_messages,
+            state_requests: self.state_requests - earlier.state_requests,
             wire_bytes: self.wire_bytes - earlier.wire_bytes,
             accepted: self.accepted - earlier.accepted,
             overflow: self.overflow - earlier.overflow,

@@ -16,23 +16,53 @@ use tidings_gossip::VerifiedBlock;
 use tidings_msp::block::header_hash;
 use tidings_node::{commit::Committer, serve::Blocks};
 use tidings_proto::block::BlockView;
+use tokio::sync::Notify;
 
 /// The ledger of one node. Copies share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     blocks: Arc<[Bytes]>,
     height: Arc<AtomicUsize>,
-    /// When each block from number 1 on was committed, in order.
+    /// When each block was committed, in order, those aside that were there from the beginning.
     times: Arc<Mutex<Vec<Instant>>>,
+    /// Told of every commit.
+    grown: Arc<Notify>,
 }
 
 impl Shelf {
     /// Holds the first of these blocks.
     pub(crate) fn new(blocks: Arc<[Bytes]>) -> Self {
+        Self::of(blocks, 1)
+    }
+
+    /// Holds all of these blocks.
+    pub(crate) fn full(blocks: Arc<[Bytes]>) -> Self {
+        let height = blocks.len();
+        Self::of(blocks, height)
+    }
+
+    fn of(blocks: Arc<[Bytes]>, height: usize) -> Self {
         Self {
             blocks,
-            height: Arc::new(AtomicUsize::new(1)),
+            height: Arc::new(AtomicUsize::new(height)),
             times: Arc::default(),
+            grown: Arc::default(),
+        }
+    }
+
+    /// The first of its blocks.
+    pub(crate) fn genesis(&self) -> Option<Bytes> {
+        self.blocks.first().cloned()
+    }
+
+    /// Waits until it holds so many blocks.
+    pub(crate) async fn reach(&self, len: usize) {
+        loop {
+            let grown = self.grown.notified();
+            if self.len() >= len {
+                return;
+            }
+            grown.await;
         }
     }
 
@@ -41,7 +71,7 @@ impl Shelf {
         self.height.load(Ordering::Acquire)
     }
 
-    /// When each block from number 1 on was committed.
+    /// When each block was committed, those aside that were there from the beginning.
     pub(crate) fn times(&self) -> Vec<Instant> {
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.clone()
@@ -75,6 +105,7 @@ impl Committer for Shelf {
             times.push(now);
             self.height.store(next + 1, Ordering::Release);
         }
+        self.grown.notify_waiters();
         Ok(())
     }
 }
@@ -107,5 +138,20 @@ mod tests {
         assert_eq!((shelf.len(), shelf.times().len()), (3, 2));
         assert_eq!(shelf.block(1), Ok(Some(first.bytes.clone())));
         assert_eq!(shelf.last_hash(), Some(second.hash));
+        let full = Shelf::full(chain.blocks.into());
+        assert_eq!((full.len(), full.times().len()), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_block_is_told_of_its_commit() {
+        let chain = Chain::new(&Organization::new().unwrap(), 2, 1_000).unwrap();
+        let mut shelf = Shelf::new(chain.blocks.into());
+        shelf.reach(1).await;
+        let waiting = shelf.clone();
+        let waiting = tokio::spawn(async move { waiting.reach(3).await });
+        for block in &chain.offered {
+            assert_eq!(shelf.commit(std::slice::from_ref(block)), Ok(()));
+        }
+        waiting.await.unwrap();
     }
 }

@@ -43,6 +43,17 @@ fn check(table: &Value, columns: &[&str]) {
     }
 }
 
+/// What it costs to bring blocks to all.
+const COST: &[&str] = &[
+    "redundancy",
+    "wire",
+    "net_cpu_per_useful_mb",
+    "gross_cpu_per_useful_mb",
+    "net_cpu_per_node_block",
+    "net_cpu_per_node_block_same_copies",
+    "net_cpu_per_wire_mb",
+];
+
 #[test]
 fn the_floor_is_measured() {
     let report = report(&["floor"]);
@@ -102,25 +113,76 @@ fn dissemination_delivers_every_block_and_has_its_columns() {
     ]);
     assert_eq!(report["workload"], "B");
     let tables = &report["tables"];
-    assert_eq!(names(tables).len(), 3);
+    assert_eq!(names(tables).len(), 6);
+    check(&tables["push_phase"], COST);
+    for ways in ["first_seen", "deliveries"] {
+        check(&tables[ways], &["push", "pull", "transfer", "never"]);
+        assert_eq!(tables[ways]["never"]["value"], 0.0);
+    }
+    for times in ["sight", "commit"] {
+        check(&tables[times], &["p50", "p90", "p99", "max"]);
+        assert_eq!(tables[times]["p99"]["machine_dependent"], true);
+    }
+    let max = |times: &str| tables[times]["max"]["value"].as_f64().unwrap();
+    assert!(max("sight") <= max("commit"), "{tables:#}");
+}
+
+#[test]
+fn throughput_delivers_every_block_under_each_load() {
+    for (load, arguments) in [
+        ("closed", ["--blocks", "20", "--window", "3"]),
+        ("firehose", ["--blocks", "20", "--fanout", "1"]),
+        ("open", ["--rate", "100", "--seconds", "0.1"]),
+    ] {
+        let mut all = vec![
+            "c", "--nodes", "2", "--size", "1064", "--settle", "0", "--idle", "0", "--load", load,
+        ];
+        all.extend(arguments);
+        let report = report(&all);
+        assert_eq!(report["workload"], "C");
+        assert_eq!(report["settings"]["load"], load);
+        let tables = &report["tables"];
+        check(&tables["throughput"], &["injected_per_second", "committed"]);
+        check(&tables["cost"], COST);
+        check(&tables["commit"], &["p50", "max"]);
+        for ways in ["first_seen", "deliveries"] {
+            check(&tables[ways], &["push", "pull", "transfer", "never"]);
+        }
+        if load != "open" {
+            check(
+                &tables["throughput"],
+                &["committed_per_second", "useful_per_second"],
+            );
+            assert_eq!(tables["throughput"]["committed"]["value"], 1.0);
+        }
+    }
+}
+
+#[test]
+fn a_new_node_gets_every_block() {
+    let report = report(&[
+        "d",
+        "--sources",
+        "1",
+        "--blocks",
+        "30",
+        "--size",
+        "1064",
+        "--settle",
+        "0",
+    ]);
+    assert_eq!(report["workload"], "D");
+    let tables = &report["tables"];
     check(
-        &tables["push_phase"],
-        &[
-            "redundancy",
-            "wire",
-            "net_cpu_per_useful_mb",
-            "gross_cpu_per_useful_mb",
-            "net_cpu_per_node_block",
-            "net_cpu_per_node_block_same_copies",
-        ],
+        &tables["course"],
+        &["first_commit", "last_commit", "blocks_per_second"],
     );
+    assert_eq!(tables["course"]["first_commit"]["machine_dependent"], true);
     check(
-        &tables["deliveries"],
-        &["push", "pull", "transfer", "never"],
+        &tables["cost"],
+        &["cpu_total", "cpu_per_block", "requests", "wire"],
     );
-    assert_eq!(tables["deliveries"]["never"]["value"], 0.0);
-    check(&tables["commit"], &["p50", "p90", "p99", "max"]);
-    assert_eq!(tables["commit"]["p99"]["machine_dependent"], true);
+    assert!(tables["cost"]["requests"]["value"].as_f64() >= Some(1.0));
 }
 
 #[test]
@@ -145,6 +207,51 @@ fn messages_arrive_and_have_their_columns() {
 }
 
 #[test]
+fn single_operations_have_their_columns() {
+    let report = report(&[
+        "f",
+        "--each-ms",
+        "1",
+        "--samples",
+        "3",
+        "--elements",
+        "1000",
+        "--items",
+        "20",
+    ]);
+    assert_eq!(report["workload"], "F");
+    let tables = &report["tables"];
+    check(
+        &tables["signatures"],
+        &["sign", "verify", "verify_as_identity"],
+    );
+    check(
+        &tables["alive"],
+        &["create", "receive", "receive_with_identity"],
+    );
+    check(
+        &tables["identities"],
+        &["put_known", "put_new", "get", "pki_id"],
+    );
+    for block in ["block_1064", "block_32440", "block_261815", "block_1048245"] {
+        check(&tables[block], &["verify"]);
+    }
+    for store in [
+        "store_thousandth",
+        "store_hundredth",
+        "store_tenth",
+        "store",
+    ] {
+        check(&tables[store], &["check_new", "check_known", "add"]);
+    }
+    check(
+        &tables["pull"],
+        &["small_items", "small_items_bytes", "ten_blocks"],
+    );
+    assert_eq!(tables["pull"]["small_items_rounds"]["value"], 1.0);
+}
+
+#[test]
 fn loads_are_bounded() {
     for arguments in [
         &["a", "--nodes", "257"][..],
@@ -154,6 +261,10 @@ fn loads_are_bounded() {
         &["b", "--rate", "0"],
         &["a", "--idle", "-1"],
         &["e", "--small", "10000001"],
+        &["c", "--nodes", "65"],
+        &["c", "--load", "endless"],
+        &["d", "--sources", "0"],
+        &["f", "--elements", "1000001"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tidings-bench"))
             .args(arguments)

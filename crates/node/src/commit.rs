@@ -98,6 +98,8 @@ pub struct Committed {
     pub hash: [u8; 32],
     /// How it reached this node.
     pub source: Source,
+    /// When it was first seen here, by whichever way; none if it was too far ahead to be noted.
+    pub seen_at: Option<Instant>,
     /// When it was durable.
     pub at: Instant,
 }
@@ -106,6 +108,7 @@ pub struct Committed {
 pub(crate) struct Job {
     pub(crate) block: VerifiedBlock,
     pub(crate) source: Source,
+    pub(crate) seen_at: Option<Instant>,
     /// What came along with it: serialized `PvtDataPayload`s.
     pub(crate) private_data: Vec<Bytes>,
 }
@@ -391,6 +394,7 @@ impl Run {
                 number: job.block.number,
                 hash: job.block.hash,
                 source: job.source,
+                seen_at: job.seen_at,
                 at,
             });
         }

@@ -247,6 +247,7 @@ impl Driver {
                 private_data,
             } => {
                 let job = Job {
+                    seen_at: self.lookout.seen_at(&channel, block.number),
                     block,
                     source,
                     private_data,

@@ -121,6 +121,11 @@ impl Lookout {
         }
     }
 
+    /// When a block that is not durable yet was first seen.
+    pub(crate) fn seen_at(&self, channel: &ChannelId, number: u64) -> Option<Instant> {
+        self.sightings.first(channel, number)
+    }
+
     /// Before it is done. The core goes on saying of a channel that it was left.
     pub(crate) fn effect(&mut self, effect: &Effect, is_joined: impl Fn(&ChannelId) -> bool) {
         match effect {

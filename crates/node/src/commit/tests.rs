@@ -137,6 +137,7 @@ fn job(block: VerifiedBlock) -> Job {
     Job {
         block,
         source: Source::Push,
+        seen_at: None,
         private_data: Vec::new(),
     }
 }

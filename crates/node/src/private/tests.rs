@@ -180,6 +180,7 @@ impl Scene {
         Job {
             block: self.crypto.verify_block(&channel, number, block).unwrap(),
             source: Source::Push,
+            seen_at: None,
             private_data: Vec::new(),
         }
     }

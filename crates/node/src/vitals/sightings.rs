@@ -67,6 +67,11 @@ impl Sightings {
         }
     }
 
+    /// When a block that is not durable yet first came.
+    pub(super) fn first(&self, channel: &ChannelId, number: u64) -> Option<Instant> {
+        self.channels.get(channel)?.first.get(&number).copied()
+    }
+
     fn received(&mut self, now: Instant, message: &Message) {
         match message {
             Message::Block { channel, block } => {
@@ -234,12 +239,15 @@ mod tests {
         scene.saw(10, Source::Push, 6);
         scene.saw(20, Source::Push, 5);
         scene.saw(25, Source::Pull, 6);
+        let first = |scene: &Scene, number| scene.sightings.first(&ChannelId::from("ch"), number);
+        assert_eq!(first(&scene, 6), Some(scene.at(10)));
         scene.committed(30, 5);
         assert_eq!(scene.timed(), (0, 0.0));
         scene.committed(40, 7);
         assert_eq!(scene.timed(), (2, 30.0 + 20.0));
         scene.committed(50, 7);
         assert_eq!(scene.timed(), (2, 50.0));
+        assert_eq!(first(&scene, 6), None);
     }
 
     #[test]
