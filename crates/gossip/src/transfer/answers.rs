@@ -120,6 +120,7 @@ impl Transfer {
             buffer: &self.buffer,
             is_full: self.is_full,
             peers: &peers,
+            own: &around.view.me.identity.org,
         };
         let turn = self.catch_up.pursue(now, &scene);
         if let Some((stage, progress)) = turn.report {

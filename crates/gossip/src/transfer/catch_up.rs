@@ -19,7 +19,7 @@ use crate::{
     channel::ChannelPeer,
     config::StateConfig,
     effect::Destination,
-    id::{ChannelId, Moment, PkiId},
+    id::{ChannelId, Moment, OrgId, PkiId},
     random,
 };
 
@@ -103,6 +103,8 @@ pub(super) struct Scene<'a> {
     /// Only what the ledger waits for is asked.
     pub(super) is_full: bool,
     pub(super) peers: &'a [ChannelPeer<'a>],
+    /// Our organization.
+    pub(super) own: &'a OrgId,
 }
 
 /// What a turn of a round led to.
@@ -305,7 +307,7 @@ impl CatchUp {
             self.ranges.settle(scene.buffer);
             self.ask_again(now, scene, &believed, &mut turn.asks);
             self.ask_more(now, scene, &believed, goal, &mut turn.asks);
-            self.hedge(now, height, &believed, &mut turn.asks);
+            self.hedge(now, scene, &believed, &mut turn.asks);
         }
         turn
     }
@@ -373,8 +375,8 @@ impl CatchUp {
             if self.ranges.requests() >= REQUESTS_MAX {
                 return;
             }
-            let peer = self.choose(&fresh, end, 0);
-            if let Some(peer) = peer.or_else(|| self.choose(&again, end, 0)) {
+            let peer = self.choose(&fresh, end, 0, scene.own);
+            if let Some(peer) = peer.or_else(|| self.choose(&again, end, 0, scene.own)) {
                 asks.push(self.ask(now, peer, nonce, is_edge));
             }
         }
@@ -404,7 +406,7 @@ impl CatchUp {
                 return;
             }
             let end = self.end_of_range(&missing);
-            let Some(peer) = self.choose(believed, end, missing.start) else {
+            let Some(peer) = self.choose(believed, end, missing.start, scene.own) else {
                 return;
             };
             let nonce = self.rng.random();
@@ -418,7 +420,7 @@ impl CatchUp {
     fn hedge(
         &mut self,
         now: Moment,
-        height: u64,
+        scene: &Scene<'_>,
         believed: &[&ChannelPeer<'_>],
         asks: &mut Vec<Ask>,
     ) {
@@ -428,7 +430,8 @@ impl CatchUp {
         let Some(range) = self.ranges.lowest_mut() else {
             return;
         };
-        let (nonce, end, is_edge) = (range.nonce, range.end, range.start <= height);
+        let (nonce, end) = (range.nonce, range.end);
+        let is_edge = range.start <= scene.buffer.height();
         let slow = range.begin_hedge();
         let others: Vec<&ChannelPeer<'_>> = believed
             .iter()
@@ -441,7 +444,7 @@ impl CatchUp {
         // It is urgent enough to be one more than the window says.
         let free = |peer: &&ChannelPeer<'_>| self.sources.is_free(&peer.info.peer, 1);
         let others: Vec<_> = others.into_iter().filter(free).collect();
-        let Some(peer) = self.pick(&others, end) else {
+        let Some(peer) = self.pick(&others, end, scene.own) else {
             return;
         };
         if let Some(slow) = slow {
@@ -477,23 +480,29 @@ impl CatchUp {
         among: &[&'p ChannelPeer<'a>],
         end: u64,
         start: u64,
+        own: &OrgId,
     ) -> Option<&'p ChannelPeer<'a>> {
         let free: Vec<&'p ChannelPeer<'a>> = among
             .iter()
             .copied()
             .filter(|peer| peer.info.height > start && self.sources.is_free(&peer.info.peer, 0))
             .collect();
-        self.pick(&free, end)
+        self.pick(&free, end, own)
     }
 
+    /// Before others those of our organization, unless they failed last: with their blocks comes
+    /// private data that nobody else may have. Then by the time of the answer, then by chance.
     fn pick<'p, 'a>(
         &mut self,
         among: &[&'p ChannelPeer<'a>],
         end: u64,
+        own: &OrgId,
     ) -> Option<&'p ChannelPeer<'a>> {
         let key = |peer: &ChannelPeer<'_>| {
             let is_part = peer.info.height <= end;
-            (is_part, self.sources.rank(&peer.info.peer))
+            let is_foreign = peer.info.identity.org != *own;
+            let (vain, wait) = self.sources.rank(&peer.info.peer);
+            (is_part, vain, is_foreign, wait)
         };
         let best = among.iter().map(|peer| key(peer)).min()?;
         let best: Vec<_> = among.iter().filter(|peer| key(peer) == best).collect();

@@ -49,7 +49,11 @@ impl Table {
     }
 
     fn meet(&mut self, name: &str, height: u64) -> Arc<PeerIdentity> {
-        let peer = self.scene.meet("B", name);
+        self.meet_of("B", name, height)
+    }
+
+    fn meet_of(&mut self, org: &str, name: &str, height: u64) -> Arc<PeerIdentity> {
+        let peer = self.scene.meet(org, name);
         self.scene.hears(&mut self.channel, &peer, height);
         self.names.insert(peer.pki_id, name.to_owned());
         peer

@@ -120,3 +120,26 @@ fn who_does_not_answer_is_asked_for_little() {
     assert!(height > 2000, "{height} in two seconds");
     assert_eq!(t.shares()["b"].blocks, 0);
 }
+
+/// With blocks from our organization comes private data that others may not have.
+#[test]
+fn peers_of_our_organization_are_asked_first_and_others_for_what_they_have_no_room_for() {
+    let mut t = Table::among(&[("b", 200), ("b2", 200)]);
+    t.meet_of("A", "a", 200);
+    let out = t.claim(200);
+    let asked = t.asked(&out);
+    let whom: Vec<&str> = asked.iter().map(|each| &*each.whom).collect();
+    assert_eq!(whom[..2], ["a"; 2]);
+    assert_eq!(whom.len(), 6, "nobody waits: {whom:?}");
+    assert_eq!(ranges(&asked[..2]), [100..=110, 111..=121]);
+}
+
+#[test]
+fn a_peer_of_our_organization_that_has_less_comes_last() {
+    let mut t = Table::among(&[("b", 200)]);
+    t.meet_of("A", "a", 105);
+    let out = t.claim(200);
+    let asked = t.asked(&out);
+    let whom: Vec<&str> = asked.iter().map(|each| &*each.whom).collect();
+    assert_eq!(whom[..2], ["b"; 2]);
+}
