@@ -54,6 +54,12 @@ impl fmt::Display for Failed {
             io::ErrorKind::PermissionDenied => {
                 f.write_str("; let this user read and write the folder")
             }
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                f.write_str("; a file is where a folder belongs: move it away")
+            }
+            io::ErrorKind::IsADirectory => {
+                f.write_str("; a folder is where a file belongs: move it away")
+            }
             _ => Ok(()),
         }
     }

@@ -256,6 +256,7 @@ fn open(path: &Path, kind: &'static Kind) -> Result<Database, StoreOpenError> {
     let foreign = || StoreOpenError::Foreign {
         path: path.to_owned(),
         name: kind.name,
+        cure: kind.cure,
     };
     if !begins_as_redb(path)? {
         return Err(foreign());
@@ -325,7 +326,7 @@ pub enum StoreOpenError {
     },
     /// The file is something else.
     #[error(
-        "{} is no {name} of tidings: move it away or choose another folder",
+        "{} is no {name} of tidings: {cure}",
         path.display()
     )]
     Foreign {
@@ -333,6 +334,8 @@ pub enum StoreOpenError {
         path: PathBuf,
         /// What it should be.
         name: &'static str,
+        /// What can be done.
+        cure: &'static str,
     },
     /// Another version of this program made the file.
     #[error(
@@ -420,13 +423,22 @@ fn told(action: &'static str, path: &Path, kind: &Kind, error: Error) -> StoreEr
             StoreDamage::new(path, kind, "it is cut off".to_owned()).into()
         }
         Error::Io(error) => failed(error),
-        Error::Corrupted(what) => StoreDamage::new(path, kind, what).into(),
-        error @ (Error::TableTypeMismatch { .. }
+        Error::Corrupted(_) => {
+            let what = "what is in it is not what was written".to_owned();
+            StoreDamage::new(path, kind, what).into()
+        }
+        Error::TableTypeMismatch { .. }
         | Error::TableIsMultimap(_)
         | Error::TableIsNotMultimap(_)
         | Error::TypeDefinitionChanged { .. }
         | Error::TableDoesNotExist(_)
-        | Error::UpgradeRequired(_)) => StoreDamage::new(path, kind, error.to_string()).into(),
-        error => failed(io::Error::other(error.to_string())),
+        | Error::UpgradeRequired(_) => {
+            let what = "its tables are not those that were made".to_owned();
+            StoreDamage::new(path, kind, what).into()
+        }
+        Error::PreviousIo => failed(io::Error::other("reading or writing it failed before")),
+        Error::DatabaseClosed => failed(io::Error::other("the file is closed")),
+        // What is left is a mistake of this program: for whoever looks for it.
+        error => failed(io::Error::other(format!("the store refuses: {error}"))),
     }
 }

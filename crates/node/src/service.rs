@@ -177,7 +177,7 @@ impl RunningNode {
         let block =
             BlockView::parse(genesis).map_err(|error| StartRefused::Genesis(error.to_string()))?;
         if block.number() != Some(0) {
-            let reason = "its number is not 0; fetch the channel's oldest block".to_owned();
+            let reason = "its number is not 0".to_owned();
             return Err(StartRefused::Genesis(reason));
         }
         let channel = ChannelId::from(config.channel_id());

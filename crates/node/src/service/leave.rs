@@ -26,6 +26,9 @@ impl RunningNode {
     /// then may leave again.
     pub async fn leave(&mut self, channel: &ChannelId) -> Result<(), LeaveRefused> {
         if !self.joined.contains(channel) {
+            if self.has_left(channel) {
+                return Err(LeaveRefused::LeftBefore(channel.clone()));
+            }
             return Err(LeaveRefused::NotJoined(channel.clone()));
         }
         if self.readers.contains_key(channel) {

@@ -16,7 +16,7 @@ pub enum StartRefused {
     #[error("TLS: {0}")]
     Tls(#[from] crate::tls::TlsError),
     /// A folder cannot be used.
-    #[error("cannot use the folder {}: {source}; make it readable and writable, or name another", path.display())]
+    #[error("cannot use the folder {}: {source}; {}", path.display(), folder_cure(source))]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -54,7 +54,9 @@ pub enum StartRefused {
         reason: String,
     },
     /// The block is not the beginning of a channel.
-    #[error("not a genesis block: {0}")]
+    #[error(
+        "not a genesis block: {0}; give block 0 of the channel, as `peer channel fetch oldest` writes it"
+    )]
     Genesis(String),
     /// The block is not the configuration in force.
     #[error("not a configuration block: {0}")]
@@ -106,6 +108,9 @@ pub enum LeaveRefused {
     /// The node is not in it.
     #[error("channel '{0}' has not been joined")]
     NotJoined(ChannelId),
+    /// It was left before.
+    #[error("channel '{0}' was left before; join it with its genesis block to be in it again")]
+    LeftBefore(ChannelId),
     /// That it was left cannot be noted, and the next start would be in it again.
     #[error("cannot note in {} that the channel is left: {source}; make it writable", path.display())]
     Mark {
@@ -117,4 +122,13 @@ pub enum LeaveRefused {
     /// The node is going down.
     #[error("the node is stopping")]
     Stopping,
+}
+
+fn folder_cure(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "a file is where a folder belongs: move it away"
+        }
+        _ => "make it readable and writable, or name another",
+    }
 }
