@@ -81,7 +81,7 @@ pub(crate) struct Missing {
     pub(crate) tried_in_vain: u64,
     /// Of collections that are not for our organization.
     pub(crate) not_for_us: u64,
-    /// Some of those that are ours and missing, of the newest blocks first.
+    /// Some of those that are ours and missing, in the order in which they are asked for.
     pub(crate) missing: Vec<Lacking>,
 }
 
@@ -96,6 +96,9 @@ pub(crate) struct Lacking {
     pub(crate) namespace: String,
     /// The collection.
     pub(crate) collection: String,
+    /// Whether it was looked for in vain.
+    #[serde(rename = "triedInVain")]
+    pub(crate) was_tried: bool,
     /// Why it is missing.
     pub(crate) why: String,
 }

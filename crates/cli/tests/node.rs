@@ -200,7 +200,10 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
         place.says(&["channel", "list"]),
         "Channels peers has joined: \ntidings\n"
     );
-    assert_eq!(place.says(&["privdata", "list", "-c", "tidings"]), "");
+    assert_eq!(
+        place.says(&["privdata", "list", "-c", "tidings"]),
+        "no block from 0 on names private write sets that are kept\n"
+    );
     assert_eq!(
         place.says(&["privdata", "list", "-c", "tidings", "--json"]),
         ""
@@ -272,14 +275,20 @@ fn a_channel_that_was_left_is_gone_until_it_is_joined_again() {
     let leave = ["channel", "leave", "-c", "tidings"];
     assert_eq!(
         place.says(&leave),
-        "the node has left channel tidings; its ledger is kept\n"
+        "the node has left channel tidings; its ledger (channels/tidings) and its private data \
+         (private/tidings) are kept below peer.fileSystemPath\n"
     );
     assert_eq!(place.says(&["channel", "list"]), none);
     let again = place.complaint(&leave);
     assert!(
-        again.contains("channel 'tidings' has not been joined"),
+        again.contains("channel 'tidings' was left before"),
         "{again}"
     );
+    let list = ["privdata", "list", "-c", "tidings"];
+    for question in [&list[..], &["channel", "getinfo", "-c", "tidings"]] {
+        let left = place.complaint(question);
+        assert!(left.contains("channel 'tidings' was left: "), "{left}");
+    }
     // While the node runs: its ledger is closed.
     let ledger = place.path("data/channels/tidings");
     place.tidings(&["ledger", "verify", text(&ledger)]);
@@ -525,9 +534,11 @@ fn who_joins_a_channel_that_does_not_name_it_is_told() {
     fs::write(&empty, "").unwrap();
     let refused = place.complaint(&["channel", "join", "-b", text(&empty)]);
     assert!(
-        refused.ends_with("not a genesis block: the file is empty"),
+        refused.contains("not a genesis block: the file is empty; give block 0 of the channel"),
         "{refused}"
     );
+    let refused = place.complaint(&["channel", "join", "-b", text(&config)]);
+    assert!(refused.contains("give block 0 of the channel"), "{refused}");
     let joined = place
         .command(&["channel", "join", "-b", text(&genesis)])
         .output()
@@ -569,4 +580,23 @@ fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
     let said = node.end("-TERM");
     assert_eq!(said.matches("stay as they are").count(), 2, "{said}");
     assert_eq!(said.matches("(os error 2)").count(), 1, "{said}");
+}
+
+#[test]
+fn why_a_node_does_not_start_is_a_line_of_json_where_lines_are() {
+    let place = Place::make();
+    let file = place.path("data");
+    fs::write(&file, "in the way").unwrap();
+    for spec in ["info", "no such level"] {
+        let mut start = place.command(&["node", "start"]);
+        start.env("FABRIC_LOGGING_FORMAT", "json");
+        let output = start.env("FABRIC_LOGGING_SPEC", spec).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let log = String::from_utf8(output.stderr).unwrap();
+        for line in log.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect(line);
+        }
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.contains("\"level\":\"ERROR\""), "{last}");
+    }
 }

@@ -106,8 +106,10 @@ pub struct Found {
 /// Why a private write set is still missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Missing {
-    /// Nobody gave it in time.
+    /// Nobody who was asked gave it in time.
     NotFound,
+    /// Nobody could be asked, or there was no time to.
+    NotAsked,
     /// It has reached the end of its life, for all who may have it.
     Expired,
     /// All who may have it give something else: keys were purged from it, or they lie.

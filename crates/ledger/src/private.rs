@@ -120,12 +120,14 @@ pub enum Content {
 /// Why a write set is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// Nobody who was asked had it.
+    /// Nobody who was asked gave it.
     Absent,
-    /// Others had something whose hash is not the one in the block.
+    /// Others gave something whose hash is not the one in the block.
     WrongHash,
-    /// Nobody was asked.
+    /// Nobody was asked yet.
     NotAsked,
+    /// It was tried, and there was nobody who could be asked.
+    NotReached,
     /// The collection is not for our organization.
     NotEntitled,
 }
@@ -133,9 +135,10 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Absent => "nobody had it",
-            Self::WrongHash => "others had something else",
-            Self::NotAsked => "nobody was asked",
+            Self::Absent => "nobody who was asked gave it",
+            Self::WrongHash => "others gave something else",
+            Self::NotAsked => "nobody was asked yet",
+            Self::NotReached => "no member could be asked",
             Self::NotEntitled => "not for our organization",
         })
     }
@@ -170,6 +173,8 @@ pub struct MissingSet {
     pub place: Place,
     /// Why it is missing.
     pub why: Why,
+    /// What is done about it.
+    pub queue: Queue,
     /// The first block of the ledger with which it is no longer to be had, if there is one.
     pub expires_at: Option<u64>,
 }
@@ -322,18 +327,12 @@ impl PrivateStore {
         MissingSets::of(&self.file, queue, last_block)
     }
 
-    /// How many write sets are held and missing.
-    pub fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.file.read(|transaction| {
-            let mut backlog = Backlog::default();
-            let table = transaction.open_table(COUNTS)?;
-            for row in table.range::<(&str, &str)>(..)? {
-                let (key, counts) = row?;
-                let (namespace, collection) = key.value();
-                backlog.add(namespace, collection, Counts::of(counts.value()));
-            }
-            Ok(backlog)
-        })
+    /// How many write sets are held and missing of blocks up to this last one of the ledger. Takes
+    /// as long as there is something above it, of which there is much only where a ledger was begun
+    /// anew beside a store that was kept.
+    pub fn backlog(&self, last_block: u64) -> Result<Backlog, StoreError> {
+        self.file
+            .read(|transaction| Backlog::below(transaction, last_block))
     }
 
     /// Puts down write sets that were missing and have been fetched. Those that are held stay as
@@ -379,22 +378,29 @@ impl PrivateStore {
         Ok(replaced)
     }
 
-    /// Moves what is missing and eligible to those that are asked for more seldom; says how many.
-    pub fn deprioritize(&self, places: &[Place]) -> Result<u64, StoreError> {
+    /// Moves what is missing and eligible to those that are asked for more seldom, for these
+    /// reasons; says how many. Of what is there already the reason is replaced.
+    pub fn deprioritize(&self, tried: &[(Place, Why)]) -> Result<u64, StoreError> {
         self.change(|tables| {
-            let mut moved = 0;
-            for place in places {
-                if let Some(Entry {
-                    state: State::Missing(Queue::Eligible, why),
-                    expiry,
-                }) = tables.entry(place)?
-                {
-                    let state = State::Missing(Queue::Deprioritized, why);
-                    tables.put(place, Entry { state, expiry }, None)?;
-                    moved += 1;
+            let (mut moved, mut is_changed) = (0, false);
+            for (place, why) in tried {
+                let Some(entry) = tables.entry(place)? else {
+                    continue;
+                };
+                let why = match why {
+                    Why::NotAsked => Why::NotReached,
+                    why => *why,
+                };
+                let state = State::Missing(Queue::Deprioritized, why);
+                match entry.state {
+                    State::Missing(Queue::Eligible, _) => moved += 1,
+                    State::Missing(Queue::Deprioritized, _) if entry.state != state => {}
+                    _ => continue,
                 }
+                tables.put(place, Entry { state, ..entry }, None)?;
+                is_changed = true;
             }
-            Ok((moved > 0, moved))
+            Ok((is_changed, moved))
         })
     }
 
@@ -499,7 +505,7 @@ impl PrivateEntry {
 impl Why {
     fn queue(self) -> Queue {
         match self {
-            Self::Absent | Self::WrongHash | Self::NotAsked => Queue::Eligible,
+            Self::Absent | Self::WrongHash | Self::NotAsked | Self::NotReached => Queue::Eligible,
             Self::NotEntitled => Queue::Ineligible,
         }
     }

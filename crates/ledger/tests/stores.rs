@@ -114,7 +114,7 @@ impl Which {
             }
             Self::Private => {
                 let store = PrivateStore::open(dir, 0).unwrap();
-                let counts = store.backlog().unwrap().total();
+                let counts = store.backlog(u64::MAX).unwrap().total();
                 store.height().unwrap() == 0 && counts == Counts::default()
             }
         }

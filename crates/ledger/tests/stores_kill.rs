@@ -335,7 +335,7 @@ fn a_committer_killed_60_times_has_the_account_of_every_block() {
     for number in 0..height {
         check_account(&store, &ledger, number, filled.contains(&number));
     }
-    let counts = store.backlog().unwrap().total();
+    let counts = store.backlog(u64::MAX).unwrap().total();
     let blocks = store.height().unwrap();
     assert_eq!(counts.ineligible, blocks);
     assert_eq!(counts.held + counts.eligible, 2 * blocks);

@@ -356,7 +356,8 @@ impl Run {
         let blocks: Vec<VerifiedBlock> = group.iter().map(|r| r.job.block.clone()).collect();
         let accounts = group.iter_mut().filter_map(|ready| ready.account.take());
         let accounts: Vec<PrivateBlock> = accounts.collect();
-        tell_what_is_missing(&self.channel, &accounts);
+        let reconciles = self.outlets.vault.reconciles();
+        tell_what_is_missing(&self.channel, &accounts, reconciles);
         let begun = Instant::now();
         self.outlets.vault.prepare(&accounts)?;
         let prepared = Instant::now();
@@ -492,7 +493,7 @@ pub(crate) struct ChannelView {
 
 /// One line for each group of blocks that are committed without something that is ours. A late node
 /// can lack the data of every block, and who submits transactions can see to it that nobody has it.
-fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock]) {
+fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock], reconciles: bool) {
     let missing = |entry: &&PrivateEntry| matches!(entry.content, Content::Missing(why) if why != Why::NotEntitled);
     let blocks = accounts.iter();
     let mut lacking = blocks.flat_map(|PrivateBlock { number, entries }| {
@@ -506,8 +507,14 @@ fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock]) {
             target: "gossip.privdata", %channel, block, tx = first.tx,
             namespace = first.namespace, collection = first.collection,
             missing = 1 + lacking.count(), left_out,
-            "committed without private data; the first that is missing is named, all of it \
-             is looked for from now on"
+            "committed without private data, of which the first is named: {}; `tidings privdata \
+             missing -c {channel}` says what is still missing and why",
+            match reconciles {
+                true => "other members are asked for it soon, and again every \
+                         reconcileSleepInterval; see that one that has it is up",
+                false => "peer.gossip.pvtData.reconciliationEnabled is false, so that nobody is \
+                          asked for it; set it to true",
+            }
         );
     }
 }

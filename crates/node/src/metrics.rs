@@ -22,6 +22,24 @@ const SHORT: &[f64] = &[1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 2.5e-3, 1e-2, 5e-2];
 /// What can be said of private write sets of committed blocks.
 pub(crate) const PRIVATE_STATES: [&str; 4] = ["held", "eligible", "deprioritized", "ineligible"];
 
+/// How private write sets go from peer to peer after their block was made, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Along with a block, in a state transfer.
+    WithBlock,
+    /// In answer to a request for them.
+    Asked,
+}
+
+impl Way {
+    fn label(self) -> &'static str {
+        match self {
+            Self::WithBlock => "with block",
+            Self::Asked => "asked",
+        }
+    }
+}
+
 /// From a relay within one machine to a block that had to wait for its predecessors.
 const OF_SPREADING: &[f64] = &[
     1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -165,8 +183,10 @@ metrics! {
         "Private write sets that were pushed to this node and stored, or not";
     private_reconciled: IntCounterVec = "tidings_private_reconciled" ["channel"],
         "Private write sets that came after their blocks";
-    private_given: IntCounterVec = "tidings_private_given" ["channel"],
-        "Private write sets given to peers that asked for them";
+    private_received: IntCounterVec = "tidings_private_received" ["channel", "way"],
+        "Private write sets of blocks that other peers gave to this node";
+    private_given: IntCounterVec = "tidings_private_given" ["channel", "way"],
+        "Private write sets of blocks that this node gave to other peers";
     private_withheld: IntCounterVec = "tidings_private_withheld" ["channel"],
         "Private write sets that were asked for by peers that may not have them";
 
@@ -233,6 +253,16 @@ impl Metrics {
         }
     }
 
+    /// So many private write sets came, and have the hash that their block names.
+    pub(crate) fn private_came(&self, channel: &ChannelId, way: Way, sets: usize) {
+        count_sets(&self.private_received, channel, way, sets);
+    }
+
+    /// So many private write sets were given to a peer.
+    pub(crate) fn private_went(&self, channel: &ChannelId, way: Way, sets: usize) {
+        count_sets(&self.private_given, channel, way, sets);
+    }
+
     /// The ledger of a channel holds so many blocks.
     pub(crate) fn set_height(&self, channel: &ChannelId, height: u64) {
         let height = i64::try_from(height).unwrap_or(i64::MAX);
@@ -248,6 +278,13 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory does not fail");
         String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+fn count_sets(counter: &IntCounterVec, channel: &ChannelId, way: Way, sets: usize) {
+    if sets > 0 {
+        let counter = counter.with_label_values(&[channel.as_str(), way.label()]);
+        counter.inc_by(u64::try_from(sets).unwrap_or(u64::MAX));
     }
 }
 

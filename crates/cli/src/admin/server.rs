@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tidings_gossip::id::ChannelId;
-use tidings_ledger::Reader;
+use tidings_ledger::{Reader, private::Queue};
 use tidings_msp::block::last_config_index;
 use tidings_node::private::PrivateData;
 use tidings_proto::block::BlockView;
@@ -46,7 +46,9 @@ pub(crate) enum Errand {
     /// Leave a channel.
     Leave(ChannelId, oneshot::Sender<Result<()>>),
     /// Hand out what knows of a channel's private data.
-    PrivateData(ChannelId, oneshot::Sender<Option<PrivateData>>),
+    PrivateData(ChannelId, oneshot::Sender<Result<PrivateData>>),
+    /// Hand out what reads the ledger of a channel.
+    Reader(ChannelId, oneshot::Sender<Result<Reader>>),
     /// Hand out what reads the ledgers.
     Readers(oneshot::Sender<BTreeMap<ChannelId, Reader>>),
 }
@@ -121,7 +123,9 @@ fn clear(path: &Path) -> Result<()> {
     };
     let place = path.display();
     if !metadata.file_type().is_socket() {
-        bail!("{place} is in the way of the admin socket: remove it, or give --socket");
+        bail!(
+            "{place} is in the way of the admin socket: move it away, or name another place with --socket"
+        );
     }
     match BlockingStream::connect(path) {
         Ok(_) => bail!("a node answers at {place} already: stop it first"),
@@ -187,8 +191,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
         }
         Question::Missing { channel, limit } => {
             let id = ChannelId::from(channel.as_str());
-            let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
-            let data = data.with_context(|| format!("channel '{channel}' has not been joined"))?;
+            let data = run(errands, |done| Errand::PrivateData(id, done)).await??;
             let read = move || missing(&data, limit).map(Answer::Missing);
             return tokio::task::spawn_blocking(read)
                 .await
@@ -196,8 +199,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
         }
         Question::PrivateList { channel, from } => {
             let id = ChannelId::from(channel.as_str());
-            let data = run(errands, |done| Errand::PrivateData(id, done)).await?;
-            let data = data.with_context(|| format!("channel '{channel}' has not been joined"))?;
+            let data = run(errands, |done| Errand::PrivateData(id, done)).await??;
             let read = move || super::private::list(&data, from).map(Answer::PrivateList);
             return tokio::task::spawn_blocking(read)
                 .await
@@ -206,10 +208,8 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
         Question::Info { channel } => (channel, None),
         Question::Fetch { channel, which } => (channel, Some(which)),
     };
-    let mut readers = run(errands, Errand::Readers).await?;
-    let reader = readers
-        .remove(&ChannelId::from(channel.as_str()))
-        .with_context(|| format!("channel '{channel}' has not been joined"))?;
+    let id = ChannelId::from(channel.as_str());
+    let reader = run(errands, |done| Errand::Reader(id, done)).await??;
     let read = move || match which {
         None => info(&reader).map(Answer::Info),
         Some(which) => {
@@ -240,6 +240,7 @@ fn missing(data: &PrivateData, limit: usize) -> Result<Missing> {
         transaction: set.place.tx,
         namespace: set.place.namespace,
         collection: set.place.collection,
+        was_tried: set.queue == Queue::Deprioritized,
         why: set.why.to_string(),
     });
     Ok(Missing {

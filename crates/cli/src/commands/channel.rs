@@ -47,9 +47,10 @@ enum Command {
     },
     /// Leave a channel: say so to its peers and take no further part.
     ///
-    /// The next start is not in the channel either. Its ledger is kept: `tidings channel join`
-    /// with the same genesis block goes on where it ends. To begin anew, or to free the space,
-    /// remove the folder channels/NAME below peer.fileSystemPath first, and start the node again.
+    /// The next start is not in the channel either. Its ledger and its private data are kept:
+    /// `tidings channel join` with the same genesis block goes on where they end. To begin anew, to
+    /// free the space, or to be rid of the private data, stop the node, remove the folders
+    /// channels/NAME and private/NAME below peer.fileSystemPath, and start it again.
     Leave {
         /// Name of the channel.
         #[arg(short, long = "channelID", value_name = "NAME")]
@@ -124,7 +125,8 @@ impl Command {
                 print(&format!("the node is in channel {channel}\n"))
             }
             (Self::Leave { .. }, Answer::Left(channel)) => print(&format!(
-                "the node has left channel {channel}; its ledger is kept\n"
+                "the node has left channel {channel}; its ledger (channels/{channel}) and its private data \
+                 (private/{channel}) are kept below peer.fileSystemPath\n"
             )),
             (Self::List, Answer::Channels(names)) => {
                 let names: String = names.iter().map(|name| format!("{name}\n")).collect();

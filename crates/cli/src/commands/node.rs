@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use super::read_input;
 use crate::admin::server::{Door, Errand};
 use crate::admin::{Joined, SOCKET};
+use crate::complaint::in_one_line;
 use crate::signals::Signals;
 use renewal::Renewal;
 
@@ -74,21 +75,33 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self) -> Result<ExitCode> {
         let Self::Start(start) = self;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        let outcome = runtime.block_on(start.run());
-        // Reads for others must not keep the program from ending.
-        runtime.shutdown_background();
-        outcome.map(|()| ExitCode::SUCCESS)
+        let outcome = start_logging().and_then(|logging| start.run_to_end(logging));
+        match outcome {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            // Whoever reads lines of JSON reads the last one, too.
+            Err(error) if is_json() => {
+                tracing::error!(target: "peer", "{}", in_one_line(&error));
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Start {
-    async fn run(self) -> Result<()> {
+    fn run_to_end(self, logging: Logging) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let outcome = runtime.block_on(self.run(logging));
+        // Reads for others must not keep the program from ending.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn run(self, logging: Logging) -> Result<()> {
         let mut signals = Signals::listen()?;
-        let logging = start_logging()?;
         let config = CoreConfig::load(self.config.as_deref())?;
         let settings = Settings::read(&config)?;
         tracing::info!(
@@ -135,10 +148,19 @@ fn make_data_dir(dir: &Path) -> Result<()> {
         })
 }
 
+fn is_json() -> bool {
+    let format = env::var("FABRIC_LOGGING_FORMAT").unwrap_or_default();
+    format.eq_ignore_ascii_case("json")
+}
+
 fn start_logging() -> Result<Logging> {
-    let variable = |name| env::var(name).unwrap_or_default();
-    let json = variable("FABRIC_LOGGING_FORMAT").eq_ignore_ascii_case("json");
-    logging::start(&variable("FABRIC_LOGGING_SPEC"), json).context("FABRIC_LOGGING_SPEC")
+    let spec = env::var("FABRIC_LOGGING_SPEC").unwrap_or_default();
+    logging::start(&spec, is_json())
+        .inspect_err(|_refused| {
+            // For what is said of it. The only spec that this can refuse was refused already.
+            let _ = logging::start(logging::DEFAULT_SPEC, is_json());
+        })
+        .context("FABRIC_LOGGING_SPEC")
 }
 
 /// Starts a node and joins what it is to join. Both ports are opened before anything else is done.
@@ -241,6 +263,13 @@ async fn look_after(
     }
 }
 
+fn not_in(node: &RunningNode, channel: &ChannelId) -> String {
+    if node.has_left(channel) {
+        return format!("channel '{channel}' was left: `tidings channel join` goes on with it");
+    }
+    format!("channel '{channel}' has not been joined: `tidings channel list` names those that were")
+}
+
 async fn do_errand(node: &mut RunningNode, errand: Errand) {
     // Whoever asked may have gone.
     match errand {
@@ -258,7 +287,12 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
             let _ = done.send(left.map_err(Into::into));
         }
         Errand::PrivateData(channel, done) => {
-            let _ = done.send(node.private_data(&channel));
+            let data = node.private_data(&channel);
+            let _ = done.send(data.with_context(|| not_in(node, &channel)));
+        }
+        Errand::Reader(channel, done) => {
+            let reader = node.reader(&channel).cloned();
+            let _ = done.send(reader.with_context(|| not_in(node, &channel)));
         }
         Errand::Readers(done) => {
             let _ = done.send(node.readers().clone());

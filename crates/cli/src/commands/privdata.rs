@@ -1,5 +1,6 @@
 //! `tidings privdata`: the private data of the node that runs, asked through its socket.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -32,10 +33,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print which private write sets of committed blocks are missing, those of the newest blocks
-    /// first, and how many there are.
+    /// Print which private write sets of committed blocks are missing, in the order in which they
+    /// are asked for, and how many there are.
     ///
-    /// Those of our organization only: what is for others is counted and not named. What is
+    /// First those that were not tried yet, newest block first, then those that were tried in
+    /// vain. Those of our organization only: what is for others is counted and not named. What is
     /// missing is looked for as long as it is: at once, and again every reconcileSleepInterval.
     Missing {
         /// Name of the channel.
@@ -52,7 +54,8 @@ enum Command {
     ///
     /// What is held has the hash of the bytes that are here, what is missing that which the block
     /// says it must have. What has expired is gone, and what other organizations write to their
-    /// implicit collections is not put down at all.
+    /// implicit collections is not put down at all. A line at the end, not with --json, counts what
+    /// was printed and says from where to go on if that was not all.
     List {
         /// Name of the channel.
         #[arg(short, long = "channelID", value_name = "NAME")]
@@ -60,6 +63,9 @@ enum Command {
         /// The block to begin with.
         #[arg(long, value_name = "BLOCK", default_value_t = 0)]
         from: u64,
+        /// Write sets to print at most [default: 1000; with --json all].
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<usize>,
         /// Print a JSON object for each, one a line.
         #[arg(long)]
         json: bool,
@@ -79,8 +85,12 @@ impl Arguments {
             Command::List {
                 channel,
                 from,
+                limit,
                 json,
-            } => list(&socket, &channel, from, json),
+            } => {
+                let limit = limit.unwrap_or(if json { usize::MAX } else { LIST_LIMIT });
+                list(&socket, &channel, from, limit, json)
+            }
         }
     }
 }
@@ -97,8 +107,9 @@ fn missing(socket: &Path, channel: String, limit: usize, json: bool) -> Result<(
 }
 
 /// Asks for one page after the other, so that neither end holds more.
-fn list(socket: &Path, channel: &str, from: u64, json: bool) -> Result<()> {
+fn list(socket: &Path, channel: &str, from: u64, limit: usize, json: bool) -> Result<()> {
     let mut next = Some((from, 0));
+    let mut tally = Tally::default();
     while let Some(from) = next {
         let question = Question::PrivateList {
             channel: channel.to_owned(),
@@ -109,7 +120,9 @@ fn list(socket: &Path, channel: &str, from: u64, json: bool) -> Result<()> {
             answer => bail!("the node answered something else: {answer:?}"),
         };
         let mut text = String::new();
-        for set in &page.sets {
+        let room = limit - tally.len;
+        for set in page.sets.iter().take(room) {
+            tally.add(&set.state);
             text += &if json {
                 serde_json::to_string(set)?
             } else {
@@ -118,9 +131,58 @@ fn list(socket: &Path, channel: &str, from: u64, json: bool) -> Result<()> {
             text.push('\n');
         }
         print(&text)?;
+        let cut = page.sets.get(room).map(|set| set.block);
+        if let Some(block) = cut.or_else(|| {
+            let (block, _) = page.next?;
+            (tally.len >= limit).then_some(block)
+        }) {
+            tally.rest = Some(block);
+            break;
+        }
         next = page.next;
     }
-    Ok(())
+    if json {
+        return Ok(());
+    }
+    print(&tally.line(from))
+}
+
+/// Write sets of which a list without --limit and --json ends: as many as anybody reads.
+const LIST_LIMIT: usize = 1000;
+
+/// What a list has printed.
+#[derive(Debug, Default)]
+struct Tally {
+    len: usize,
+    /// By state.
+    states: BTreeMap<String, usize>,
+    /// The block with which the rest begins.
+    rest: Option<u64>,
+}
+
+impl Tally {
+    fn add(&mut self, state: &str) {
+        self.len += 1;
+        *self.states.entry(state.to_owned()).or_default() += 1;
+    }
+
+    fn line(&self, from: u64) -> String {
+        let rest = self
+            .rest
+            .map(|block| format!("; there are more: go on with --from {block}, or give --limit"));
+        let rest = rest.unwrap_or_default();
+        if self.len == 0 {
+            return format!(
+                "no block from {from} on names private write sets that are kept{rest}\n"
+            );
+        }
+        let states = self.states.iter();
+        let states: Vec<String> = states
+            .map(|(state, len)| format!("{len} {state}"))
+            .collect();
+        let sets = plural(self.len, "write set");
+        format!("{sets}: {}{rest}\n", states.join(", "))
+    }
 }
 
 fn line(set: &PrivateSet) -> String {
@@ -153,18 +215,29 @@ fn outline(missing: &Missing) -> String {
         missing.not_for_us
     ));
     outline.below(|outline| {
+        let mut was = None;
         for Lacking {
             block,
             transaction,
             namespace,
             collection,
+            was_tried,
             why,
         } in &missing.missing
         {
+            if was != Some(*was_tried) {
+                outline.line(match was_tried {
+                    true => "tried in vain, in the order in which they are asked for again:",
+                    false => "to be asked for next, in this order:",
+                });
+                was = Some(*was_tried);
+            }
             let (namespace, collection) = (clean(namespace), clean(collection));
-            outline.line(format_args!(
-                "block {block}, transaction {transaction}: {namespace}/{collection}: {why}"
-            ));
+            outline.below(|outline| {
+                outline.line(format_args!(
+                    "block {block}, transaction {transaction}: {namespace}/{collection}: {why}"
+                ));
+            });
         }
         let named = missing.missing.len() as u64;
         let all = missing.to_be_fetched + missing.tried_in_vain;
@@ -181,26 +254,51 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_counted() {
-        let lacking = Lacking {
-            block: 17,
+        let lacking = |block, was_tried, why: &str| Lacking {
+            block,
             transaction: 0,
             namespace: "cc".into(),
             collection: "one\u{1b}".into(),
-            why: "nobody had it".into(),
+            was_tried,
+            why: why.into(),
         };
         let missing = Missing {
             held: 1,
             to_be_fetched: 1,
-            tried_in_vain: 2,
+            tried_in_vain: 3,
             not_for_us: 4,
-            missing: vec![lacking],
+            missing: vec![
+                lacking(17, false, "nobody was asked yet"),
+                lacking(9, true, "no member could be asked"),
+                lacking(30, true, "nobody who was asked gave it"),
+            ],
         };
         assert_eq!(
             outline(&missing),
-            "1 write set held, 3 missing (2 tried in vain), 4 not for our organization
-  block 17, transaction 0: cc/one\\u{1b}: nobody had it
-  and 2 more
+            "1 write set held, 4 missing (3 tried in vain), 4 not for our organization
+  to be asked for next, in this order:
+    block 17, transaction 0: cc/one\\u{1b}: nobody was asked yet
+  tried in vain, in the order in which they are asked for again:
+    block 9, transaction 0: cc/one\\u{1b}: no member could be asked
+    block 30, transaction 0: cc/one\\u{1b}: nobody who was asked gave it
+  and 1 more
 "
+        );
+    }
+
+    #[test]
+    fn a_list_ends_with_a_line_that_sums_it_up() {
+        let mut tally = Tally::default();
+        let nothing = "no block from 3 on names private write sets that are kept\n";
+        assert_eq!(tally.line(3), nothing);
+        for state in ["held", "not ours", "held"] {
+            tally.add(state);
+        }
+        assert_eq!(tally.line(0), "3 write sets: 2 held, 1 not ours\n");
+        tally.rest = Some(17);
+        assert_eq!(
+            tally.line(0),
+            "3 write sets: 2 held, 1 not ours; there are more: go on with --from 17, or give --limit\n"
         );
     }
 

@@ -93,7 +93,7 @@ impl<P: Ports> Node<P> {
             channel,
             key,
             found: Vec::new(),
-            missing: missing.map(|d| (d, Missing::NotFound)).collect(),
+            missing: missing.map(|d| (d, Missing::NotAsked)).collect(),
         });
     }
 

@@ -304,9 +304,10 @@ fn whoever_left_a_channel_hears_nothing_and_waits_for_nothing() {
     let leave = crate::channel::Input::Leave;
     t.channel
         .handle(at(0), leave, &view, &t.scene.ports, &mut Vec::new());
-    let nothing = |number| gathered(number, vec![], vec![(digest(number, 0), Missing::NotFound)]);
-    assert_eq!(t.feed(Input::Left), [nothing(8)]);
-    assert_eq!(t.want(9, vec![wanted(9, 0)]), [nothing(9)]);
+    let nothing = |number, why| gathered(number, vec![], vec![(digest(number, 0), why)]);
+    assert_eq!(t.feed(Input::Left), [nothing(8, Missing::NotFound)]);
+    let unasked = nothing(9, Missing::NotAsked);
+    assert_eq!(t.want(9, vec![wanted(9, 0)]), [unasked]);
     let out = t.receive(&connection("b"), pushing::push(1));
     assert_eq!((rules(&out), out.len()), (vec!["S-N6"], 1));
     assert_eq!(t.private.sizes(), Sizes::default());

@@ -96,6 +96,7 @@ impl Entry {
         let why = match why {
             0 => Why::Absent,
             1 => Why::WrongHash,
+            2 if state == Queue::Deprioritized.code() => Why::NotReached,
             2 => Why::NotAsked,
             3 => Why::NotEntitled,
             _ => return Err(unreadable()),
@@ -115,7 +116,7 @@ impl Entry {
         let why = match self.state {
             State::Held | State::Missing(_, Why::Absent) => 0,
             State::Missing(_, Why::WrongHash) => 1,
-            State::Missing(_, Why::NotAsked) => 2,
+            State::Missing(_, Why::NotAsked | Why::NotReached) => 2,
             State::Missing(_, Why::NotEntitled) => 3,
         };
         (self.state.code(), why, self.expiry.0)
@@ -134,7 +135,7 @@ impl State {
         }
     }
 
-    fn count(self, counts: &mut Counts) -> &mut u64 {
+    pub(super) fn count(self, counts: &mut Counts) -> &mut u64 {
         match self {
             Self::Held => &mut counts.held,
             Self::Missing(Queue::Eligible, _) => &mut counts.eligible,

@@ -239,9 +239,10 @@ impl Look {
         let entry = self.entry(&place)?;
         Ok(entry.and_then(|entry| match entry.state {
             State::Held => None,
-            State::Missing(_, why) => Some(MissingSet {
+            State::Missing(queue, why) => Some(MissingSet {
                 place,
                 why,
+                queue,
                 expires_at: entry.expiry.block(),
             }),
         }))

@@ -10,7 +10,12 @@ fn what_is_fetched_later_is_held_once_and_only_if_it_is_wanted() {
         missing(2, "a", Why::WrongHash),
         missing(3, "a", Why::NotEntitled),
     ]]);
-    assert_eq!(store.deprioritize(&[place(0, 2, "a")]).unwrap(), 1);
+    assert_eq!(
+        store
+            .deprioritize(&[(place(0, 2, "a"), Why::WrongHash)])
+            .unwrap(),
+        1
+    );
     let all = [
         filling(0, 0, "a", "other"),
         filling(0, 1, "a", "one"),
@@ -57,13 +62,23 @@ fn what_could_not_be_fetched_is_asked_for_more_seldom() {
         place(0, 1, "a"),
         place(1, 1, "a"),
         place(5, 5, "a"),
-    ];
+    ]
+    .map(|place| (place, Why::NotAsked));
     assert_eq!(store.deprioritize(&all).unwrap(), 1);
     assert_eq!(store.deprioritize(&all).unwrap(), 0, "no second time");
     assert_eq!(lacking(&store, Queue::Eligible, 1), ["1/0 a"]);
     assert_eq!(lacking(&store, Queue::Deprioritized, 1), ["0/0 a"]);
     let seldom = store.missing(Queue::Deprioritized, 1).unwrap().next();
-    assert_eq!(seldom.unwrap().unwrap().why, Why::Absent);
+    assert_eq!(seldom.unwrap().unwrap().why, Why::NotReached);
+    assert_eq!(counts(&store), [1, 1, 1, 1]);
+    let again = all.map(|(place, _)| (place, Why::WrongHash));
+    assert_eq!(store.deprioritize(&again).unwrap(), 0, "it was moved");
+    let seldom = store.missing(Queue::Deprioritized, 1).unwrap().next();
+    assert_eq!(
+        seldom.unwrap().unwrap().why,
+        Why::WrongHash,
+        "of the last try"
+    );
     assert_eq!(counts(&store), [1, 1, 1, 1]);
 }
 

@@ -111,7 +111,7 @@ fn counts(store: &PrivateStore) -> [u64; 4] {
         eligible,
         deprioritized,
         ineligible,
-    } = store.backlog().unwrap().total();
+    } = store.backlog(u64::MAX).unwrap().total();
     [held, eligible, deprioritized, ineligible]
 }
 
@@ -146,7 +146,7 @@ fn a_block_is_held_and_missing_as_it_was_prepared_in_this_run_and_in_the_next() 
         let why: Vec<_> = missing.map(|set| set.unwrap().why).collect();
         assert_eq!(why, [Why::NotAsked, Why::WrongHash, Why::Absent]);
         assert_eq!(counts(store), [3, 3, 0, 1]);
-        let backlog = store.backlog().unwrap();
+        let backlog = store.backlog(u64::MAX).unwrap();
         let by_name: Vec<_> = backlog
             .collections
             .iter()
@@ -299,6 +299,10 @@ fn a_crash_between_preparing_and_appending_leaves_what_can_be_reused_or_replaced
         "and the next one still can be"
     );
     assert_eq!(counts(&store), [3, 0, 0, 0]);
+    for (last_block, held) in [(0, 1), (1, 2), (2, 3)] {
+        let counts = store.backlog(last_block).unwrap().total();
+        assert_eq!(counts.held, held, "up to block {last_block}");
+    }
     // The same once more, and its rows are replaced everywhere.
     store.prepare(&[account(2, "two")]).unwrap();
     assert_eq!(counts(&store), [3, 0, 0, 0]);
@@ -444,7 +448,7 @@ fn the_backlog_names_so_many_collections_and_sums_up_the_rest() {
     let len = BACKLOG_COLLECTIONS_MAX + 2;
     let entries = (0..len).map(|at| missing(0, &format!("{at:05}"), Why::Absent));
     let (_dir, store) = store(vec![entries.collect()]);
-    let backlog = store.backlog().unwrap();
+    let backlog = store.backlog(u64::MAX).unwrap();
     assert_eq!(backlog.collections.len(), BACKLOG_COLLECTIONS_MAX);
     let rest = Counts {
         eligible: 2,
@@ -507,7 +511,11 @@ fn everything_is_accounted_for_in_order_once() {
     };
     let all = [
         (place(1, 0, "a"), "one".to_owned(), None),
-        (place(1, 0, "b"), "nobody had it".to_owned(), None),
+        (
+            place(1, 0, "b"),
+            "nobody who was asked gave it".to_owned(),
+            None,
+        ),
         (
             place(1, 1, "b"),
             "not for our organization".to_owned(),

@@ -180,7 +180,8 @@ proptest! {
                             *queue = Some(Queue::Deprioritized);
                         }
                     }
-                    store.deprioritize(&places).unwrap();
+                    let tried = places.into_iter().map(|place| (place, Why::Absent));
+                    store.deprioritize(&tried.collect::<Vec<_>>()).unwrap();
                 }
                 Step::Entitle(first) => {
                     for (place, (queue, _)) in &mut model {

@@ -170,6 +170,7 @@ fn labels_are_of_a_kind_that_peers_cannot_invent() {
         "source",
         "state",
         "version",
+        "way",
     ];
     assert_eq!(labels.into_iter().copied().collect::<Vec<_>>(), known);
 }

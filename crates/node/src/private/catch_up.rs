@@ -10,6 +10,7 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -27,6 +28,39 @@ use crate::crypto::next_config;
 const CATCH_UP_LEN: u64 = 1024;
 
 impl Vault {
+    /// Says once at each start what is there, and whether it was made now beside a ledger that is
+    /// older.
+    pub(super) fn tell_start(&self, dir: &Path) -> Result<(), String> {
+        let total = self.backlog()?.total();
+        let made = self.with(|stores| {
+            let (pushed, kept) = (&stores.transient, &stores.committed);
+            Ok((pushed.was_created(), kept.was_created()))
+        })?;
+        let (channel, folder) = (&self.channel, dir.display());
+        let missing = total.eligible + total.deprioritized;
+        match made {
+            // Of the first block alone: the channel is being joined.
+            _ if self.last_block() == 0 => {}
+            (_, true) => tracing::warn!(
+                target: "gossip.privdata", %channel, %folder, missing,
+                "there was no private data beside this ledger, and an empty store was made: what \
+                 blocks name for us is missing until other members give it"
+            ),
+            (true, false) => tracing::warn!(
+                target: "gossip.privdata", %channel, %folder,
+                "there was no store of pushed private data beside this ledger, and an empty one \
+                 was made: what was pushed for blocks to come is asked of other members with them"
+            ),
+            (false, false) => {}
+        }
+        tracing::info!(
+            target: "gossip.privdata", %channel, held = total.held, missing,
+            tried_in_vain = total.deprioritized, not_ours = total.ineligible,
+            "private data of the blocks in the ledger"
+        );
+        Ok(())
+    }
+
     /// Reads what the ledger has that the stores do not know of: after a crash, after a file was
     /// moved away, and of a ledger from before there were these stores.
     pub(super) fn catch_up(&self, config: &Arc<ChannelConfig>) -> Result<(), String> {

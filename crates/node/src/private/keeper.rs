@@ -11,6 +11,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{Builder, JoinHandle},
@@ -23,7 +24,7 @@ use tidings_gossip::{
     message::PrivateDigest,
     privdata::{Found, GatherKey, Missing, Wanted},
 };
-use tidings_ledger::private::{MissingSet, Place, Queue};
+use tidings_ledger::private::{MissingSet, Place, Queue, Why};
 use tidings_msp::channel_config::ChannelConfig;
 use tidings_proto::block::PrivateWrites;
 use tokio::sync::mpsc;
@@ -31,10 +32,12 @@ use tokio::sync::mpsc;
 use super::{
     disk::OnDisk,
     vault::{CopyName, Stores, Vault, name_of, place_of},
-    window::BLOCK_BYTES_MAX,
+    window::{BLOCK_BYTES_MAX, why},
 };
-
-use crate::logging::Seldom;
+use crate::{
+    logging::{Seldom, foreign},
+    metrics::Way,
+};
 
 /// Chores that may wait; whoever brings more waits, except the core.
 const CHORES_MAX: usize = 64;
@@ -47,6 +50,9 @@ const LIST_MAX: usize = 1024;
 const EXPIRE_INTERVAL: u64 = 100;
 
 static NO_BLOCK: Seldom = Seldom::new();
+
+/// See [`Run::show_backlog`].
+const SHOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a round of reconciliation looks.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -149,10 +155,12 @@ impl Commits {
 pub(super) struct Run {
     vault: Arc<Vault>,
     inputs: mpsc::Sender<Input>,
-    /// Among what was tried in vain, the lowest block that was listed again.
-    tried_to: Option<u64>,
     /// The round that is under way, and since when.
     listed: Option<(u64, Instant)>,
+    /// For which reasons nothing was found, as far as that was said since something was.
+    told: BTreeSet<Why>,
+    /// When it was last shown how much is held and missing.
+    shown: Option<Instant>,
 }
 
 impl Run {
@@ -160,13 +168,14 @@ impl Run {
         Self {
             vault,
             inputs,
-            tried_to: None,
             listed: None,
+            told: BTreeSet::new(),
+            shown: None,
         }
     }
 
     fn run(&mut self, chores: &Receiver<Chore>) {
-        self.vault.show_backlog();
+        self.show_backlog();
         while let Ok(chore) = chores.recv() {
             if let Err(reason) = self.work(chore) {
                 tracing::error!(target: "gossip.privdata", channel = %self.vault.channel, "{reason}");
@@ -189,7 +198,7 @@ impl Run {
             } => self.forget(from, height, &copies),
             Chore::Defined(namespace) => {
                 self.vault.entitle(&namespace)?;
-                self.vault.show_backlog();
+                self.show_backlog();
                 Ok(())
             }
         }
@@ -210,7 +219,9 @@ impl Run {
             on_disk,
             hopeless,
         } = described;
-        self.put_down(&on_disk, &hopeless)?;
+        let hopeless = hopeless.into_iter().map(|place| (place, Why::NotReached));
+        self.put_down(&on_disk, &hopeless.collect::<Vec<_>>())?;
+        self.show_backlog();
         self.observe(|metrics| &metrics.privdata_list_missing_duration, begun);
         let input = Input::PrivateWanted {
             channel: self.vault.channel.clone(),
@@ -224,7 +235,7 @@ impl Run {
     }
 
     /// What is missing in so many blocks.
-    fn places(&mut self, limit: usize) -> Result<BTreeMap<u64, Vec<Place>>, String> {
+    fn places(&self, limit: usize) -> Result<BTreeMap<u64, Vec<Place>>, String> {
         let vault = Arc::clone(&self.vault);
         let last_block = vault.last_block();
         vault.with(|stores| {
@@ -236,11 +247,11 @@ impl Run {
             if places.is_full {
                 return Ok(places.by_block);
             }
-            let from = self.tried_to.filter(|block| *block > 0);
-            let from = from.map_or(last_block, |block| (block - 1).min(last_block));
+            let from = vault.tried_from();
             let lowest = places.take(stores, Queue::Deprioritized, from, last_block)?;
             // From the newest again, once all were listed.
-            self.tried_to = lowest.filter(|_| places.is_full);
+            let tried_to = lowest.filter(|_| places.is_full).unwrap_or_default();
+            vault.tried_to.store(tried_to, Ordering::Release);
             Ok(places.by_block)
         })
     }
@@ -299,7 +310,11 @@ impl Run {
     }
 
     /// Puts down what was found, and lists last what was not.
-    fn put_down(&self, found: &[(Place, Bytes)], not_found: &[Place]) -> Result<u64, String> {
+    fn put_down(
+        &self,
+        found: &[(Place, Bytes)],
+        not_found: &[(Place, Why)],
+    ) -> Result<u64, String> {
         self.vault.with(|stores| {
             let filled = stores.committed.fill(found).map_err(|e| e.to_string())?;
             let moved = stores.committed.deprioritize(not_found);
@@ -319,22 +334,19 @@ impl Run {
             .filter(|found| found.is_verified)
             .map(|found| (place(found.digest), found.payload))
             .collect();
-        let tried: Vec<Place> = missing
+        let tried: Vec<(Place, Why)> = missing
             .into_iter()
-            .map(|(digest, _)| place(digest))
+            .map(|(digest, missing)| (place(digest), why(missing)))
             .collect();
         if !sets.is_empty() || !tried.is_empty() {
             let stored = self.put_down(&sets, &tried)?;
-            let still = self.backlog()?;
-            tracing::info!(
-                target: "gossip.privdata", channel = %self.vault.channel,
-                fetched = stored, not_found = tried.len(), still_missing = still,
-                "reconciled private data"
-            );
-            let reconciled = &self.vault.metrics.private_reconciled;
+            self.tell(stored, &tried)?;
+            let metrics = &self.vault.metrics;
+            metrics.private_came(&self.vault.channel, Way::Asked, sets.len());
+            let reconciled = &metrics.private_reconciled;
             let reconciled = reconciled.with_label_values(&[self.vault.channel.as_str()]);
             reconciled.inc_by(stored);
-            self.vault.show_backlog();
+            self.show_backlog();
         }
         if let Some((_, begun)) = self.listed.take_if(|(listed, _)| *listed == round) {
             self.observe(|metrics| &metrics.privdata_reconciliation_duration, begun);
@@ -342,14 +354,56 @@ impl Run {
         Ok(())
     }
 
-    fn backlog(&self) -> Result<u64, String> {
-        let backlog = |stores: &Stores| stores.committed.backlog().map_err(|e| e.to_string());
-        let total = self.vault.with(backlog)?.total();
-        Ok(total.eligible + total.deprioritized)
+    /// Says what a round brought. One in vain is like the one before as a rule: it is told when it
+    /// is in vain for another reason.
+    fn tell(&mut self, fetched: u64, tried: &[(Place, Why)]) -> Result<(), String> {
+        let total = self.vault.backlog()?.total();
+        let still_missing = total.eligible + total.deprioritized;
+        let channel = &self.vault.channel;
+        if fetched > 0 {
+            self.told.clear();
+            tracing::info!(
+                target: "gossip.privdata", %channel, fetched, not_found = tried.len(),
+                still_missing, "fetched private data that was missing"
+            );
+        }
+        for (place, why) in tried {
+            // After a try, as it is listed.
+            let why = match why {
+                Why::NotAsked => Why::NotReached,
+                why => *why,
+            };
+            if self.told.insert(why) {
+                tracing::info!(
+                    target: "gossip.privdata", %channel, still_missing,
+                    first = %foreign(place),
+                    "private data was looked for in vain: {why}; it is looked for again every \
+                     reconcileSleepInterval, and when a member appears that may have it"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows how much is held and missing, though not always where that takes long: while a ledger
+    /// that was begun anew comes up to a store that was kept.
+    fn show_backlog(&mut self) {
+        let is_behind = self.vault.height() < self.vault.left_over.load(Ordering::Acquire);
+        let is_fresh = |shown: Instant| shown.elapsed() < SHOW_INTERVAL;
+        if is_behind && self.shown.is_some_and(is_fresh) {
+            return;
+        }
+        self.vault.show_backlog();
+        self.shown = Some(Instant::now());
     }
 
     /// Forgets pushed copies of what was committed, those that came too long ago, and what is over.
-    fn forget(&self, from: u64, height: u64, copies: &BTreeSet<CopyName>) -> Result<(), String> {
+    fn forget(
+        &mut self,
+        from: u64,
+        height: u64,
+        copies: &BTreeSet<CopyName>,
+    ) -> Result<(), String> {
         let begun = Instant::now();
         let retention = self.vault.settings.transientstore_max_block_retention;
         self.vault.with(|stores| {
@@ -381,7 +435,7 @@ impl Run {
             Ok(())
         })?;
         self.observe(|metrics| &metrics.privdata_purge_duration, begun);
-        self.vault.show_backlog();
+        self.show_backlog();
         Ok(())
     }
 

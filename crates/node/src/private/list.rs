@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidings_ledger::{
     StoreError,
-    private::{Account, Content, Place, Why},
+    private::{Account, Content, MissingSet, Place, Queue, Why},
 };
 use tidings_msp::crypto::sha256;
 
@@ -46,6 +46,37 @@ pub struct Page {
 }
 
 impl PrivateData {
+    /// What is missing, at most `limit` write sets, in the order in which they are asked for: those
+    /// that were not tried yet, newest block first; then the others, going on where the last list
+    /// of them ended.
+    pub fn missing(&self, limit: usize) -> Result<Vec<MissingSet>, String> {
+        let (last_block, tried_from) = (self.0.last_block(), self.0.tried_from());
+        self.0.with(|stores| {
+            let parts = [
+                (Queue::Eligible, last_block, None),
+                (Queue::Deprioritized, tried_from, None),
+                (Queue::Deprioritized, last_block, Some(tried_from)),
+            ];
+            let mut found = Vec::new();
+            for (queue, from, above) in parts {
+                let missing = stores.committed.missing(queue, from);
+                for set in missing.map_err(|error| error.to_string())? {
+                    let set = set.map_err(|error| error.to_string())?;
+                    if found.len() >= limit {
+                        return Ok(found);
+                    }
+                    if above.is_some_and(|above| set.place.block <= above) {
+                        break;
+                    }
+                    if set.expires_at.is_none_or(|end| end > last_block) {
+                        found.push(set);
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// What is held and missing, oldest first, from this block and transaction on. What has expired
     /// is not there any more.
     pub fn list(&self, from: (u64, u64)) -> Result<Page, String> {

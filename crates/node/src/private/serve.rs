@@ -31,7 +31,7 @@ use super::{
     copy, evidence,
     vault::{Stores, Vault},
 };
-use crate::logging::Seldom;
+use crate::{logging::Seldom, metrics::Way};
 
 /// Bytes of write sets in one response, unless a single one is larger. Whoever asks asks again for
 /// what it did not get. Nothing is read that is not given, so this bounds what a request costs.
@@ -61,12 +61,10 @@ pub(crate) fn response(vault: &Vault, ask: PrivateAsk) -> Envelope {
         .privdata_retrieve_duration
         .with_label_values(&label);
     histogram.observe(begun.elapsed().as_secs_f64());
-    let given = u64::try_from(elements.len()).unwrap_or(u64::MAX);
+    let given = elements.len();
     vault
         .metrics
-        .private_given
-        .with_label_values(&label)
-        .inc_by(given);
+        .private_went(&vault.channel, Way::Asked, given);
     Envelope::unsigned(&GossipMessage {
         nonce: ask.nonce,
         channel: Bytes::copy_from_slice(vault.channel.as_bytes()),
@@ -104,6 +102,8 @@ pub(crate) fn to_go_along(
             }
             given.push(set);
         }
+        let metrics = &vault.metrics;
+        metrics.private_went(&vault.channel, Way::WithBlock, given.len());
         Ok(given)
     });
     sets.map(copy::to_go_along).unwrap_or_else(|reason| {
@@ -112,7 +112,8 @@ pub(crate) fn to_go_along(
     })
 }
 
-fn elements(door: &mut Door<'_>, digests: Vec<PrivateDigest>) -> Vec<PvtDataElement> {
+/// What of these may be given, in their order, until it is enough for one response.
+pub(super) fn elements(door: &mut Door<'_>, digests: Vec<PrivateDigest>) -> Vec<PvtDataElement> {
     let (mut elements, mut bytes) = (Vec::new(), 0);
     for digest in digests {
         let payload = match door.payload(&digest) {
@@ -126,7 +127,7 @@ fn elements(door: &mut Door<'_>, digests: Vec<PrivateDigest>) -> Vec<PvtDataElem
             continue;
         }
         bytes += payload.iter().map(Bytes::len).sum::<usize>();
-        if bytes > RESPONSE_BYTES_MAX && !elements.is_empty() {
+        if bytes > door.bytes_max && !elements.is_empty() {
             break;
         }
         elements.push(PvtDataElement {
@@ -138,7 +139,7 @@ fn elements(door: &mut Door<'_>, digests: Vec<PrivateDigest>) -> Vec<PvtDataElem
 }
 
 /// Where one peer is served.
-struct Door<'a> {
+pub(super) struct Door<'a> {
     vault: &'a Vault,
     stores: &'a Stores,
     to: &'a Connection,
@@ -147,10 +148,12 @@ struct Door<'a> {
     /// each.
     answers: BTreeMap<(String, String, Option<u64>), bool>,
     height: u64,
+    /// [`RESPONSE_BYTES_MAX`].
+    pub(super) bytes_max: usize,
 }
 
 impl<'a> Door<'a> {
-    fn new(vault: &'a Vault, stores: &'a Stores, to: &'a Connection) -> Self {
+    pub(super) fn new(vault: &'a Vault, stores: &'a Stores, to: &'a Connection) -> Self {
         Self {
             vault,
             stores,
@@ -158,6 +161,7 @@ impl<'a> Door<'a> {
             config: vault.crypto.config(&vault.channel),
             answers: BTreeMap::new(),
             height: vault.height(),
+            bytes_max: RESPONSE_BYTES_MAX,
         }
     }
 
@@ -203,7 +207,7 @@ impl<'a> Door<'a> {
             let copy = copy.map_err(|error| error.to_string())?;
             bytes += copy.len();
             payload.push(copy);
-            if payload.len() == PAYLOADS_MAX || bytes >= RESPONSE_BYTES_MAX {
+            if payload.len() == PAYLOADS_MAX || bytes >= self.bytes_max {
                 break;
             }
         }

@@ -4,6 +4,7 @@
 mod disk;
 mod listing;
 mod recovery;
+mod serving;
 mod telling;
 mod window;
 
@@ -199,7 +200,7 @@ fn waiting(vault: &Vault) -> u64 {
 }
 
 fn counts(vault: &Vault) -> Counts {
-    let backlog = vault.with(|stores| Ok(stores.committed.backlog().unwrap()));
+    let backlog = vault.with(|stores| Ok(stores.committed.backlog(u64::MAX).unwrap()));
     backlog.unwrap().total()
 }
 

@@ -22,8 +22,8 @@ use tidings_gossip::{
 };
 use tidings_ledger::{
     private::{
-        Backlog, Content, MissingSet, NAME_LEN_MAX, Place, PrivateBlock, PrivateEntry,
-        PrivateStore, Queue, StoredSet, Why,
+        Backlog, Content, NAME_LEN_MAX, Place, PrivateBlock, PrivateEntry, PrivateStore, StoredSet,
+        Why,
     },
     transient::{TransientStore, WriteSetName},
 };
@@ -107,6 +107,8 @@ pub(crate) struct Vault {
     pub(super) prepared: AtomicU64,
     /// Blocks from the ledger's height on and below this were prepared before the node died.
     pub(super) left_over: AtomicU64,
+    /// What was tried in vain is asked for again from the block below this one on downwards.
+    pub(super) tried_to: AtomicU64,
 }
 
 /// Both stores, open.
@@ -163,12 +165,14 @@ impl Vault {
             height: AtomicU64::new(height),
             prepared: AtomicU64::new(0),
             left_over: AtomicU64::new(0),
+            tried_to: AtomicU64::new(0),
         };
         let broken = |reason| StartRefused::Private {
             path: dir.to_owned(),
             reason,
         };
-        vault.catch_up(config).map_err(broken)?;
+        vault.catch_up(config).map_err(&broken)?;
+        vault.tell_start(dir).map_err(broken)?;
         let registry = Arc::clone(&vault.registry);
         private.registries.add(vault.channel.clone(), registry);
         Ok(vault)
@@ -193,6 +197,11 @@ impl Vault {
     /// Number of blocks in the ledger.
     pub(super) fn height(&self) -> u64 {
         self.height.load(Ordering::Acquire)
+    }
+
+    /// Whether what is missing is looked for after its block.
+    pub(crate) fn reconciles(&self) -> bool {
+        self.settings.reconciliation_enabled
     }
 
     /// Number of the last block; there is one in every channel.
@@ -409,13 +418,24 @@ impl Vault {
         })
     }
 
+    /// How much of the blocks of the ledger is held and missing.
+    pub(super) fn backlog(&self) -> Result<Backlog, String> {
+        self.with(|stores| {
+            let backlog = stores.committed.backlog(self.last_block());
+            backlog.map_err(|error| error.to_string())
+        })
+    }
+
+    /// The block from which on downwards what was tried in vain is asked for again.
+    pub(super) fn tried_from(&self) -> u64 {
+        let last_block = self.last_block();
+        let below = self.tried_to.load(Ordering::Acquire).checked_sub(1);
+        below.map_or(last_block, |block| block.min(last_block))
+    }
+
     /// Shows how much is held and missing.
     pub(super) fn show_backlog(&self) {
-        let backlog = self.with(|stores| {
-            let backlog = stores.committed.backlog();
-            backlog.map_err(|error| error.to_string())
-        });
-        let Ok(backlog) = backlog else {
+        let Ok(backlog) = self.backlog() else {
             return;
         };
         let total = backlog.total();
@@ -472,29 +492,9 @@ impl std::fmt::Debug for Vault {
 pub struct PrivateData(pub(crate) Arc<Vault>);
 
 impl PrivateData {
-    /// What is missing, newest block first, at most `limit` write sets: those to be fetched, then
-    /// those that were tried before.
-    pub fn missing(&self, limit: usize) -> Result<Vec<MissingSet>, String> {
-        let last_block = self.0.last_block();
-        self.0.with(|stores| {
-            let mut found = Vec::new();
-            for queue in [Queue::Eligible, Queue::Deprioritized] {
-                let missing = stores.committed.missing(queue, last_block);
-                for set in missing.map_err(|error| error.to_string())? {
-                    if found.len() >= limit {
-                        return Ok(found);
-                    }
-                    found.push(set.map_err(|error| error.to_string())?);
-                }
-            }
-            Ok(found)
-        })
-    }
-
     /// How much is held and missing.
     pub fn backlog(&self) -> Result<Backlog, String> {
-        let backlog = |stores: &Stores| stores.committed.backlog().map_err(|e| e.to_string());
-        self.0.with(backlog)
+        self.0.backlog()
     }
 
     /// The write sets of a block that are held.

@@ -31,7 +31,7 @@ use super::{
     registry,
     vault::{CopyName, Name, Standing, Vault, name_of},
 };
-use crate::commit::Job;
+use crate::{commit::Job, metrics::Way};
 
 /// Bytes of write sets of one block that are read from disk before it is committed; one more may
 /// be begun. What is beyond is asked for and reconciled, from our own disk, too.
@@ -128,7 +128,10 @@ impl Window {
             missing: BTreeMap::new(),
             asked: None,
         };
-        waiting.take_what_came();
+        let came = waiting.take_what_came();
+        self.vault
+            .metrics
+            .private_came(&self.vault.channel, Way::WithBlock, came);
         self.look(&mut waiting, false)?;
         self.waiting.push_back(waiting);
         Ok(())
@@ -148,7 +151,7 @@ impl Window {
             return;
         };
         let names = waiting.names();
-        let was_asked = !self.vault.patience(waiting.job.source).is_zero();
+        let mut taken = 0;
         for Found {
             digest, payload, ..
         } in found
@@ -158,16 +161,15 @@ impl Window {
                 && payload.len() <= SET_LEN_MAX
             {
                 waiting.have.insert(name.clone(), payload);
+                taken += 1;
             }
         }
+        self.vault
+            .metrics
+            .private_came(&self.vault.channel, Way::Asked, taken);
         for (digest, reason) in missing {
             if let Some((name, _)) = names.get(&key(digest)) {
-                let why = if was_asked {
-                    why(*reason)
-                } else {
-                    Why::NotAsked
-                };
-                waiting.missing.insert(name.clone(), why);
+                waiting.missing.insert(name.clone(), why(*reason));
             }
         }
         if let Some(since) = waiting.asked.take() {
@@ -229,7 +231,7 @@ impl Window {
         let writes: Vec<&PrivateWrites> = lacking.iter().map(|(write, _)| *write).collect();
         let bytes_max = self.room(waiting, is_first);
         let OnDisk { found, left } = self.vault.on_disk(number, &writes, bytes_max)?;
-        let mut items = Vec::new();
+        let (mut items, mut names) = (Vec::new(), BTreeMap::new());
         for (write, defined) in lacking {
             let name = name_of(write);
             if found.contains_key(&name) || !is_first && left.contains(&name) {
@@ -239,7 +241,10 @@ impl Window {
                 .vault
                 .wanted(write, number, &write.tx_id, &defined, &config);
             match wanted {
-                Some(wanted) if !self.is_to_be_skipped(waiting, write.tx) => items.push(wanted),
+                Some(wanted) if !self.is_to_be_skipped(waiting, write.tx) => {
+                    names.insert(key(&wanted.digest), name);
+                    items.push(wanted);
+                }
                 Some(_) => {
                     waiting.missing.insert(name, Why::NotAsked);
                 }
@@ -252,16 +257,27 @@ impl Window {
         if items.is_empty() {
             return Ok(());
         }
-        tracing::debug!(
-            target: "gossip.privdata", channel = %self.vault.channel, block = number,
-            lacking = items.len(), "asking other members for private data"
-        );
-        waiting.asked = Some(Instant::now());
+        let patience = self.vault.patience(waiting.job.source);
+        if patience.is_zero() {
+            // Nobody is asked while it waits, so it does not wait, and can be written together
+            // with others. The core is told what it will lack, to reconcile it soon.
+            let lacked = items
+                .iter()
+                .filter_map(|item| names.get(&key(&item.digest)));
+            let lacked = lacked.map(|name| (name.clone(), Why::NotAsked));
+            waiting.missing.extend(lacked);
+        } else {
+            tracing::debug!(
+                target: "gossip.privdata", channel = %self.vault.channel, block = number,
+                lacking = items.len(), "asking other members for private data"
+            );
+            waiting.asked = Some(Instant::now());
+        }
         let input = Input::PrivateWanted {
             channel: self.vault.channel.clone(),
             key: GatherKey::Block(number),
             items,
-            patience: self.vault.patience(waiting.job.source),
+            patience,
         };
         // Nobody listening means that the node is going down, and nobody waits for the block.
         let _ = self.inputs.blocking_send(input);
@@ -328,10 +344,10 @@ impl Vault {
 }
 
 impl Waiting {
-    /// Takes what came along with the block and has the right hash.
-    fn take_what_came(&mut self) {
+    /// Takes what came along with the block and has the right hash; says how many write sets.
+    fn take_what_came(&mut self) -> usize {
         if self.walked.writes.is_empty() || self.job.private_data.is_empty() {
-            return;
+            return 0;
         }
         let came = copy::came_along(&std::mem::take(&mut self.job.private_data));
         for write in &self.walked.writes {
@@ -347,6 +363,7 @@ impl Waiting {
                 self.have.insert(name_of(write), rwset.clone());
             }
         }
+        self.have.len()
     }
 
     /// Bytes that it holds.
@@ -377,8 +394,8 @@ fn key(digest: &PrivateDigest) -> (u64, String, String) {
 
 pub(super) fn why(missing: Missing) -> Why {
     match missing {
-        Missing::NotFound | Missing::Expired => Why::Absent,
+        Missing::NotFound => Why::Absent,
         Missing::Differs => Why::WrongHash,
-        Missing::NoRoom => Why::NotAsked,
+        Missing::NotAsked | Missing::Expired | Missing::NoRoom => Why::NotAsked,
     }
 }

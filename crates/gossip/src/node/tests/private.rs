@@ -250,7 +250,7 @@ fn whoever_waits_for_private_data_of_no_channel_of_ours_is_told_so() {
         channel: "elsewhere".into(),
         key: GatherKey::Block(1),
         found: vec![],
-        missing: vec![(digest(1), Missing::NotFound)],
+        missing: vec![(digest(1), Missing::NotAsked)],
     };
     assert_eq!(out[1..], [gathered]);
     warned("was not joined", &out[..1]);

@@ -36,6 +36,8 @@ pub(super) struct Item {
     pub(super) asked: BTreeSet<PkiId>,
     /// Peers that gave something else.
     pub(super) wrong: BTreeSet<PkiId>,
+    /// In whatever round.
+    was_asked: bool,
     state: State,
 }
 
@@ -84,6 +86,7 @@ impl Gather {
             let item = Item {
                 asked: BTreeSet::new(),
                 wrong: BTreeSet::new(),
+                was_asked: false,
                 state: State::Idle,
                 wanted,
             };
@@ -127,6 +130,7 @@ impl Gather {
         for digest in digests {
             if let Some(item) = self.items.get_mut(digest) {
                 item.asked.insert(peer);
+                item.was_asked = true;
                 item.state = State::Asked(nonce);
             }
         }
@@ -153,15 +157,17 @@ impl Gather {
 
     /// Nobody will have this.
     pub(super) fn decide(&mut self, digest: &PrivateDigest, why: Missing) {
-        if self.items.remove(digest).is_some() {
-            self.missing.insert(digest.clone(), why);
+        if let Some(item) = self.items.remove(digest) {
+            self.missing.insert(digest.clone(), item.missing(why));
         }
     }
 
     /// What is not found by now is missing.
     pub(super) fn give_up(&mut self, why: Missing) {
         let items = std::mem::take(&mut self.items);
-        self.missing.extend(items.into_keys().map(|d| (d, why)));
+        let missing = items.into_iter();
+        self.missing
+            .extend(missing.map(|(digest, item)| (digest, item.missing(why))));
     }
 
     /// Begins the next round for what has rested.
@@ -256,5 +262,15 @@ impl Gather {
         self.items.remove(&digest);
         self.found.insert(digest, found);
         Verdict::Found { bytes }
+    }
+}
+
+impl Item {
+    /// Who was never asked for cannot be said not to have it.
+    fn missing(&self, why: Missing) -> Missing {
+        match why {
+            Missing::NotFound if !self.was_asked => Missing::NotAsked,
+            why => why,
+        }
     }
 }

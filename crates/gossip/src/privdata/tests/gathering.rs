@@ -105,8 +105,16 @@ fn with_no_patience_nobody_is_asked() {
         items: vec![wanted(8, 0)],
         patience: Duration::ZERO,
     });
-    let missing = vec![(digest(8, 0), Missing::NotFound)];
+    let missing = vec![(digest(8, 0), Missing::NotAsked)];
     assert_eq!(out, [gathered(8, vec![], missing)]);
+}
+
+#[test]
+fn what_nobody_could_be_asked_for_is_told_from_what_nobody_gave() {
+    let mut t = Table::among(&[]);
+    assert_eq!(t.want(8, vec![wanted(8, 0)]), []);
+    let missing = vec![(digest(8, 0), Missing::NotAsked)];
+    assert_eq!(t.until(60_000), [gathered(8, vec![], missing)]);
 }
 
 #[test]

@@ -60,7 +60,15 @@ fn a_list_that_does_not_come_is_asked_for_again() {
     assert_eq!(t.until(1000), [list(1)]);
     assert_eq!(t.until(61_000), [list(2)]);
     let late = t.listed(1, vec![old(8, 0)]);
-    assert_eq!(late, [ended(1, vec![], vec![old(8, 0).digest])]);
+    let missing = vec![(old(8, 0).digest, Missing::NotAsked)];
+    assert_eq!(
+        late,
+        [Effect::Gathered {
+            key: GatherKey::Reconcile(1),
+            found: vec![],
+            missing
+        }]
+    );
     assert_eq!(t.listed(2, vec![]), [ended(2, vec![], vec![])]);
 }
 

@@ -2,8 +2,10 @@
 
 use tidings_gossip::{
     Input,
-    privdata::{GatherKey, Wanted},
+    message::PrivateDigest,
+    privdata::{GatherKey, Missing, Wanted},
 };
+use tidings_ledger::private::Why;
 
 use super::*;
 
@@ -44,6 +46,61 @@ fn what_cannot_be_asked_for_is_listed_last() {
         all.extend(list(&mut run, &mut heard, round));
     }
     assert_eq!(all.len(), 11);
+}
+
+#[test]
+fn what_is_missing_is_shown_in_the_order_in_which_it_is_asked_for() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    for n in 0..25 {
+        scene.append(vec![scene.write("one", &n.to_string())]);
+    }
+    let vault = scene.open();
+    let shown = |vault: &Arc<Vault>| -> Vec<(u64, Why)> {
+        let missing = PrivateData(Arc::clone(vault)).missing(100).unwrap();
+        missing
+            .into_iter()
+            .map(|set| (set.place.block, set.why))
+            .collect()
+    };
+    let untried = shown(&vault);
+    let newest_first: Vec<_> = (2..27).rev().map(|block| (block, Why::NotAsked)).collect();
+    assert_eq!(untried, newest_first);
+    let (inputs, mut heard) = mpsc::channel(1);
+    let mut run = Run::new(Arc::clone(&vault), inputs);
+    for round in 1..6 {
+        let mut expected: Vec<u64> = shown(&vault).into_iter().map(|(block, _)| block).collect();
+        expected.truncate(10);
+        expected.sort_unstable();
+        let listed = list(&mut run, &mut heard, round);
+        // The last part of the old ones is followed by no newer one in the same round.
+        assert!(
+            listed.len() == 5 || listed == expected,
+            "round {round}: {listed:?}"
+        );
+        assert_eq!(listed[..], expected[expected.len() - listed.len()..]);
+        let missing = listed
+            .iter()
+            .map(|block| (digest(*block), Missing::NotAsked));
+        let (missing, found) = (missing.collect(), Vec::new());
+        run.work(Chore::Fill {
+            round,
+            found,
+            missing,
+        })
+        .unwrap();
+    }
+    assert!(shown(&vault).iter().all(|(_, why)| *why == Why::NotReached));
+}
+
+fn digest(block: u64) -> PrivateDigest {
+    PrivateDigest {
+        block,
+        seq_in_block: 0,
+        namespace: CHAINCODE.to_owned(),
+        collection: "one".to_owned(),
+        tx_id: String::new(),
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@ use tidings_gossip::{
     privdata::{GatherKey, Missing, Wanted},
 };
 
+use prost::Message as _;
 use tidings_ledger::private::Why;
+use tidings_proto::common::Block;
 
 use super::*;
 
@@ -218,16 +220,54 @@ fn who_is_no_member_any_more_neither_keeps_nor_misses_what_comes() {
 }
 
 #[test]
-fn what_came_by_state_transfer_is_not_said_to_be_asked_for() {
+fn what_came_by_state_transfer_does_not_wait_and_is_not_said_to_be_asked_for() {
     let scene = Scene::new();
     scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
     let mut writer = Writer::new(&scene);
-    let mut job = scene.job(&scene.block(0, vec![scene.write("one", "text")]));
-    job.source = Source::Transfer;
-    writer.window.take(job).unwrap();
-    let (number, items) = writer.asked().unwrap();
-    writer.found_nothing(number, items);
-    assert_eq!(writer.write(), [2]);
+    for (ahead, text) in [(0, "first"), (1, "second")] {
+        let mut job = scene.job(&scene.block(ahead, vec![scene.write("one", text)]));
+        job.source = Source::Transfer;
+        writer.window.take(job).unwrap();
+        let asked = writer.asked().map(|(number, items)| (number, items.len()));
+        assert_eq!(
+            asked,
+            Some((2 + ahead, 1)),
+            "the core knows what is to be reconciled"
+        );
+    }
+    assert_eq!(writer.write(), [2, 3], "together");
     let missing = PrivateData(Arc::clone(&writer.vault)).missing(10).unwrap();
+    assert_eq!(missing.len(), 2);
     assert_eq!(missing[0].why, Why::NotAsked);
+    let fetches = &writer.vault.metrics.privdata_fetch_duration;
+    assert_eq!(fetches.with_label_values(&[CHANNEL]).get_sample_count(), 0);
+}
+
+#[test]
+fn what_is_claimed_invalid_is_left_to_reconciliation_if_the_setting_says_so() {
+    const MVCC_CONFLICT: u8 = 11;
+    for skips in [false, true] {
+        let mut scene = Scene::new();
+        let skip = &mut scene
+            .settings
+            .skip_pulling_invalid_transactions_during_commit;
+        *skip = skips;
+        scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+        let mut writer = Writer::new(&scene);
+        let writes = vec![scene.write("one", "bad"), scene.write("one", "good")];
+        let mut block = Block::decode(scene.block(0, writes)).unwrap();
+        let metadata = &mut block.metadata.as_mut().unwrap().metadata;
+        metadata.resize(5, Bytes::new());
+        metadata[2] = Bytes::from_static(&[MVCC_CONFLICT, 0]);
+        writer.take(&block.encode_to_vec().into());
+        let (number, items) = writer.asked().unwrap();
+        let asked: Vec<u64> = items.iter().map(|item| item.digest.seq_in_block).collect();
+        assert_eq!(asked, if skips { vec![1] } else { vec![0, 1] });
+        writer.found_nothing(number, items);
+        assert_eq!(writer.write(), [2]);
+        let missing = PrivateData(Arc::clone(&writer.vault)).missing(10).unwrap();
+        let why: Vec<Why> = missing.iter().map(|set| set.why).collect();
+        let of_the_first = if skips { Why::NotAsked } else { Why::Absent };
+        assert_eq!(why, [Why::Absent, of_the_first], "the last is listed first");
+    }
 }
