@@ -252,7 +252,7 @@ fn what_is_no_store_of_this_kind_is_named_and_left_alone() {
                 matches!(&error, StoreOpenError::Foreign { path: named, .. } if *named == path),
                 "{text}"
             );
-            assert!(text.contains("move it away"), "{text}");
+            assert!(text.contains("move the file away"), "{text}");
             assert!(path.exists());
         }
     }

@@ -8,7 +8,7 @@ use tidings_gossip::PvtDataConfig;
 use tidings_ledger::{private::Counts, transient::WriteSetName};
 use tidings_msp::{collection::implicit_name, crypto::sha256};
 use tidings_node::{
-    private::{DistributeRefused, Handout},
+    private::{DistributeRefused, Handout, Presence},
     service::RunningNode,
 };
 use tidings_proto::{
@@ -471,5 +471,50 @@ async fn a_ledger_without_stores_gets_them_and_says_what_is_missing() {
             .len(),
         1
     );
+    node.stop().await;
+}
+
+/// Blocks and write sets that are listed as held, in order.
+fn listed(node: &RunningNode) -> Vec<u64> {
+    let data = node.private_data(&channel()).unwrap();
+    let sets = data.list((0, 0)).unwrap().sets.into_iter();
+    let held = sets.filter(|set| matches!(set.state, Presence::Held(_)));
+    held.map(|set| set.place.block).collect()
+}
+
+#[tokio::test]
+async fn private_data_outlives_leaving_and_a_ledger_that_is_begun_anew() {
+    let (mut chain, orderer, seat, mut node) = scene().await;
+    let mut talker = talker(&chain, &chain.material.org1, "talker").await;
+    for number in 0..3 {
+        let write = Write::new(&chain, "one", &format!("secret {number}"));
+        assert_eq!(push(&mut talker, &node, number, &write).await, "");
+        write.order(&mut chain);
+    }
+    orderer.serve(chain.blocks.clone());
+    reaches(&node, 5).await;
+    assert_eq!(listed(&node), [2, 3, 4]);
+    node.leave(&channel()).await.unwrap();
+    assert!(node.private_data(&channel()).is_none());
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    assert_eq!((listed(&node), counts(&node).held), (vec![2, 3, 4], 3));
+    node.leave(&channel()).await.unwrap();
+    node.stop().await;
+
+    // Only what is in the ledger is shown, and what was kept is used when its block comes.
+    orderer.serve(chain.blocks[..1].to_vec());
+    let ledger = seat.home.path().join("data/channels/mychannel");
+    std::fs::remove_dir_all(ledger).unwrap();
+    let mut node = seat
+        .start(TcpListener::bind(seat.address).await.unwrap())
+        .await;
+    node.join(chain.blocks[0].clone()).await.unwrap();
+    assert_eq!((listed(&node), counts(&node)), (vec![], Counts::default()));
+    orderer.serve(chain.blocks.clone());
+    reaches(&node, 5).await;
+    accounts(&node, |counts| counts.held == 3 && counts.eligible == 0).await;
+    assert_eq!(listed(&node), [2, 3, 4]);
+    let received = &node.metrics().private_received;
+    assert_eq!(received.with_label_values(&["mychannel", "asked"]).get(), 0);
     node.stop().await;
 }
