@@ -7,6 +7,7 @@
 
 mod endorsed;
 mod private;
+pub mod purged;
 mod shape;
 
 use bytes::Bytes;

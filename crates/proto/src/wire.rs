@@ -70,6 +70,11 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// Bytes that are still to be walked.
+    pub(crate) fn rest_len(&self) -> usize {
+        self.rest.len()
+    }
+
     fn field(&mut self) -> Result<Field<'a>, Malformed> {
         let tag = self.varint()?;
         let number = tag.value >> 3;
