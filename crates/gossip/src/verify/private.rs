@@ -143,7 +143,10 @@ fn element(element: PvtDataElement) -> Result<PrivateElement, Refused> {
     let digest = element
         .digest
         .ok_or_else(|| Refused::new(MISSING, "an element without digest"))?;
-    let payloads = element.payload.iter().filter(|payload| !payload.is_empty());
+    // One of which all keys were purged is empty; beside another it says nothing.
+    let is_one = element.payload.len() == 1;
+    let payloads = element.payload.iter();
+    let payloads = payloads.filter(|payload| is_one || !payload.is_empty());
     let payloads = payloads.filter(|payload| payload.len() <= WRITE_SET_LEN_MAX);
     Ok(PrivateElement {
         digest: names(digest)?,

@@ -235,7 +235,9 @@ impl Gather {
         };
         let wanted = &item.wanted;
         let right = payloads.iter().find(|p| p.hash == wanted.hash);
+        // Of what nobody purged, nothing is no answer rather than a wrong one.
         let other = payloads.first();
+        let other = other.filter(|other| wanted.may_differ || !other.bytes.is_empty());
         let payload = match (right, other) {
             (Some(right), _) => right,
             (None, None) => return Verdict::Empty,

@@ -343,6 +343,27 @@ fn what_may_differ_is_handed_on_to_be_judged() {
 }
 
 #[test]
+fn an_empty_write_set_counts_only_where_keys_may_be_purged() {
+    for may_differ in [false, true] {
+        let mut t = Table::among(&[("b", 9)]);
+        let mut purged = wanted(8, 0);
+        purged.may_differ = may_differ;
+        let out = t.want(8, vec![purged]);
+        let asked = t.the_one_asked(&out);
+        let empty = PrivateElement {
+            digest: digest(8, 0),
+            payloads: vec![payload("")],
+        };
+        let out = t.answer(&asked, vec![empty]);
+        assert_eq!(warnings(&out), 0, "it says nothing wrong");
+        assert!(
+            out.contains(&answered("b", 0, may_differ.into())),
+            "{out:?}"
+        );
+    }
+}
+
+#[test]
 fn pd_s11_gatherings_are_bounded() {
     let mut t = Table::among(&[]);
     for number in 0..GATHERS_MAX as u64 {

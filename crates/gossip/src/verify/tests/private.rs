@@ -235,6 +235,8 @@ fn pd_s9_payloads_that_are_none_are_left_out_and_there_are_only_so_many() {
     let one = || Bytes::from_static(b"x");
     assert_eq!(payloads(Vec::new()), 0);
     assert_eq!(payloads(vec![Bytes::new(), one(), Bytes::new()]), 1);
+    assert_eq!(payloads(vec![Bytes::new()]), 1, "all its keys were purged");
+    assert_eq!(payloads(vec![Bytes::new(); 2]), 0);
     assert_eq!(payloads(vec![one(); PAYLOADS_MAX + 1]), PAYLOADS_MAX);
     let long = |len| payloads(vec![Bytes::from(vec![1; len])]);
     assert_eq!(long(WRITE_SET_LEN_MAX), 1);
