@@ -8,7 +8,7 @@ pub(crate) mod client;
 mod private;
 pub(crate) mod server;
 
-pub(crate) use private::{Page, PrivateSet};
+pub(crate) use private::{Page, PrivateSet, Purge, PurgePage, PurgedKeys};
 use serde::{Deserialize, Serialize};
 
 /// Name of the socket in the data folder.
@@ -66,6 +66,22 @@ pub(crate) enum Question {
         channel: String,
         /// The block and transaction to begin with.
         from: (u64, u64),
+    },
+    /// Which keys of private data transactions say are to be forgotten.
+    Purges {
+        /// The channel.
+        channel: String,
+        /// The block and transaction to begin with.
+        from: (u64, u64),
+    },
+    /// Forget what a transaction says is to be forgotten, for good.
+    Purge {
+        /// The channel.
+        channel: String,
+        /// Its block.
+        block: u64,
+        /// The transaction's position in it.
+        transaction: u64,
     },
 }
 
@@ -135,6 +151,10 @@ pub(crate) enum Answer {
     Missing(Missing),
     /// What is held and missing of private data.
     PrivateList(Page),
+    /// Purges that are noted.
+    Purges(PurgePage),
+    /// So many write sets were changed by a purge.
+    Purged(u64),
     /// It was not done, for this reason.
     Refused(String),
 }

@@ -208,6 +208,15 @@ fn a_node_joins_answers_stops_and_finds_its_channels_again() {
         place.says(&["privdata", "list", "-c", "tidings", "--json"]),
         ""
     );
+    assert_eq!(place.says(&["privdata", "purges", "-c", "tidings"]), "");
+    let purge = [
+        "privdata", "purge", "-c", "tidings", "--block", "0", "--tx", "3",
+    ];
+    let none = place.complaint(&purge);
+    assert!(
+        none.contains("transaction 3 of block 0 purges nothing"),
+        "{none}"
+    );
     let unknown = place.complaint(&["privdata", "list", "-c", "nowhere"]);
     assert!(
         unknown.contains("channel 'nowhere' has not been joined"),

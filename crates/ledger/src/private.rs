@@ -16,12 +16,15 @@
 //!   those below it are in the ledger, and they are never prepared again.
 //! - **Expired is gone.** What block B wrote with a block-to-live of N is not shown from block
 //!   B + N + 1 on, as in Fabric, and [`PrivateStore::expire`] removes it from the file.
+//! - **Forgotten is gone.** A key that was purged with [`PrivateStore::purge`] is in no write set of
+//!   that transaction or an earlier one, nor gets into one that is put in later.
 //! - **Flat memory.** Whoever reads holds one write set at a time.
 //!
-//! It knows no hashes, members or policies: what is put in was checked by somebody else, who also
-//! says which collections we are entitled to. `docs/protocol/private-stores.md` draws the tables.
+//! It knows no members or policies, and not which transactions are valid: what is put in was checked
+//! by somebody else, who also says which collections we are entitled to. `docs/protocol/private-stores.md` draws the tables.
 
 mod backlog;
+mod purge;
 mod tables;
 mod walk;
 
@@ -42,6 +45,9 @@ use crate::{
     keyed::{Change, Keyed},
 };
 pub use backlog::{BACKLOG_COLLECTIONS_MAX, Backlog, CollectionCounts, Counts};
+pub use purge::{
+    KeyPurge, NotedPurge, PURGES_LISTED_MAX, PurgeError, PurgeState, PurgedKeys, Touched,
+};
 use tables::{ABOUT, COUNTS, Entry, Expiry, HEIGHT, KIND, State, Step, Tables};
 pub use walk::{Accounts, MissingSets, Sets};
 
@@ -91,6 +97,8 @@ pub struct PrivateBlock {
     /// Every private write set that it names. Of two for one transaction and collection the first
     /// counts.
     pub entries: Vec<PrivateEntry>,
+    /// Keys that its transactions say are to be forgotten.
+    pub purges: Vec<KeyPurge>,
 }
 
 /// A private write set that a block names.
@@ -113,6 +121,8 @@ pub struct PrivateEntry {
 pub enum Content {
     /// The bytes whose hash is in the block.
     Held(Bytes),
+    /// What is left of them when keys were purged.
+    Trimmed(Bytes),
     /// We have none.
     Missing(Why),
 }
@@ -160,8 +170,10 @@ pub enum Queue {
 pub struct StoredSet {
     /// Where it belongs.
     pub place: Place,
-    /// The bytes as they were put in.
+    /// The bytes as they were put in, or what is left of them.
     pub rwset: Bytes,
+    /// Keys were purged from it.
+    pub is_trimmed: bool,
     /// The first block of the ledger with which it is no longer to be had, if there is one.
     pub expires_at: Option<u64>,
 }
@@ -303,18 +315,6 @@ impl PrivateStore {
         })
     }
 
-    /// The write sets of a collection that are held, from this block and transaction on, oldest
-    /// first, to be seen as in [`PrivateStore::sets`].
-    pub fn sets_of(
-        &self,
-        namespace: &str,
-        collection: &str,
-        from: (u64, u64),
-        last_block: u64,
-    ) -> Result<Sets, StoreError> {
-        Sets::of_collection(&self.file, (namespace, collection), from, last_block)
-    }
-
     /// Every write set that is held or missing, from this block and transaction on, oldest first,
     /// to be seen as in [`PrivateStore::sets`].
     pub fn accounts(&self, from: (u64, u64), last_block: u64) -> Result<Accounts, StoreError> {
@@ -338,18 +338,26 @@ impl PrivateStore {
     /// Puts down write sets that were missing and have been fetched. Those that are held stay as
     /// they are.
     pub fn fill(&self, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
+        self.fill_as(State::Held, sets)
+    }
+
+    /// As [`PrivateStore::fill`], of what is left of write sets from which others purged keys.
+    pub fn fill_trimmed(&self, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
+        self.fill_as(State::Trimmed, sets)
+    }
+
+    fn fill_as(&self, state: State, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
         judge_lens(sets)?;
         let filled = self.change(|tables| {
             let mut filled = Filled::default();
             for (place, rwset) in sets {
                 match tables.entry(place)? {
-                    Some(entry) if entry.state == State::Held => filled.held += 1,
+                    Some(entry) if entry.state.is_held() => filled.held += 1,
                     Some(Entry {
                         state: State::Missing(Queue::Eligible | Queue::Deprioritized, _),
                         expiry,
                     }) => {
-                        let state = State::Held;
-                        tables.put(place, Entry { state, expiry }, Some(rwset))?;
+                        tables.hold(place, Entry { state, expiry }, rwset)?;
                         filled.stored += 1;
                     }
                     _ => filled.unwanted += 1,
@@ -358,24 +366,6 @@ impl PrivateStore {
             Ok((filled.stored > 0, filled))
         })?;
         Ok(filled)
-    }
-
-    /// Puts other bytes in the place of write sets that are held, as when keys are purged from
-    /// them. What is not held is left out; says how many were replaced.
-    pub fn replace(&self, sets: &[(Place, Bytes)]) -> Result<u64, FillError> {
-        judge_lens(sets)?;
-        let replaced = self.change(|tables| {
-            let mut replaced = 0;
-            for (place, rwset) in sets {
-                let entry = tables.entry(place)?;
-                if let Some(entry) = entry.filter(|entry| entry.state == State::Held) {
-                    tables.put(place, entry, Some(rwset))?;
-                    replaced += 1;
-                }
-            }
-            Ok((replaced > 0, replaced))
-        })?;
-        Ok(replaced)
     }
 
     /// Moves what is missing and eligible to those that are asked for more seldom, for these
@@ -482,12 +472,16 @@ impl Tables<'_> {
             }
             let expiry = Expiry::of(block.number, entry.block_to_live);
             let (state, rwset) = match &entry.content {
-                Content::Held(rwset) => (State::Held, Some(&**rwset)),
+                Content::Held(rwset) => (State::Held, Some(rwset)),
+                Content::Trimmed(rwset) => (State::Trimmed, Some(rwset)),
                 Content::Missing(why) => (State::Missing(why.queue(), *why), None),
             };
-            self.put(&place, Entry { state, expiry }, rwset)?;
+            match rwset {
+                Some(rwset) => self.hold(&place, Entry { state, expiry }, rwset)?,
+                None => self.put(&place, Entry { state, expiry }, None)?,
+            }
         }
-        Ok(())
+        self.note(block.number, &block.purges)
     }
 }
 
@@ -588,7 +582,7 @@ fn judge(blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
                 let (block, tx) = (number, entry.tx);
                 return Err(PrepareError::NameTooLong { block, tx, len });
             }
-            if let Content::Held(rwset) = &entry.content
+            if let Content::Held(rwset) | Content::Trimmed(rwset) = &entry.content
                 && rwset.len() > SET_LEN_MAX
             {
                 let (place, len) = (entry.place(number), rwset.len());

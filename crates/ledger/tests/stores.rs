@@ -132,6 +132,7 @@ fn block(number: u64) -> PrivateBlock {
     PrivateBlock {
         number,
         entries: vec![entry],
+        purges: Vec::new(),
     }
 }
 

@@ -215,6 +215,7 @@ fn account(number: u64, run: u64) -> PrivateBlock {
             entry("late", Content::Missing(Why::Absent)),
             entry("theirs", Content::Missing(Why::NotEntitled)),
         ],
+        purges: Vec::new(),
     }
 }
 

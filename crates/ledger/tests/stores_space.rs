@@ -46,6 +46,7 @@ fn block(number: u64) -> PrivateBlock {
     PrivateBlock {
         number,
         entries: vec![entry],
+        purges: Vec::new(),
     }
 }
 

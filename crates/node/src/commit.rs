@@ -365,6 +365,7 @@ impl Run {
         let took_s = prepared.elapsed().as_secs_f64();
         let (at, height) = (Instant::now(), self.committer.height());
         self.outlets.vault.grown(height);
+        self.outlets.vault.tell_purges(&accounts);
         self.define(group);
         self.outlets.vault.settle();
         if let Some(config) = config {
@@ -496,10 +497,14 @@ pub(crate) struct ChannelView {
 fn tell_what_is_missing(channel: &ChannelId, accounts: &[PrivateBlock], reconciles: bool) {
     let missing = |entry: &&PrivateEntry| matches!(entry.content, Content::Missing(why) if why != Why::NotEntitled);
     let blocks = accounts.iter();
-    let mut lacking = blocks.flat_map(|PrivateBlock { number, entries }| {
-        let entries = entries.iter().filter(missing);
-        entries.map(move |entry| (number, entry))
-    });
+    let mut lacking = blocks.flat_map(
+        |PrivateBlock {
+             number, entries, ..
+         }| {
+            let entries = entries.iter().filter(missing);
+            entries.map(move |entry| (number, entry))
+        },
+    );
     if let Some((block, first)) = lacking.next()
         && let Some(left_out) = LACKING.line(Instant::now())
     {

@@ -189,6 +189,8 @@ metrics! {
         "Private write sets of blocks that this node gave to other peers";
     private_withheld: IntCounterVec = "tidings_private_withheld" ["channel"],
         "Private write sets that were asked for by peers that may not have them";
+    private_purges: IntCounterVec = "tidings_private_purges" ["channel"],
+        "Keys of private data that transactions of committed blocks say are to be forgotten";
 
     // The ordering service.
     delivery_connected: IntGaugeVec = "tidings_delivery_connected" ["channel", "orderer"],

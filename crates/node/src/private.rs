@@ -25,6 +25,7 @@ mod history;
 mod keeper;
 mod list;
 mod policy;
+mod purges;
 mod pushes;
 mod registry;
 mod serve;
@@ -50,6 +51,7 @@ pub(crate) use self::{
 pub use self::{
     distribute::{DistributeRefused, Handout},
     list::{Listed, Page, Presence},
+    purges::{ListedPurge, PurgePage},
     vault::PrivateData,
 };
 use crate::{metrics::Metrics, service::StartRefused};

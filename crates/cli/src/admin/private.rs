@@ -2,8 +2,8 @@
 
 use anyhow::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tidings_ledger::private::Why;
-use tidings_node::private::{Listed, Presence, PrivateData};
+use tidings_ledger::private::{PurgeState, Why};
+use tidings_node::private::{Listed, ListedPurge, Presence, PrivateData};
 
 /// Some private write sets.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub(crate) struct PrivateSet {
     pub(crate) collection: String,
     /// SHA-256 in hex: of what is here, or what it must be.
     pub(crate) hash: String,
-    /// `held`, `missing`, or `not ours`.
+    /// `held`, `trimmed` (held without keys that were purged), `missing`, or `not ours`.
     pub(crate) state: String,
     /// Bytes of what is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +38,77 @@ pub(crate) struct PrivateSet {
     /// The block with which it is no longer to be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<u64>,
+}
+
+/// Some purges that are noted.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PurgePage {
+    /// Oldest first.
+    pub(crate) purges: Vec<Purge>,
+    /// The block and transaction to go on from, if there are more.
+    pub(crate) next: Option<(u64, u64)>,
+}
+
+/// A transaction that says that keys are to be forgotten.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Purge {
+    /// The block.
+    pub(crate) block: u64,
+    /// The transaction's position in it.
+    pub(crate) transaction: u64,
+    /// `validity unknown`, `being applied`, or `applied`.
+    pub(crate) state: String,
+    /// Write sets that are held and have one of the keys; if it is applied, those that were changed.
+    pub(crate) write_sets: u64,
+    /// There may be more of them: there was too much to look through.
+    pub(crate) at_least: bool,
+    /// How many keys, by collection.
+    pub(crate) collections: Vec<PurgedKeys>,
+}
+
+/// Keys of a collection.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PurgedKeys {
+    /// The chaincode.
+    pub(crate) namespace: String,
+    /// Its collection.
+    pub(crate) collection: String,
+    /// How many keys.
+    pub(crate) keys: u64,
+}
+
+/// One page of purges. Waits for the disk.
+pub(super) fn purges(data: &PrivateData, from: (u64, u64)) -> Result<PurgePage> {
+    let page = data.purges(from).map_err(Error::msg)?;
+    Ok(PurgePage {
+        purges: page.purges.into_iter().map(Purge::from).collect(),
+        next: page.next,
+    })
+}
+
+impl From<ListedPurge> for Purge {
+    fn from(listed: ListedPurge) -> Self {
+        let ListedPurge { purge, touched } = listed;
+        let (state, write_sets) = match purge.state {
+            PurgeState::Noted => ("validity unknown", touched.sets),
+            PurgeState::Begun => ("being applied", touched.sets),
+            PurgeState::Done(changed) => ("applied", changed),
+        };
+        let collections = purge.collections.into_iter().map(|of| PurgedKeys {
+            namespace: of.namespace,
+            collection: of.collection,
+            keys: of.keys,
+        });
+        Self {
+            block: purge.block,
+            transaction: purge.tx,
+            state: state.to_owned(),
+            write_sets,
+            at_least: touched.is_cut,
+            collections: collections.collect(),
+        }
+    }
 }
 
 /// One page of what is held and missing. Waits for the disk.
@@ -53,6 +124,7 @@ impl From<Listed> for PrivateSet {
     fn from(listed: Listed) -> Self {
         let (state, size, why) = match listed.state {
             Presence::Held(len) => ("held", Some(len), None),
+            Presence::Trimmed(len) => ("trimmed", Some(len), None),
             Presence::Missing(Why::NotEntitled) => ("not ours", None, None),
             Presence::Missing(why) => ("missing", None, Some(why.to_string())),
         };

@@ -190,20 +190,33 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
             return Ok(Answer::Channels(names.collect()));
         }
         Question::Missing { channel, limit } => {
-            let id = ChannelId::from(channel.as_str());
-            let data = run(errands, |done| Errand::PrivateData(id, done)).await??;
-            let read = move || missing(&data, limit).map(Answer::Missing);
-            return tokio::task::spawn_blocking(read)
-                .await
-                .context("reading private data broke off")?;
+            return with_private_data(errands, &channel, move |data| {
+                missing(&data, limit).map(Answer::Missing)
+            })
+            .await;
         }
         Question::PrivateList { channel, from } => {
-            let id = ChannelId::from(channel.as_str());
-            let data = run(errands, |done| Errand::PrivateData(id, done)).await??;
-            let read = move || super::private::list(&data, from).map(Answer::PrivateList);
-            return tokio::task::spawn_blocking(read)
-                .await
-                .context("reading private data broke off")?;
+            return with_private_data(errands, &channel, move |data| {
+                super::private::list(&data, from).map(Answer::PrivateList)
+            })
+            .await;
+        }
+        Question::Purges { channel, from } => {
+            return with_private_data(errands, &channel, move |data| {
+                super::private::purges(&data, from).map(Answer::Purges)
+            })
+            .await;
+        }
+        Question::Purge {
+            channel,
+            block,
+            transaction,
+        } => {
+            return with_private_data(errands, &channel, move |data| {
+                let changed = data.purge(block, transaction).map_err(Error::msg)?;
+                Ok(Answer::Purged(changed))
+            })
+            .await;
         }
         Question::Info { channel } => (channel, None),
         Question::Fetch { channel, which } => (channel, Some(which)),
@@ -219,6 +232,19 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
     tokio::task::spawn_blocking(read)
         .await
         .context("reading the ledger broke off")?
+}
+
+/// Does something with the private data of a channel, which waits for the disk.
+async fn with_private_data(
+    errands: &mpsc::Sender<Errand>,
+    channel: &str,
+    what: impl FnOnce(PrivateData) -> Result<Answer> + Send + 'static,
+) -> Result<Answer> {
+    let id = ChannelId::from(channel);
+    let data = run(errands, |done| Errand::PrivateData(id, done)).await??;
+    tokio::task::spawn_blocking(move || what(data))
+        .await
+        .context("reading private data broke off")?
 }
 
 /// Has the owner of the node do something.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::outline::{Outline, clean, plural};
 use super::{print, socket};
 use crate::admin::client::ask;
-use crate::admin::{Answer, Lacking, Missing, PrivateSet, Question};
+use crate::admin::{Answer, Lacking, Missing, PrivateSet, Purge, PurgedKeys, Question};
 
 /// See what private data the node that runs on this machine has and lacks.
 ///
@@ -70,6 +70,37 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print which transactions say that keys of private data are to be forgotten, oldest first.
+    ///
+    /// Whether such a transaction is valid the node does not know, and it deletes nothing before it
+    /// is told to. The number of write sets is of those here that have one of the keys.
+    Purges {
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+        /// The block to begin with.
+        #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+        from: u64,
+        /// Print a JSON object for each, one a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete what a transaction says is to be forgotten, for good.
+    ///
+    /// For transactions that are known to be valid, as a Fabric peer of the organization tells. The
+    /// keys are taken out of every write set up to that of the transaction, and out of those that
+    /// are still to come.
+    Purge {
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+        /// The block of the transaction.
+        #[arg(long, value_name = "BLOCK")]
+        block: u64,
+        /// Its position in the block, from 0.
+        #[arg(long, value_name = "NUMBER")]
+        tx: u64,
+    },
 }
 
 impl Arguments {
@@ -91,6 +122,12 @@ impl Arguments {
                 let limit = limit.unwrap_or(if json { usize::MAX } else { LIST_LIMIT });
                 list(&socket, &channel, from, limit, json)
             }
+            Command::Purges {
+                channel,
+                from,
+                json,
+            } => purges(&socket, &channel, from, json),
+            Command::Purge { channel, block, tx } => purge(&socket, channel, block, tx),
         }
     }
 }
@@ -183,6 +220,72 @@ impl Tally {
         let sets = plural(self.len, "write set");
         format!("{sets}: {}{rest}\n", states.join(", "))
     }
+}
+
+fn purges(socket: &Path, channel: &str, from: u64, json: bool) -> Result<()> {
+    let mut next = Some((from, 0));
+    while let Some(from) = next {
+        let question = Question::Purges {
+            channel: channel.to_owned(),
+            from,
+        };
+        let page = match ask(socket, &question)? {
+            Answer::Purges(page) => page,
+            answer => bail!("the node answered something else: {answer:?}"),
+        };
+        let mut text = String::new();
+        for purge in &page.purges {
+            text += &if json {
+                serde_json::to_string(purge)?
+            } else {
+                purge_line(purge)
+            };
+            text.push('\n');
+        }
+        print(&text)?;
+        next = page.next;
+    }
+    Ok(())
+}
+
+fn purge(socket: &Path, channel: String, block: u64, transaction: u64) -> Result<()> {
+    let question = Question::Purge {
+        channel,
+        block,
+        transaction,
+    };
+    match ask(socket, &question)? {
+        Answer::Purged(changed) => print(&format!(
+            "purged: {} changed\n",
+            plural(usize::try_from(changed).unwrap_or(usize::MAX), "write set")
+        )),
+        answer => bail!("the node answered something else: {answer:?}"),
+    }
+}
+
+fn purge_line(purge: &Purge) -> String {
+    let Purge {
+        block,
+        transaction,
+        state,
+        write_sets,
+        ..
+    } = purge;
+    let count = |number: u64, what| plural(usize::try_from(number).unwrap_or(usize::MAX), what);
+    let keys = purge.collections.iter().map(
+        |PurgedKeys {
+             namespace,
+             collection,
+             keys,
+         }| {
+            let (namespace, collection) = (clean(namespace), clean(collection));
+            format!("{} of {namespace}/{collection}", count(*keys, "key"))
+        },
+    );
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let at_least = if purge.at_least { "at least " } else { "" };
+    let sets = count(*write_sets, "write set");
+    format!("block {block}, transaction {transaction}: {keys}: {state}, {at_least}{sets}")
 }
 
 fn line(set: &PrivateSet) -> String {
@@ -300,6 +403,31 @@ mod tests {
             tally.line(0),
             "3 write sets: 2 held, 1 not ours; there are more: go on with --from 17, or give --limit\n"
         );
+    }
+
+    #[test]
+    fn a_line_says_what_a_purge_is_about_and_what_became_of_it() {
+        let keys = |collection: &str, keys| PurgedKeys {
+            namespace: "cc".into(),
+            collection: collection.into(),
+            keys,
+        };
+        let mut purge = Purge {
+            block: 7,
+            transaction: 2,
+            state: "validity unknown".into(),
+            write_sets: 3,
+            at_least: true,
+            collections: vec![keys("one\u{1b}", 1), keys("two", 2)],
+        };
+        assert_eq!(
+            purge_line(&purge),
+            "block 7, transaction 2: 1 key of cc/one\\u{1b}, 2 keys of cc/two: validity unknown, \
+             at least 3 write sets"
+        );
+        purge.state = "applied".into();
+        (purge.at_least, purge.write_sets) = (false, 1);
+        assert!(purge_line(&purge).ends_with(": applied, 1 write set"));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub(super) type PlaceKey = (u64, u64, &'static str, &'static str);
 pub(super) type EntryRow = (u8, u8, u64);
 type QueueKey = (u8, u64, u64, &'static str, &'static str);
 type CollectionKey = (&'static str, &'static str, u64, u64);
+pub(super) type PurgeKey = (u64, u64, &'static str, &'static str, [u8; 32]);
+pub(super) type KeyKey = (&'static str, &'static str, [u8; 32], u64, u64);
+pub(super) type ForgottenKey = (&'static str, &'static str, [u8; 32]);
 type CountsRow = (u64, u64, u64, u64);
 
 /// With the version, the height.
@@ -38,6 +41,20 @@ const EXPIRY: TableDefinition<'_, (u64, u64, u64, &str, &str), ()> = TableDefini
 pub(super) const COUNTS: TableDefinition<'_, (&str, &str), CountsRow> =
     TableDefinition::new("counts");
 
+/// Keys that transactions say are to be forgotten: block, transaction, collection, hash of the key.
+pub(super) const PURGES: TableDefinition<'_, PurgeKey, ()> = TableDefinition::new("purges");
+
+/// The same by key.
+pub(super) const PURGED: TableDefinition<'_, KeyKey, ()> = TableDefinition::new("purged");
+
+/// The transactions that say so: whether that was carried out, and how many write sets it changed.
+pub(super) const PURGING: TableDefinition<'_, (u64, u64), (u8, u64)> =
+    TableDefinition::new("purging");
+
+/// The last transaction by which a key is forgotten for good.
+pub(super) const FORGOTTEN: TableDefinition<'_, ForgottenKey, (u64, u64)> =
+    TableDefinition::new("forgotten");
+
 pub(super) const HEIGHT: &str = "height";
 
 /// Memory for pages: blocks are served to those who catch up, mostly one after the other.
@@ -47,7 +64,7 @@ pub(super) static KIND: Kind = Kind {
     name: "private data store",
     file: "private.redb",
     about: ABOUT,
-    version: 1,
+    version: 2,
     tables: |transaction| Tables::open(transaction).map(|_| ()),
     cache_bytes: CACHE_BYTES,
     cure: "put back a copy of the folder; or move the file away to begin with an empty store, \
@@ -64,6 +81,8 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Held,
+    /// What is left of it is held.
+    Trimmed,
     Missing(Queue, Why),
 }
 
@@ -106,6 +125,7 @@ impl Entry {
             1 => State::Missing(Queue::Eligible, why),
             2 => State::Missing(Queue::Deprioritized, why),
             3 => State::Missing(Queue::Ineligible, why),
+            4 => State::Trimmed,
             _ => return Err(unreadable()),
         };
         let expiry = Expiry(expiry);
@@ -114,7 +134,7 @@ impl Entry {
 
     fn row(self) -> EntryRow {
         let why = match self.state {
-            State::Held | State::Missing(_, Why::Absent) => 0,
+            State::Held | State::Trimmed | State::Missing(_, Why::Absent) => 0,
             State::Missing(_, Why::WrongHash) => 1,
             State::Missing(_, Why::NotAsked | Why::NotReached) => 2,
             State::Missing(_, Why::NotEntitled) => 3,
@@ -128,16 +148,22 @@ fn unreadable() -> StorageError {
 }
 
 impl State {
+    /// Its bytes are here, or what is left of them.
+    pub(super) fn is_held(self) -> bool {
+        matches!(self, Self::Held | Self::Trimmed)
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Held => 0,
+            Self::Trimmed => 4,
             Self::Missing(queue, _) => queue.code(),
         }
     }
 
     pub(super) fn count(self, counts: &mut Counts) -> &mut u64 {
         match self {
-            Self::Held => &mut counts.held,
+            Self::Held | Self::Trimmed => &mut counts.held,
             Self::Missing(Queue::Eligible, _) => &mut counts.eligible,
             Self::Missing(Queue::Deprioritized, _) => &mut counts.deprioritized,
             Self::Missing(Queue::Ineligible, _) => &mut counts.ineligible,
@@ -207,11 +233,15 @@ pub(super) struct Step {
 pub(super) struct Tables<'t> {
     pub(super) about: Table<'t, &'static str, u64>,
     entries: Table<'t, PlaceKey, EntryRow>,
-    rwsets: Table<'t, PlaceKey, &'static [u8]>,
+    pub(super) rwsets: Table<'t, PlaceKey, &'static [u8]>,
     missing: Table<'t, QueueKey, ()>,
-    collections: Table<'t, CollectionKey, ()>,
+    pub(super) collections: Table<'t, CollectionKey, ()>,
     expiry: Table<'t, (u64, u64, u64, &'static str, &'static str), ()>,
     counts: Table<'t, (&'static str, &'static str), CountsRow>,
+    pub(super) purges: Table<'t, PurgeKey, ()>,
+    pub(super) purged: Table<'t, KeyKey, ()>,
+    pub(super) purging: Table<'t, (u64, u64), (u8, u64)>,
+    pub(super) forgotten: Table<'t, ForgottenKey, (u64, u64)>,
 }
 
 impl<'t> Tables<'t> {
@@ -224,6 +254,10 @@ impl<'t> Tables<'t> {
             collections: transaction.open_table(COLLECTIONS)?,
             expiry: transaction.open_table(EXPIRY)?,
             counts: transaction.open_table(COUNTS)?,
+            purges: transaction.open_table(PURGES)?,
+            purged: transaction.open_table(PURGED)?,
+            purging: transaction.open_table(PURGING)?,
+            forgotten: transaction.open_table(FORGOTTEN)?,
         })
     }
 
@@ -330,7 +364,7 @@ impl<'t> Tables<'t> {
         self.collections
             .remove((namespace, collection, block, tx))?;
         match entry.state {
-            State::Held => {
+            State::Held | State::Trimmed => {
                 self.rwsets.remove(place.key())?;
             }
             State::Missing(queue, _) => {

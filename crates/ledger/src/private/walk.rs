@@ -202,11 +202,12 @@ impl Look {
 
     pub(super) fn stored(&self, place: Place) -> Result<Option<StoredSet>, StorageError> {
         let entry = self.entry(&place)?;
-        let Some(entry) = entry.filter(|entry| entry.state == State::Held) else {
+        let Some(entry) = entry.filter(|entry| entry.state.is_held()) else {
             return Ok(None);
         };
         Ok(Some(StoredSet {
             rwset: self.rwset(&place)?,
+            is_trimmed: entry.state == State::Trimmed,
             place,
             expires_at: entry.expiry.block(),
         }))
@@ -226,6 +227,7 @@ impl Look {
         };
         let content = match entry.state {
             State::Held => Content::Held(self.rwset(&place)?),
+            State::Trimmed => Content::Trimmed(self.rwset(&place)?),
             State::Missing(_, why) => Content::Missing(why),
         };
         Ok(Some(Account {
@@ -238,7 +240,7 @@ impl Look {
     fn missing(&self, place: Place) -> Result<Option<MissingSet>, StorageError> {
         let entry = self.entry(&place)?;
         Ok(entry.and_then(|entry| match entry.state {
-            State::Held => None,
+            State::Held | State::Trimmed => None,
             State::Missing(queue, why) => Some(MissingSet {
                 place,
                 why,

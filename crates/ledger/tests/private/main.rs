@@ -6,6 +6,7 @@ mod expire;
 mod fill;
 #[path = "../made/mod.rs"]
 mod made;
+mod purge;
 mod steps;
 
 use bytes::Bytes;
@@ -46,7 +47,11 @@ fn living(blocks: u64, entry: PrivateEntry) -> PrivateEntry {
 }
 
 fn private(number: u64, entries: Vec<PrivateEntry>) -> PrivateBlock {
-    PrivateBlock { number, entries }
+    PrivateBlock {
+        number,
+        entries,
+        purges: Vec::new(),
+    }
 }
 
 fn place(block: u64, tx: u64, collection: &str) -> Place {
@@ -339,68 +344,6 @@ fn a_store_made_anew_catches_up_with_the_ledger_first() {
 }
 
 #[test]
-fn what_is_held_can_be_replaced_and_keeps_its_place_and_time() {
-    let (_dir, store) = store(vec![vec![
-        living(3, held(0, "a", "key=1 other=2")),
-        held(1, "a", "key=1"),
-        missing(2, "a", Why::Absent),
-    ]]);
-    let purged = [
-        filling(0, 0, "a", "other=2"),
-        filling(0, 1, "a", ""),
-        filling(0, 2, "a", "not held"),
-        filling(7, 0, "a", "of no block"),
-    ];
-    assert_eq!(store.replace(&purged).unwrap(), 2);
-    assert_eq!(sets(&store, 0, 0), ["0 a other=2", "1 a "]);
-    assert_eq!(counts(&store), [2, 1, 0, 0]);
-    assert_eq!(store.expire(4).unwrap(), 1);
-    assert_eq!(
-        store.replace(&purged).unwrap(),
-        1,
-        "and what expired stays away"
-    );
-}
-
-#[test]
-fn the_sets_of_a_collection_are_walked_from_any_transaction() {
-    let entries = |number: u64| {
-        let rwset = number.to_string();
-        let lives = u64::from(number == 1);
-        vec![
-            living(lives, held(0, "a", &rwset)),
-            held(3, "a", &rwset),
-            held(0, "b", "other"),
-            missing(5, "a", Why::Absent),
-        ]
-    };
-    let (_dir, store) = store((0..4).map(entries).collect());
-    let walk = |collection, from, last| {
-        let sets = store.sets_of("ns", collection, from, last).unwrap();
-        let places = sets.map(|set| set.unwrap().place);
-        places
-            .map(|place| (place.block, place.tx))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        walk("a", (0, 0), 2),
-        [(0, 0), (0, 3), (1, 0), (1, 3), (2, 0), (2, 3)]
-    );
-    assert_eq!(walk("a", (1, 1), 2), [(1, 3), (2, 0), (2, 3)]);
-    assert_eq!(
-        walk("a", (0, 4), 3),
-        [(1, 3), (2, 0), (2, 3), (3, 0), (3, 3)],
-        "expired"
-    );
-    assert_eq!(walk("a", (3, 0), 2), []);
-    assert_eq!(
-        walk("b", (0, 0), u64::MAX),
-        [(0, 0), (1, 0), (2, 0), (3, 0)]
-    );
-    assert_eq!(walk("ab", (0, 0), u64::MAX), []);
-}
-
-#[test]
 fn what_is_too_long_is_refused_and_what_is_just_not_is_taken() {
     let (_dir, store) = store(vec![vec![missing(0, "a", Why::Absent)]]);
     let large = |len| Content::Held(vec![0; len].into());
@@ -437,7 +380,7 @@ fn what_is_too_long_is_refused_and_what_is_just_not_is_taken() {
     let refused = store.fill(std::slice::from_ref(&large));
     assert!(matches!(refused, Err(FillError::TooLarge { .. })));
     assert!(matches!(
-        store.replace(&[large]),
+        store.fill_trimmed(&[large]),
         Err(FillError::TooLarge { .. })
     ));
     assert_eq!(lacking(&store, Queue::Eligible, 0), ["0/0 a"]);
@@ -503,6 +446,7 @@ fn everything_is_accounted_for_in_order_once() {
         let told = accounts.map(|account| {
             let content = match account.content {
                 Content::Held(rwset) => String::from_utf8(rwset.to_vec()).unwrap(),
+                Content::Trimmed(_) => "trimmed".to_owned(),
                 Content::Missing(why) => why.to_string(),
             };
             (account.place, content, account.expires_at)

@@ -72,6 +72,7 @@ impl Vault {
             self.read_again(prepared, config)?;
             self.registry.keep(height).map_err(|e| e.to_string())?;
         }
+        self.resume_purges()?;
         // Of a definition in the ledger, that may not have been done.
         for chaincode in self.registry.chaincodes() {
             self.entitle(&chaincode)?;

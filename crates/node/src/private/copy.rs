@@ -76,6 +76,7 @@ mod tests {
                 collection: collection.into(),
             },
             rwset: format!("{tx} {namespace} {collection}").into(),
+            is_trimmed: false,
             expires_at: None,
         }
     }

@@ -299,10 +299,17 @@ impl Run {
                 .at(number, &place.namespace, &place.collection);
             // Without a transaction id peers look into their ledgers.
             let wanted = write.zip(defined.ok()).and_then(|(write, defined)| {
-                self.vault.wanted(write, number, "", &defined, config)
+                let wanted = self.vault.wanted(write, number, "", &defined, config)?;
+                Some((write, wanted))
             });
             match wanted {
-                Some(wanted) => described.items.push(wanted),
+                Some((write, wanted)) => {
+                    let may_differ = !self.vault.noted(number, write)?.is_empty();
+                    described.items.push(Wanted {
+                        may_differ,
+                        ..wanted
+                    });
+                }
                 None => described.hopeless.push(place),
             }
         }
@@ -323,26 +330,43 @@ impl Run {
         })
     }
 
+    /// Puts down what was left of write sets from which others purged keys.
+    fn put_down_left(&self, left: &[(Place, Bytes)]) -> Result<u64, String> {
+        self.vault.with(|stores| {
+            let filled = stores.committed.fill_trimmed(left);
+            Ok(filled.map_err(|error| error.to_string())?.stored)
+        })
+    }
+
     fn fill(
         &mut self,
         round: u64,
         found: Vec<Found>,
         missing: Vec<(PrivateDigest, Missing)>,
     ) -> Result<(), String> {
-        let sets: Vec<(Place, Bytes)> = found
+        let (right, other): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|found| found.is_verified);
+        let sets: Vec<(Place, Bytes)> = right
             .into_iter()
-            .filter(|found| found.is_verified)
             .map(|found| (place(found.digest), found.payload))
             .collect();
-        let tried: Vec<(Place, Why)> = missing
+        let mut tried: BTreeMap<Place, Why> = missing
             .into_iter()
             .map(|(digest, missing)| (place(digest), why(missing)))
             .collect();
-        if !sets.is_empty() || !tried.is_empty() {
-            let stored = self.put_down(&sets, &tried)?;
+        let doubtful = other.iter().map(|found| place(found.digest.clone()));
+        tried.extend(doubtful.map(|place| (place, Why::WrongHash)));
+        let left = self.vault.left_of(other, &self.inputs)?;
+        for (place, _) in &left {
+            tried.remove(place);
+        }
+        let tried: Vec<(Place, Why)> = tried.into_iter().collect();
+        if !sets.is_empty() || !left.is_empty() || !tried.is_empty() {
+            let stored = self.put_down(&sets, &tried)? + self.put_down_left(&left)?;
             self.tell(stored, &tried)?;
             let metrics = &self.vault.metrics;
-            metrics.private_came(&self.vault.channel, Way::Asked, sets.len());
+            let came = sets.len() + left.len();
+            metrics.private_came(&self.vault.channel, Way::Asked, came);
             let reconciled = &metrics.private_reconciled;
             let reconciled = reconciled.with_label_values(&[self.vault.channel.as_str()]);
             reconciled.inc_by(stored);
@@ -515,7 +539,7 @@ fn last_multiple(from: u64, height: u64, of: u64) -> Option<u64> {
     (multiple >= from && multiple > 0).then_some(multiple)
 }
 
-fn place(digest: PrivateDigest) -> Place {
+pub(super) fn place(digest: PrivateDigest) -> Place {
     Place {
         block: digest.block,
         tx: digest.seq_in_block,

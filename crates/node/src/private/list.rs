@@ -32,6 +32,8 @@ pub struct Listed {
 pub enum Presence {
     /// So many bytes of it.
     Held(u64),
+    /// So many bytes that are left of it, since keys were purged.
+    Trimmed(u64),
     /// It is not.
     Missing(Why),
 }
@@ -117,10 +119,8 @@ fn listed(vault: &Vault, promises: &mut Promises, account: Account) -> Result<Li
         expires_at,
     } = account;
     let (hash, state) = match content {
-        Content::Held(rwset) => {
-            let len = u64::try_from(rwset.len()).unwrap_or(u64::MAX);
-            (sha256(&rwset).to_vec(), Presence::Held(len))
-        }
+        Content::Held(rwset) => (sha256(&rwset).to_vec(), Presence::Held(len(&rwset))),
+        Content::Trimmed(rwset) => (sha256(&rwset).to_vec(), Presence::Trimmed(len(&rwset))),
         Content::Missing(why) => {
             let hash = promises.of(vault, &place)?;
             (hash, Presence::Missing(why))
@@ -132,6 +132,10 @@ fn listed(vault: &Vault, promises: &mut Promises, account: Account) -> Result<Li
         state,
         expires_at,
     })
+}
+
+fn len(rwset: &[u8]) -> u64 {
+    u64::try_from(rwset.len()).unwrap_or(u64::MAX)
 }
 
 /// What one block says that hashes must be, since whatever is missing of a block comes together.

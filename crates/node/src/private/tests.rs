@@ -3,6 +3,7 @@
 
 mod disk;
 mod listing;
+mod purges;
 mod recovery;
 mod serving;
 mod telling;

@@ -33,7 +33,7 @@ use tidings_msp::{
 };
 use tidings_proto::block::{BlockView, PrivateWrites};
 
-use super::{PrivateSettings, registry::Registry};
+use super::{PrivateSettings, purges, registry::Registry};
 use crate::{
     crypto::Crypto,
     logging::Seldom,
@@ -265,7 +265,7 @@ impl Vault {
     ) -> Option<PrivateBlock> {
         let config = self.crypto.config(&self.channel)?;
         let mut standings = BTreeMap::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut purges) = (Vec::new(), Vec::new());
         for write in writes {
             let (namespace, collection) = (&*write.namespace, &*write.collection);
             if namespace.len().max(collection.len()) > NAME_LEN_MAX {
@@ -291,6 +291,7 @@ impl Vault {
                     (defined.collection.block_to_live(), content)
                 }
             };
+            purges::note(&mut purges, write);
             entries.push(PrivateEntry {
                 tx: write.tx,
                 namespace: namespace.to_owned(),
@@ -301,7 +302,11 @@ impl Vault {
         }
         // Nothing takes the place of what was prepared for another block of that number.
         let is_left_over = number < self.left_over.load(Ordering::Acquire);
-        (!entries.is_empty() || is_left_over).then_some(PrivateBlock { number, entries })
+        (!entries.is_empty() || is_left_over).then_some(PrivateBlock {
+            number,
+            entries,
+            purges,
+        })
     }
 
     fn tell_unknown(&self, number: u64, write: &PrivateWrites, undefined: &Undefined) {
@@ -330,12 +335,14 @@ impl Vault {
             .map(|number| PrivateBlock {
                 number,
                 entries: Vec::new(),
+                purges: Vec::new(),
             })
             .collect();
         for account in accounts {
             let at = usize::try_from(account.number - first.number).ok();
             if let Some(block) = at.and_then(|at| blocks.get_mut(at)) {
                 block.entries.clone_from(&account.entries);
+                block.purges.clone_from(&account.purges);
             }
         }
         self.put_down(first.number, &blocks)

@@ -1,0 +1,559 @@
+//! Keys that are to be forgotten.
+//!
+//! A transaction may say that all values of a key are to be forgotten, up to and with its own.
+//! Whether it is valid the store does not know. So what transactions say is put down with their
+//! blocks, as *noted*, and changes nothing; [`PrivateStore::purge`] *carries out* what one of them
+//! says. That is put down before the first write set is changed, from when on nothing brings the key
+//! back, and again at the end: what a crash breaks off is gone on with by [`PrivateStore::resume`].
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use redb::{ReadOnlyTable, ReadableTable as _, StorageError, Table};
+use sha2::{Digest as _, Sha256};
+use tidings_proto::block::purged::{keys, without_keys};
+
+use super::{
+    Place, PrivateStore, Sets,
+    tables::{Entry, ForgottenKey, PURGED, PURGES, PURGING, PurgeKey, State, Tables},
+};
+use crate::StoreError;
+
+/// Transactions that are listed at a time, and collections of one that are named.
+pub const PURGES_LISTED_MAX: usize = 256;
+
+/// Write sets that are looked at in one step of a purge, between which blocks have their turn.
+const STEP_LEN_MAX: usize = 1024;
+
+/// Bytes of them, with one more write set.
+const STEP_BYTES_MAX: usize = 16 << 20;
+
+/// Only noted, being carried out, and done.
+const NOTED: u8 = 0;
+const BEGUN: u8 = 1;
+const DONE: u8 = 2;
+
+/// A key of which a transaction says that all values are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyPurge {
+    /// The transaction's position in its block.
+    pub tx: u64,
+    /// The chaincode.
+    pub namespace: String,
+    /// Its collection.
+    pub collection: String,
+    /// SHA-256 of the key.
+    pub key_hash: [u8; 32],
+}
+
+/// A transaction that says that keys are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedPurge {
+    /// Its block.
+    pub block: u64,
+    /// Its position in it.
+    pub tx: u64,
+    /// The keys by chaincode and collection, of the first [`PURGES_LISTED_MAX`] collections.
+    pub collections: Vec<PurgedKeys>,
+    /// What became of it.
+    pub state: PurgeState,
+}
+
+/// What became of a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeState {
+    /// It changes nothing.
+    Noted,
+    /// It is being carried out.
+    Begun,
+    /// It is carried out, and so many write sets were changed.
+    Done(u64),
+}
+
+/// Keys of a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgedKeys {
+    /// The chaincode.
+    pub namespace: String,
+    /// Its collection.
+    pub collection: String,
+    /// How many keys.
+    pub keys: u64,
+}
+
+/// How many write sets have a key that is to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Touched {
+    /// So many that were looked at.
+    pub sets: u64,
+    /// There are more that were not looked at.
+    pub is_cut: bool,
+}
+
+/// Why nothing was purged.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// No such transaction says that a key is to be forgotten, as far as is known here.
+    #[error("transaction {tx} of block {block} purges nothing that is known here")]
+    Unknown {
+        /// The block.
+        block: u64,
+        /// The transaction.
+        tx: u64,
+    },
+    /// The store failed. Some may be purged; it goes on when it is tried again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PrivateStore {
+    /// The transactions of committed blocks that say that keys are to be forgotten, from this one
+    /// on, at most [`PURGES_LISTED_MAX`], oldest first.
+    pub fn purges(&self, from: (u64, u64), last_block: u64) -> Result<Vec<NotedPurge>, StoreError> {
+        self.file.read(|transaction| {
+            let table = transaction.open_table(PURGING)?;
+            let purges = transaction.open_table(PURGES)?;
+            let mut found = Vec::new();
+            for row in table.range(from..)?.take(PURGES_LISTED_MAX) {
+                let (key, state) = row?;
+                let ((block, tx), (state, changed)) = (key.value(), state.value());
+                if block > last_block {
+                    break;
+                }
+                found.push(NotedPurge {
+                    block,
+                    tx,
+                    collections: collections(&purges, (block, tx))?,
+                    state: match state {
+                        NOTED => PurgeState::Noted,
+                        BEGUN => PurgeState::Begun,
+                        _ => PurgeState::Done(changed),
+                    },
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    /// How many write sets that are held have a key that this transaction says is to be forgotten.
+    /// Of all its collections together at most so many bytes are read; what was read is taken off.
+    pub fn touched(&self, purge: &NotedPurge, bytes: &mut usize) -> Result<Touched, StoreError> {
+        let mut touched = Touched::default();
+        let (block, tx) = (purge.block, purge.tx);
+        for PurgedKeys {
+            namespace,
+            collection,
+            ..
+        } in &purge.collections
+        {
+            let sets = Sets::of_collection(&self.file, (namespace, collection), (0, 0), block)?;
+            for set in sets {
+                let set = set?;
+                if (set.place.block, set.place.tx) > (block, tx) {
+                    break;
+                }
+                if *bytes == 0 {
+                    touched.is_cut = true;
+                    return Ok(touched);
+                }
+                // A small one costs a look, too.
+                *bytes = bytes.saturating_sub(set.rwset.len() + 256);
+                let is_touched = self.file.read(|transaction| {
+                    let purges = transaction.open_table(PURGES)?;
+                    let names = |key: &str| {
+                        let row = (block, tx, &**namespace, &**collection, hash(key));
+                        purges.get(row).map(|row| row.is_some())
+                    };
+                    for key in keys(&set.rwset) {
+                        if names(key)? {
+                            return Ok(true);
+                        }
+                    }
+                    Ok(false)
+                })?;
+                touched.sets += u64::from(is_touched);
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Those of these keys of a write set that are to be forgotten, by what it or a later
+    /// transaction up to the last block says.
+    pub fn noted(
+        &self,
+        place: &Place,
+        keys: impl IntoIterator<Item = [u8; 32]>,
+        last_block: u64,
+    ) -> Result<BTreeSet<[u8; 32]>, StoreError> {
+        self.file.read(|transaction| {
+            let table = transaction.open_table(PURGED)?;
+            let (block, tx, namespace, collection) = place.key();
+            let all = (namespace, collection, [0; 32], 0, 0)
+                ..=(namespace, collection, [0xff; 32], u64::MAX, u64::MAX);
+            let mut noted = BTreeSet::new();
+            if table.range(all)?.next().is_none() {
+                return Ok(noted);
+            }
+            for key in keys {
+                let later = (namespace, collection, key, block, tx)
+                    ..=(namespace, collection, key, last_block, u64::MAX);
+                if block <= last_block && table.range(later)?.next().is_some() {
+                    noted.insert(key);
+                }
+            }
+            Ok(noted)
+        })
+    }
+
+    /// Forgets what this transaction says is to be forgotten: takes the keys out of every write set
+    /// of the transaction itself and of earlier ones, and keeps them out of those that are still to
+    /// come. Says how many were changed. To be called by who knows that the transaction is valid.
+    pub fn purge(&self, block: u64, tx: u64, last_block: u64) -> Result<u64, PurgeError> {
+        let begun = self.begin((block, tx), last_block)?;
+        match begun {
+            None => Err(PurgeError::Unknown { block, tx }),
+            Some((DONE, changed)) => Ok(changed),
+            Some(_) => Ok(self.carry_out((block, tx))?),
+        }
+    }
+
+    /// Puts down that this is being carried out, unless it was; says how far it is.
+    fn begin(
+        &self,
+        (block, tx): (u64, u64),
+        last_block: u64,
+    ) -> Result<Option<(u8, u64)>, StoreError> {
+        self.change(|tables| {
+            let state = tables.purging.get((block, tx))?.map(|row| row.value());
+            let Some((state, changed)) = state.filter(|_| block <= last_block) else {
+                return Ok((false, None));
+            };
+            if state != NOTED {
+                return Ok((false, Some((state, changed))));
+            }
+            tables.forget((block, tx))?;
+            tables.purging.insert((block, tx), (BEGUN, 0))?;
+            Ok((true, Some((BEGUN, 0))))
+        })
+    }
+
+    /// Goes on with what a crash broke off; says which transactions those were.
+    pub fn resume(&self) -> Result<Vec<(u64, u64)>, StoreError> {
+        let begun: Vec<(u64, u64)> = self.file.read(|transaction| {
+            let table = transaction.open_table(PURGING)?;
+            let mut begun = Vec::new();
+            for row in table.range::<(u64, u64)>(..)? {
+                let (key, state) = row?;
+                if state.value().0 == BEGUN {
+                    begun.push(key.value());
+                }
+            }
+            Ok(begun)
+        })?;
+        for purge in &begun {
+            self.carry_out(*purge)?;
+        }
+        Ok(begun)
+    }
+
+    /// Step by step, as there may be many write sets.
+    fn carry_out(&self, purge: (u64, u64)) -> Result<u64, StoreError> {
+        let mut after = None;
+        while let Some((namespace, collection)) = self.next_collection(purge, after.take())? {
+            let mut from = Some((0, 0));
+            while let Some(start) = from {
+                from = self.trim_some((&namespace, &collection), start, purge)?;
+            }
+            after = Some((namespace, collection));
+        }
+        self.change(|tables| {
+            let changed = tables.purging.get(purge)?.map_or(0, |row| row.value().1);
+            tables.purging.insert(purge, (DONE, changed))?;
+            Ok((true, changed))
+        })
+    }
+
+    /// One step in a collection; says where to go on.
+    fn trim_some(
+        &self,
+        collection: (&str, &str),
+        from: (u64, u64),
+        purge: (u64, u64),
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        self.change(|tables| {
+            let (next, changed) = tables.trim_some(collection, from, purge)?;
+            if changed > 0 {
+                let before = tables.purging.get(purge)?.map_or(0, |row| row.value().1);
+                tables.purging.insert(purge, (BEGUN, before + changed))?;
+            }
+            Ok((changed > 0, next))
+        })
+    }
+
+    /// The next collection of which a transaction says something.
+    fn next_collection(
+        &self,
+        (block, tx): (u64, u64),
+        after: Option<(String, String)>,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        self.file.read(|transaction| {
+            let table = transaction.open_table(PURGES)?;
+            next_collection(&table, (block, tx), after.as_ref()).map_err(Into::into)
+        })
+    }
+}
+
+impl Tables<'_> {
+    /// Puts down what the transactions of a block say in place of what was said before.
+    pub(super) fn note(&mut self, block: u64, purges: &[KeyPurge]) -> Result<(), StorageError> {
+        for purge in self.purges_of((block, 0)..=(block, u64::MAX))? {
+            let (tx, namespace, collection) = (purge.tx, &*purge.namespace, &*purge.collection);
+            let key = purge.key_hash;
+            self.purges
+                .remove((block, tx, namespace, collection, key))?;
+            self.purged
+                .remove((namespace, collection, key, block, tx))?;
+            self.purging.remove((block, tx))?;
+        }
+        for purge in purges {
+            let (tx, namespace, collection) = (purge.tx, &*purge.namespace, &*purge.collection);
+            let key = purge.key_hash;
+            self.purges
+                .insert((block, tx, namespace, collection, key), ())?;
+            self.purged
+                .insert((namespace, collection, key, block, tx), ())?;
+            self.purging.insert((block, tx), (NOTED, 0))?;
+        }
+        Ok(())
+    }
+
+    fn purges_of(
+        &self,
+        transactions: std::ops::RangeInclusive<(u64, u64)>,
+    ) -> Result<Vec<KeyPurge>, StorageError> {
+        let ((block, first), (_, last)) = transactions.into_inner();
+        let first = (block, first, "", "", [0; 32]);
+        let rows = match last.checked_add(1) {
+            Some(next) => self.purges.range(first..(block, next, "", "", [0; 32]))?,
+            None => match block.checked_add(1) {
+                Some(next) => self.purges.range(first..(next, 0, "", "", [0; 32]))?,
+                None => self.purges.range(first..)?,
+            },
+        };
+        rows.map(|row| {
+            let key = row?.0;
+            let (_, tx, namespace, collection, key_hash) = key.value();
+            Ok(KeyPurge {
+                tx,
+                namespace: namespace.to_owned(),
+                collection: collection.to_owned(),
+                key_hash,
+            })
+        })
+        .collect()
+    }
+
+    /// From now on nothing brings back what this transaction says is to be forgotten.
+    fn forget(&mut self, (block, tx): (u64, u64)) -> Result<(), StorageError> {
+        for purge in self.purges_of((block, tx)..=(block, tx))? {
+            let key = (&*purge.namespace, &*purge.collection, purge.key_hash);
+            let before = self.forgotten.get(key)?.map(|row| row.value());
+            let last = before.map_or((block, tx), |before| before.max((block, tx)));
+            self.forgotten.insert(key, last)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what is held in its place, without the keys that are forgotten.
+    pub(super) fn hold(
+        &mut self,
+        place: &Place,
+        entry: Entry,
+        rwset: &Bytes,
+    ) -> Result<(), StorageError> {
+        match trimmed(&self.forgotten, place, rwset)? {
+            None => self.put(place, entry, Some(rwset)),
+            Some(left) => {
+                let state = State::Trimmed;
+                self.put(place, Entry { state, ..entry }, Some(&left))
+            }
+        }
+    }
+
+    /// Takes what is forgotten out of some write sets of a collection, from one transaction up to
+    /// another; says where to go on, and how many were changed.
+    fn trim_some(
+        &mut self,
+        (namespace, collection): (&str, &str),
+        from: (u64, u64),
+        to: (u64, u64),
+    ) -> Result<(Option<(u64, u64)>, u64), StorageError> {
+        let mut changes = Vec::new();
+        let (mut bytes, mut next) = (0, None);
+        let first = (namespace, collection, from.0, from.1);
+        let last = (namespace, collection, to.0, to.1);
+        for (seen, row) in self.collections.range(first..=last)?.enumerate() {
+            let key = row?.0;
+            let (_, _, block, tx) = key.value();
+            if seen == STEP_LEN_MAX || bytes > STEP_BYTES_MAX {
+                next = Some((block, tx));
+                break;
+            }
+            let place = Place::of((block, tx, namespace, collection));
+            let entry = self.entry(&place)?;
+            let Some(entry) = entry.filter(|entry| entry.state.is_held()) else {
+                continue;
+            };
+            if let Some(rwset) = self.rwsets.get(place.key())? {
+                bytes += rwset.value().len();
+                if let Some(left) = trimmed(&self.forgotten, &place, rwset.value())? {
+                    changes.push((place, entry.expiry, left));
+                }
+            }
+        }
+        let changed = changes.len() as u64;
+        for (place, expiry, left) in changes {
+            let state = State::Trimmed;
+            self.put(&place, Entry { state, expiry }, Some(&left))?;
+        }
+        Ok((next, changed))
+    }
+}
+
+/// What is left of a write set if some of its keys are forgotten.
+fn trimmed(
+    forgotten: &Table<'_, ForgottenKey, (u64, u64)>,
+    place: &Place,
+    rwset: &[u8],
+) -> Result<Option<Bytes>, StorageError> {
+    let (block, tx, namespace, collection) = place.key();
+    let all = (namespace, collection, [0; 32])..=(namespace, collection, [0xff; 32]);
+    if forgotten.range(all)?.next().is_none() {
+        return Ok(None);
+    }
+    without_keys(rwset, |key| {
+        let last = forgotten.get((namespace, collection, hash(key)))?;
+        Ok(last.is_some_and(|last| last.value() >= (block, tx)))
+    })
+}
+
+fn collections(
+    purges: &ReadOnlyTable<PurgeKey, ()>,
+    purge: (u64, u64),
+) -> Result<Vec<PurgedKeys>, StorageError> {
+    let mut found: Vec<PurgedKeys> = Vec::new();
+    let mut after = None;
+    while let Some((namespace, collection)) = next_collection(purges, purge, after.as_ref())? {
+        if found.len() == PURGES_LISTED_MAX {
+            break;
+        }
+        let name = (purge.0, purge.1, &*namespace, &*collection);
+        let first = (name.0, name.1, name.2, name.3, [0; 32]);
+        let last = (name.0, name.1, name.2, name.3, [0xff; 32]);
+        let keys = purges.range(first..=last)?.count() as u64;
+        after = Some((namespace.clone(), collection.clone()));
+        found.push(PurgedKeys {
+            namespace,
+            collection,
+            keys,
+        });
+    }
+    Ok(found)
+}
+
+fn next_collection(
+    purges: &ReadOnlyTable<PurgeKey, ()>,
+    (block, tx): (u64, u64),
+    after: Option<&(String, String)>,
+) -> Result<Option<(String, String)>, StorageError> {
+    let (namespace, collection) = after.map_or(("", ""), |(namespace, collection)| {
+        (namespace.as_str(), collection.as_str())
+    });
+    let first = match after {
+        None => (block, tx, "", "", [0; 32]),
+        Some(_) => (block, tx, namespace, collection, [0xff; 32]),
+    };
+    for row in purges.range(first..)? {
+        let key = row?.0;
+        let (at, number, namespace, collection, _) = key.value();
+        if (at, number) != (block, tx) {
+            break;
+        }
+        let found = (namespace.to_owned(), collection.to_owned());
+        if after != Some(&found) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn hash(key: &str) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::private::{Content, PrivateBlock, PrivateEntry};
+
+    /// `x` and `y`, which is written as text of one byte each.
+    const SET: &[u8] = b"\x1a\x06\x0a\x01x\x1a\x011\x1a\x06\x0a\x01y\x1a\x011";
+
+    fn left(store: &PrivateStore) -> BTreeSet<Vec<u8>> {
+        let sets = store.sets(0, 1).unwrap();
+        sets.map(|set| set.unwrap().rwset.to_vec()).collect()
+    }
+
+    fn state(store: &PrivateStore) -> PurgeState {
+        store.purges((0, 0), 1).unwrap()[0].state
+    }
+
+    #[test]
+    fn what_a_crash_breaks_off_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PrivateStore::open(dir.path(), 0).unwrap();
+        let entries = (0..STEP_LEN_MAX as u64 + 1).map(|tx| PrivateEntry {
+            tx,
+            namespace: "ns".into(),
+            collection: "a".into(),
+            block_to_live: 0,
+            content: Content::Held(Bytes::from_static(SET)),
+        });
+        let purge = KeyPurge {
+            tx: 0,
+            namespace: "ns".into(),
+            collection: "a".into(),
+            key_hash: hash("x"),
+        };
+        let blocks = [
+            (0, entries.collect(), Vec::new()),
+            (1, Vec::new(), vec![purge]),
+        ];
+        let blocks = blocks.map(|(number, entries, purges)| PrivateBlock {
+            number,
+            entries,
+            purges,
+        });
+        store.prepare(&blocks).unwrap();
+        assert!(
+            store.resume().unwrap().is_empty(),
+            "nobody has said that it is valid"
+        );
+        assert_eq!(left(&store).len(), 1);
+        assert_eq!(store.begin((1, 0), 1).unwrap(), Some((BEGUN, 0)));
+        drop(store);
+        // Killed before the first step, and then after it.
+        let store = PrivateStore::open(dir.path(), 2).unwrap();
+        assert_eq!(left(&store), [SET.to_vec()].into());
+        assert_eq!(state(&store), PurgeState::Begun);
+        let some = store.trim_some(("ns", "a"), (0, 0), (1, 0)).unwrap();
+        assert_eq!(some, Some((0, STEP_LEN_MAX as u64)));
+        assert_eq!(left(&store).len(), 2);
+        drop(store);
+        let store = PrivateStore::open(dir.path(), 2).unwrap();
+        assert_eq!(store.resume().unwrap(), [(1, 0)]);
+        assert_eq!(left(&store), [SET[8..].to_vec()].into());
+        assert_eq!(state(&store), PurgeState::Done(STEP_LEN_MAX as u64 + 1));
+        assert!(store.resume().unwrap().is_empty());
+    }
+}
