@@ -12,20 +12,63 @@
 //!
 //! Rules: docs/protocol/stripe.md.
 
+mod block;
+mod estimate;
+mod forward;
+mod judgement;
+mod load;
 pub mod message;
+mod neighbours;
 pub mod parameters;
+mod parity;
 pub mod permutation;
+mod plain;
+mod reception;
+mod repair;
+mod root;
 pub mod shape;
+mod timers;
+mod trial;
+mod uplink;
+mod view;
+mod views;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use rand::rngs::ChaCha8Rng;
 
 use self::{
-    message::{Class, Digest, Message},
-    parameters::PlainDelivery,
+    block::{Block, Way},
+    estimate::{Estimates, Model},
+    forward::Awaited,
+    load::Load,
+    message::{Chunk, Class, Counters, Cut, Digest, Message},
+    neighbours::Neighbours,
+    parameters::{
+        AHEAD_MAX, KEPT_BYTES_MAX, KEPT_MAX, KEPT_TIME, MEMBERS_MAX, PLAIN_MAX, Parameters,
+        PlainDelivery,
+    },
+    plain::Wards,
+    root::Throne,
+    shape::Tree,
+    timers::{Timer, Timers},
+    uplink::Uplink,
+    view::{Drawer, Places, Views},
 };
-use crate::{effect::Notice, id::PkiId, message::VerifiedBlock};
+use crate::{
+    effect::Notice,
+    id::{ChannelId, Moment, PkiId},
+    message::VerifiedBlock,
+    ports::Ports,
+    random,
+};
+
+/// How often old blocks are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the machine is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,3 +237,399 @@ pub enum Effect {
     /// To be known.
     Notify(Notice),
 }
+
+/// How much is remembered. Everything here is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Blocks of which something is known.
+    pub blocks: usize,
+    /// Of these, blocks of which something is missing.
+    pub open: usize,
+    /// Bytes of chunks of open blocks.
+    pub open_bytes: usize,
+    /// Bytes of blocks kept for others.
+    pub kept_bytes: usize,
+    /// Chunks whose view is missing.
+    pub strays: usize,
+    /// Views.
+    pub views: usize,
+    /// Members.
+    pub members: usize,
+    /// Things that may fall due.
+    pub timers: usize,
+}
+
+/// The dissemination of one channel's blocks, as one member sees it.
+#[derive(Debug)]
+pub struct Dissemination {
+    me: PkiId,
+    channel: ChannelId,
+    parameters: Parameters,
+    rng: ChaCha8Rng,
+    /// Every block below is durable.
+    height: u64,
+    blocks: BTreeMap<u64, Block>,
+    neighbours: Neighbours,
+    wards: Wards,
+    leader: Leader,
+    /// Who led before; what it began may still be under way.
+    last_leader: Option<PkiId>,
+    views: Views,
+    drawer: Drawer,
+    /// Epochs that were asked for.
+    wanted: BTreeSet<u64>,
+    strays: VecDeque<(PkiId, Chunk)>,
+    acks: BTreeMap<(u64, u8, PkiId), Awaited>,
+    timers: Timers,
+    estimates: Estimates,
+    model: Option<(ModelKey, Duration)>,
+    uplink: Uplink,
+    throne: Throne,
+    load: Load,
+    counters: Counters,
+    last_block: Option<Moment>,
+}
+
+/// What the time of a tree depends on.
+type ModelKey = (usize, message::Shape, Cut, Duration);
+
+impl Dissemination {
+    /// Knows nobody and has no block.
+    pub fn new(me: PkiId, channel: ChannelId, parameters: Parameters, seed: &[u8; 32]) -> Self {
+        let name = format!("dissemination {channel}");
+        Self {
+            rng: random::generator(seed, &name),
+            me,
+            channel,
+            parameters,
+            height: 0,
+            blocks: BTreeMap::new(),
+            neighbours: Neighbours::default(),
+            wards: Wards::default(),
+            leader: Leader::Unknown,
+            last_leader: None,
+            views: Views::default(),
+            drawer: Drawer::default(),
+            wanted: BTreeSet::new(),
+            strays: VecDeque::new(),
+            acks: BTreeMap::new(),
+            timers: Timers::default(),
+            estimates: Estimates::default(),
+            model: None,
+            uplink: Uplink::default(),
+            throne: Throne::default(),
+            load: Load::default(),
+            counters: Counters::default(),
+            last_block: None,
+        }
+    }
+
+    /// Feeds one input. Effects are appended in the order in which they must be done.
+    pub fn handle(&mut self, now: Moment, input: Input, ports: &impl Ports, out: &mut Vec<Effect>) {
+        self.uplink.advance(now);
+        match input {
+            Input::Message { from, message } => self.receive(now, from, message, ports, out),
+            Input::Block {
+                block,
+                hash,
+                origin,
+            } => self.take_whole(now, block, hash, origin, out),
+            Input::Judged {
+                number,
+                hash,
+                verdict,
+            } => self.judged(now, number, hash, verdict, out),
+            Input::Members { members, plain } => self.meet(now, members, plain, ports, out),
+            Input::Rtt { peer, rtt } => self.neighbours.measure(&peer, rtt),
+            Input::Leader(leader) => self.follow(now, leader, ports, out),
+            Input::Connection { peer, is_up } => self.connection(now, peer, is_up, out),
+            Input::Congestion { peer, is_congested } => {
+                if let Some(neighbour) = self.neighbours.find_mut(&peer) {
+                    neighbour.is_congested = is_congested;
+                }
+            }
+            Input::Backlog(backlog) => {
+                if let Some(class) = self.load.sample(backlog) {
+                    out.push(Effect::Declare(class));
+                    self.reconsider(now, false);
+                }
+            }
+            Input::Height(height) => self.grow(now, height, out),
+        }
+        self.tick(now, ports, out);
+    }
+
+    /// Does what has fallen due by `now`. Harmless when called early.
+    pub fn tick(&mut self, now: Moment, ports: &impl Ports, out: &mut Vec<Effect>) {
+        self.uplink.advance(now);
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Ack(number, stripe, peer) => {
+                    self.unacknowledged(now, number, stripe, peer, out)
+                }
+                Timer::Have(number) => self.have_fell_due(now, number, out),
+                Timer::Spread(number) => self.spread_fell_due(now, number, out),
+                Timer::Retry(number) => self.ask(now, number, out),
+                Timer::Hashes(number) => self.doubt(now, number, out),
+                Timer::Takeover(number) => self.take_over(now, number, out),
+                Timer::Status => self.tell_status(now, out),
+                Timer::Publish => self.publish(now, ports, out),
+                Timer::Probe(peer) => self.unanswered(now, peer, out),
+                Timer::Verdict(number) => self.decide(now, number, out),
+                Timer::Plain => self.look_after(now, out),
+                Timer::Sweep => self.sweep(now, out),
+            }
+        }
+    }
+
+    /// When [`Self::tick`] next has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.timers.deadline()
+    }
+
+    /// How much is remembered.
+    pub fn sizes(&self) -> Sizes {
+        let open = self.blocks.values().filter(|block| !block.is_settled());
+        Sizes {
+            blocks: self.blocks.len(),
+            open: open.count(),
+            open_bytes: self.open_bytes(),
+            kept_bytes: self.kept_bytes(),
+            strays: self.strays.len(),
+            views: self.views.len(),
+            members: self.neighbours.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// What was sent of chunks since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn receive(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        message: Message,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        let neighbour = self.neighbours.find_mut(&from);
+        let is_listed = neighbour.is_some() || self.views.is_listed(&from);
+        if from == self.me || !is_listed {
+            let reason = "it is not an extended member of our organization".to_owned();
+            out.push(refused(from, "S-T1", reason));
+            return;
+        }
+        if let Some(neighbour) = self.neighbours.find_mut(&from) {
+            neighbour.heard = Some(now);
+        }
+        self.heard(now, from);
+        match message {
+            Message::Chunk(chunk) => self.take_chunk(now, from, chunk, out),
+            Message::Ack { number, stripe } => self.acknowledged(now, from, number, stripe),
+            Message::Have(have) => self.take_have(now, from, have, out),
+            Message::Request {
+                number,
+                hash,
+                cut,
+                stripes,
+            } => self.serve(now, from, number, (hash, cut, stripes), out),
+            Message::Status(status) => self.take_status(now, from, status, out),
+            Message::View(view) => self.take_view(now, from, &view, out),
+            Message::ViewRequest { wanted, .. } => self.show_view(now, from, wanted, out),
+            Message::Suspect { member, kind } => self.take_suspicion(now, from, member, kind, out),
+            Message::HashesRequest { number, hash } => {
+                self.show_hashes(now, from, number, hash, ports, out);
+            }
+            Message::Hashes(hashes) => self.take_hashes(now, from, &hashes, out),
+        }
+    }
+
+    fn meet(
+        &mut self,
+        now: Moment,
+        mut members: Vec<Member>,
+        mut plain: Vec<PlainPeer>,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        members.retain(|member| member.peer != self.me);
+        members.truncate(MEMBERS_MAX - 1);
+        plain.truncate(PLAIN_MAX);
+        self.neighbours.replace(members);
+        self.wards.replace(now, &plain);
+        self.crown(now, ports, out);
+        self.look_after(now, out);
+    }
+
+    fn connection(&mut self, now: Moment, peer: PkiId, is_up: bool, out: &mut Vec<Effect>) {
+        let Some(neighbour) = self.neighbours.find_mut(&peer) else {
+            return;
+        };
+        let was_down = std::mem::replace(&mut neighbour.is_down, !is_up);
+        match (was_down, is_up) {
+            (false, false) => self.report(now, peer, message::Suspicion::Lost, out),
+            (true, true) => self.report(now, peer, message::Suspicion::Alive, out),
+            _ => {}
+        }
+    }
+
+    /// The first block that is neither durable nor here.
+    fn prefix(&self) -> u64 {
+        let mut prefix = self.height;
+        for (number, block) in self.blocks.range(self.height..) {
+            if *number != prefix || block.whole().is_none() {
+                break;
+            }
+            prefix = prefix.saturating_add(1);
+        }
+        prefix
+    }
+
+    /// Whether anything may be begun about this block.
+    fn is_near(&self, number: u64) -> bool {
+        number >= self.height && number < self.prefix().saturating_add(AHEAD_MAX)
+    }
+
+    fn grow(&mut self, now: Moment, height: u64, out: &mut Vec<Effect>) {
+        if height <= self.height {
+            return;
+        }
+        self.height = height;
+        self.sweep(now, out);
+    }
+
+    /// Drops blocks that are old or far behind, and parts of blocks that came otherwise.
+    fn sweep(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (height, oldest) = (self.height, self.height.saturating_sub(KEPT_MAX));
+        let is_over = |number: u64, block: &Block| {
+            number < oldest
+                || now.since(block.began) >= KEPT_TIME
+                || (number < height && block.whole().is_none())
+        };
+        let over = self
+            .blocks
+            .iter()
+            .filter(|(number, block)| is_over(**number, block));
+        let over: Vec<u64> = over.map(|(number, _)| *number).collect();
+        for number in over {
+            self.forget(number);
+        }
+        self.strays.retain(|(_, chunk)| chunk.number >= height);
+        while self.kept_bytes() > KEPT_BYTES_MAX {
+            let whole = self
+                .blocks
+                .iter()
+                .find(|(_, block)| block.whole().is_some());
+            let Some(oldest) = whole.map(|(number, _)| *number) else {
+                break;
+            };
+            self.forget(oldest);
+        }
+        if !self.blocks.is_empty() && !self.timers.is_armed(Timer::Sweep) {
+            self.timers.arm(Timer::Sweep, now + SWEEP_INTERVAL);
+        }
+        self.look_after(now, out);
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.blocks.remove(&number);
+        self.timers.forget(number);
+        let all = (number, 0, PkiId::new([0; 32]))..=(number, u8::MAX, PkiId::new([255; 32]));
+        let acks: Vec<_> = self.acks.range(all).map(|(key, _)| *key).collect();
+        for key in acks {
+            self.acks.remove(&key);
+        }
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.blocks.values().map(Block::open_bytes).sum()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        let whole = self.blocks.values().filter_map(Block::whole);
+        whole.map(|block| block.bytes.len()).sum()
+    }
+
+    /// The trees of a block, if the list of that epoch is known.
+    fn places(&mut self, number: u64, way: Way) -> Option<Places> {
+        let view = self.views.find(way.epoch)?;
+        Some(self.drawer.of(&self.channel, &view, number, way.shape))
+    }
+
+    fn latency(&mut self) -> Duration {
+        self.neighbours.latency(self.parameters.latency)
+    }
+
+    /// What a block's times are compared with.
+    fn model(&mut self, number: u64) -> Model {
+        let latency = self.latency();
+        let group = self
+            .blocks
+            .get(&number)
+            .and_then(|block| block.group.as_ref());
+        let whole = Cut { len: 1, k: 1, p: 0 };
+        let cut = group.map_or(whole, |group| group.cut);
+        let way = group.and_then(|group| group.way(0));
+        let tree = way.and_then(|way| self.places(number, way)).map(|p| p.tree);
+        let n = tree
+            .as_ref()
+            .map_or(self.neighbours.len() + 1, |tree| tree.len());
+        let shape = match way {
+            Some(way) => way.shape,
+            None => self.parameters.shape(n, cut, latency),
+        };
+        let chunk = self.parameters.chunk_time(cut);
+        let key = (n, shape, cut, latency);
+        let finish = match self.model {
+            Some((known, finish)) if known == key => finish,
+            _ => {
+                let hop = parameters::hop_time(cut, latency);
+                let one = match tree {
+                    Some(tree) => tree.finish(chunk, hop),
+                    None => {
+                        Tree::new(u16::try_from(n).unwrap_or(u16::MAX), shape).finish(chunk, hop)
+                    }
+                };
+                one + chunk * u32::from(cut.stripes().saturating_sub(1))
+            }
+        };
+        self.model = Some((key, finish));
+        Model {
+            finish,
+            patience: latency / 2 + Duration::from_millis(1) + chunk * u32::from(cut.k) / 4,
+        }
+    }
+
+    /// How long an answer to a chunk sent now may take.
+    fn patience(&mut self, peer: &PkiId, cut: Cut) -> Duration {
+        let latency = self.latency();
+        let is_slow = self
+            .neighbours
+            .find(peer)
+            .is_some_and(|n| n.declared == Class::Slow);
+        let (least, chunks) = if is_slow { (10, 12) } else { (1, 3) };
+        let queued = u32::try_from(self.uplink.len()).unwrap_or(u32::MAX);
+        let chunks = (chunks + u32::from(cut.k) / 2).saturating_add(queued);
+        let sending = self.parameters.chunk_time(cut).saturating_mul(chunks);
+        self.neighbours.travel(peer, latency) + Duration::from_millis(least) + sending
+    }
+
+    fn send(&mut self, now: Moment, to: PkiId, message: Message, out: &mut Vec<Effect>) {
+        if let Message::Chunk(chunk) = &message {
+            let takes = self.parameters.sending(message.wire_len());
+            self.uplink
+                .push(now, takes, (to, chunk.number, chunk.stripe));
+        }
+        out.push(Effect::Send { to, message });
+    }
+}
+
+fn refused(from: PkiId, rule: &'static str, reason: String) -> Effect {
+    Effect::Notify(Notice::Refused { from, rule, reason })
+}
+
+#[cfg(test)]
+mod tests;

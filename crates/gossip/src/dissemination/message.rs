@@ -24,6 +24,9 @@ pub const STATUS_AHEAD: u64 = 256;
 pub struct Digest(pub [u8; DIGEST_LEN]);
 
 impl Digest {
+    /// Stands for whatever the addressee has.
+    pub const ANY: Self = Self([0; DIGEST_LEN]);
+
     /// Hashes these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -56,8 +59,10 @@ pub enum Message {
     Request {
         /// Block.
         number: u64,
-        /// Of its bytes.
+        /// Of its bytes; [`Digest::ANY`] if the sender knows only that the addressee has it.
         hash: Digest,
+        /// How the sender believes the block to be cut; means nothing with [`Digest::ANY`].
+        cut: Cut,
         /// Which stripes.
         stripes: u64,
     },

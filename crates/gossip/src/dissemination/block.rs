@@ -1,0 +1,282 @@
+//! What is here of one block, and what was done about it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    message::{Cut, Digest, Hashes, Shape},
+    parameters::{ANNOUNCERS_MAX, SERVED_AGAIN_MAX},
+    parity,
+};
+use crate::{
+    id::{Moment, PkiId},
+    message::VerifiedBlock,
+};
+
+/// Members that may be served one block. More than ever miss one and ask the same.
+const SERVED_TO_MAX: usize = 1024;
+
+/// Members that may be asked for one block, all in all.
+pub(super) const ASKED_OF_MAX: usize = 64;
+
+/// The trees that a stripe travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) epoch: u64,
+    pub(super) shape: Shape,
+}
+
+/// A chunk that is here.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) payload: Bytes,
+    pub(super) from: PkiId,
+}
+
+/// Somebody said that it has a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcer {
+    pub(super) peer: PkiId,
+    pub(super) hash: Digest,
+    pub(super) cut: Cut,
+}
+
+/// How far a block has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Something is missing.
+    Open,
+    /// The node looks whether it is good.
+    Judging,
+    /// A chunk is bad; which one, the root is asked.
+    Doubted,
+    /// It is good.
+    Whole(VerifiedBlock),
+    /// Stripes will not bring it: members say different things about it.
+    Ignored,
+}
+
+/// The chunks of one block that belong together.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) hash: Digest,
+    pub(super) cut: Cut,
+    pub(super) got: u64,
+    pub(super) pieces: Vec<Option<Piece>>,
+    pub(super) ways: Vec<Option<Way>>,
+    /// What the root says that the chunks are.
+    pub(super) expected: Option<Vec<Digest>>,
+    parity: Option<Bytes>,
+}
+
+impl Group {
+    pub(super) fn new(hash: Digest, cut: Cut) -> Self {
+        let stripes = usize::from(cut.stripes());
+        Self {
+            hash,
+            cut,
+            got: 0,
+            pieces: vec![None; stripes],
+            ways: vec![None; stripes],
+            expected: None,
+            parity: None,
+        }
+    }
+
+    pub(super) fn has(&self, stripe: u8) -> bool {
+        self.got & bit(stripe) != 0
+    }
+
+    pub(super) fn is_enough(&self) -> bool {
+        self.got.count_ones() >= u32::from(self.cut.k)
+    }
+
+    /// The way of this stripe, else that of any other: a root has one for all.
+    pub(super) fn way(&self, stripe: u8) -> Option<Way> {
+        let own = self.ways.get(usize::from(stripe)).copied().flatten();
+        own.or_else(|| self.ways.iter().flatten().next().copied())
+    }
+
+    pub(super) fn assemble(&self) -> Option<Bytes> {
+        parity::assemble(self.cut, |stripe| {
+            let piece = self.pieces.get(usize::from(stripe))?.as_ref();
+            piece.map(|piece| &piece.payload)
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let pieces = self.pieces.iter().flatten();
+        pieces.map(|piece| piece.payload.len()).sum()
+    }
+}
+
+/// One block.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) began: Moment,
+    pub(super) state: State,
+    pub(super) group: Option<Group>,
+    /// Who sent the first chunk.
+    pub(super) opener: Option<PkiId>,
+    pub(super) first: Option<Moment>,
+    pub(super) last: Moment,
+    pub(super) first_have: Option<Moment>,
+    pub(super) completed: Option<Moment>,
+    pub(super) announcers: Vec<Announcer>,
+    next_announcer: usize,
+    pub(super) forwarded: u64,
+    pub(super) requested: u64,
+    pub(super) asked_of: BTreeSet<PkiId>,
+    pub(super) asked: bool,
+    pub(super) spurious: bool,
+    pub(super) tries: u32,
+    pub(super) digests: BTreeSet<PkiId>,
+    pub(super) blamed: BTreeSet<PkiId>,
+    pub(super) was_injected: bool,
+    /// What we signed about its chunks.
+    pub(super) hashes: Option<Arc<Hashes>>,
+    served: BTreeMap<PkiId, [u8; 33]>,
+}
+
+impl Block {
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            began: now,
+            state: State::Open,
+            group: None,
+            opener: None,
+            first: None,
+            last: now,
+            first_have: None,
+            completed: None,
+            announcers: Vec::new(),
+            next_announcer: 0,
+            forwarded: 0,
+            requested: 0,
+            asked_of: BTreeSet::new(),
+            asked: false,
+            spurious: false,
+            tries: 0,
+            digests: BTreeSet::new(),
+            blamed: BTreeSet::new(),
+            was_injected: false,
+            hashes: None,
+            served: BTreeMap::new(),
+        }
+    }
+
+    /// Nothing will be done about it any more, or is to be done now.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, State::Whole(_) | State::Ignored)
+    }
+
+    pub(super) fn whole(&self) -> Option<&VerifiedBlock> {
+        match &self.state {
+            State::Whole(block) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Bytes of chunks that wait for others.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.group.as_ref().map_or(0, Group::bytes)
+    }
+
+    /// Some member sent a chunk of it.
+    pub(super) fn has_travelled(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(|group| group.ways.iter().any(Option::is_some))
+    }
+
+    /// The payload of a stripe, if it is here in this cut.
+    pub(super) fn payload(&mut self, cut: Cut, stripe: u8) -> Option<Bytes> {
+        let group = self.group.as_mut()?;
+        if stripe >= cut.stripes() {
+            return None;
+        }
+        if let State::Whole(block) = &self.state {
+            if usize::try_from(cut.len).ok() != Some(block.bytes.len()) {
+                return None;
+            }
+            if stripe == cut.k && cut == group.cut {
+                let parity = || parity::parity(&block.bytes, cut);
+                return Some(group.parity.get_or_insert_with(parity).clone());
+            }
+            return Some(parity::stripe(&block.bytes, cut, stripe));
+        }
+        let piece = group.pieces.get(usize::from(stripe))?.as_ref()?;
+        (cut == group.cut).then(|| piece.payload.clone())
+    }
+
+    pub(super) fn announce(&mut self, announcer: Announcer) {
+        if let Some(known) = self
+            .announcers
+            .iter_mut()
+            .find(|a| a.peer == announcer.peer)
+        {
+            *known = announcer;
+        } else if self.announcers.len() < ANNOUNCERS_MAX {
+            self.announcers.push(announcer);
+        }
+    }
+
+    /// The next that announced what the chunks here belong to.
+    pub(super) fn next_announcer(&mut self) -> Option<Announcer> {
+        for _ in 0..self.announcers.len() {
+            let index = self.next_announcer % self.announcers.len();
+            self.next_announcer = index + 1;
+            let announcer = self.announcers[index];
+            let fits = |group: &Group| {
+                announcer.hash == Digest::ANY
+                    || (announcer.hash == group.hash && announcer.cut == group.cut)
+                    || (announcer.hash == group.hash && group.got == 0)
+            };
+            if self.group.as_ref().is_none_or(fits) {
+                return Some(announcer);
+            }
+        }
+        None
+    }
+
+    /// The first stripes that are missing, as many as it takes.
+    pub(super) fn missing(&self) -> u64 {
+        let Some(group) = &self.group else {
+            return u64::MAX;
+        };
+        let wanted = u32::from(group.cut.k).saturating_sub(group.got.count_ones());
+        let missing = (0..group.cut.stripes()).filter(|stripe| !group.has(*stripe));
+        missing
+            .take(wanted as usize)
+            .fold(0, |set, stripe| set | bit(stripe))
+    }
+
+    /// Counts one more answer with this stripe to this member, unless it had enough of them.
+    pub(super) fn may_serve(&mut self, peer: PkiId, stripe: u8) -> bool {
+        if self.served.len() >= SERVED_TO_MAX && !self.served.contains_key(&peer) {
+            return false;
+        }
+        let counts = self.served.entry(peer).or_insert([0; 33]);
+        match counts.get_mut(usize::from(stripe)) {
+            Some(count) if *count < SERVED_AGAIN_MAX => {
+                *count += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The bit of a stripe in a bitmap.
+pub(super) fn bit(stripe: u8) -> u64 {
+    1_u64.checked_shl(stripe.into()).unwrap_or(0)
+}
+
+/// The stripes of a bitmap, those that a block may have.
+pub(super) fn stripes_of(set: u64, cut: Cut) -> impl Iterator<Item = u8> {
+    (0..cut.stripes()).filter(move |stripe| set & bit(*stripe) != 0)
+}

@@ -1,0 +1,319 @@
+//! A block goes down its trees, and who does not acknowledge is noticed.
+
+use super::{
+    Dissemination, Effect,
+    block::{Way, bit},
+    message::{Chunk, Class, Cut, Digest, Have, Message, Suspicion},
+    parameters::QUEUED_PER_MEMBER_MAX,
+    timers::Timer,
+    view::Places,
+};
+use crate::{
+    effect::Notice,
+    id::{Moment, PkiId},
+};
+
+/// An acknowledgement that did not come yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    way: Way,
+    position: usize,
+    is_first: bool,
+    since: Moment,
+}
+
+/// What a member gets in its place of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gets {
+    Payload,
+    /// A digest; we send to its children in its place.
+    Digest,
+    /// Nothing; we send to its children in its place.
+    Nothing,
+}
+
+impl Dissemination {
+    /// Chooses the trees for what of a block has not travelled yet. False if there are none.
+    pub(super) fn prepare(
+        &mut self,
+        now: Moment,
+        number: u64,
+        root: PkiId,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(view) = self.views.in_use(now, &root) else {
+            return false;
+        };
+        let latency = self.latency();
+        let len_max = self.parameters.len_max();
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return false;
+        };
+        let Some(group) = block.group.as_mut() else {
+            return false;
+        };
+        if !group.cut.is_sound(len_max) {
+            out.push(Effect::Notify(Notice::Warning(format!(
+                "block {number} of {} is longer than the channel allows, it is not sent in \
+                 stripes; raise the channel's AbsoluteMaxBytes",
+                self.channel
+            ))));
+            return false;
+        }
+        let shape = self
+            .parameters
+            .shape(view.members.len(), group.cut, latency);
+        let way = Way {
+            epoch: view.epoch,
+            shape,
+        };
+        for stripe_way in &mut group.ways {
+            stripe_way.get_or_insert(way);
+        }
+        block.was_injected = true;
+        true
+    }
+
+    /// Sends a stripe to our children in its tree, once.
+    pub(super) fn forward(&mut self, now: Moment, number: u64, stripe: u8, out: &mut Vec<Effect>) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let Some(group) = &block.group else {
+            return;
+        };
+        let (cut, was_injected) = (group.cut, block.was_injected);
+        let Some(way) = group
+            .way(stripe)
+            .filter(|_| block.forwarded & bit(stripe) == 0)
+        else {
+            return;
+        };
+        block.forwarded |= bit(stripe);
+        let Some(places) = self.places(number, way) else {
+            return;
+        };
+        let own = places.position(stripe, cut.stripes(), &self.me);
+        let top = (was_injected && places.view.is_plainly_led()).then_some(0);
+        if let Some(position) = top.or(own) {
+            self.send_children(now, (number, stripe), way, &places, position, out);
+        }
+    }
+
+    fn send_children(
+        &mut self,
+        now: Moment,
+        (number, stripe): (u64, u8),
+        way: Way,
+        places: &Places,
+        position: usize,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(cut) = self.cut(number) else {
+            return;
+        };
+        let below = |q: usize| {
+            places
+                .tree
+                .children(q)
+                .iter()
+                .rev()
+                .map(|q| usize::from(*q))
+        };
+        let mut next: Vec<usize> = below(position).collect();
+        while let Some(q) = next.pop() {
+            let Some((peer, class)) = places.node(stripe, cut.stripes(), q) else {
+                continue;
+            };
+            match self.gets(now, &peer, class) {
+                Gets::Payload => {
+                    self.send_chunk(now, peer, (number, stripe), way, false, out);
+                    if places.tree.is_inner(q) {
+                        self.await_ack(now, (number, stripe, peer), way, q, true);
+                    }
+                }
+                Gets::Digest => {
+                    self.send_digest(now, peer, number, out);
+                    next.extend(below(q));
+                }
+                Gets::Nothing => next.extend(below(q)),
+            }
+        }
+    }
+
+    fn gets(&self, now: Moment, peer: &PkiId, class: Class) -> Gets {
+        let Some(neighbour) = self.neighbours.find(peer) else {
+            // Ourselves in place of a plain root, or whom the membership has dropped.
+            return Gets::Nothing;
+        };
+        if neighbour.is_down {
+            return Gets::Nothing;
+        }
+        let is_suspect = neighbour.seen.unwrap_or(class) == Class::Suspect
+            || neighbour.is_congested
+            || neighbour.is_distrusted(now)
+            || self.uplink.queued_for(*peer) >= QUEUED_PER_MEMBER_MAX;
+        if is_suspect {
+            Gets::Digest
+        } else {
+            Gets::Payload
+        }
+    }
+
+    /// How a block is cut, if that is known.
+    pub(super) fn cut(&self, number: u64) -> Option<Cut> {
+        let group = self.blocks.get(&number)?.group.as_ref()?;
+        Some(group.cut)
+    }
+
+    fn send_chunk(
+        &mut self,
+        now: Moment,
+        to: PkiId,
+        (number, stripe): (u64, u8),
+        way: Way,
+        resend: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let Some((hash, cut)) = block.group.as_ref().map(|group| (group.hash, group.cut)) else {
+            return;
+        };
+        let Some(payload) = block.payload(cut, stripe) else {
+            return;
+        };
+        if resend {
+            self.counters.resent += 1;
+        } else {
+            self.counters.sent += 1;
+        }
+        let chunk = Chunk {
+            epoch: way.epoch,
+            number,
+            hash,
+            cut,
+            stripe,
+            shape: way.shape,
+            repair: false,
+            resend,
+            payload,
+        };
+        self.send(now, to, Message::Chunk(chunk), out);
+    }
+
+    /// In place of payload, once for each block.
+    fn send_digest(&mut self, now: Moment, to: PkiId, number: u64, out: &mut Vec<Effect>) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let Some((hash, cut)) = block.group.as_ref().map(|group| (group.hash, group.cut)) else {
+            return;
+        };
+        if block.digests.insert(to) {
+            let have = have(number, (hash, cut), 0, false);
+            self.send(now, to, have, out);
+        }
+    }
+
+    fn await_ack(
+        &mut self,
+        now: Moment,
+        key: (u64, u8, PkiId),
+        way: Way,
+        position: usize,
+        is_first: bool,
+    ) {
+        let (number, stripe, peer) = key;
+        let Some(cut) = self.cut(number) else {
+            return;
+        };
+        let due = now + self.patience(&peer, cut);
+        self.timers.arm(Timer::Ack(number, stripe, peer), due);
+        let awaited = Awaited {
+            way,
+            position,
+            is_first,
+            since: now,
+        };
+        self.acks.insert(key, awaited);
+    }
+
+    pub(super) fn acknowledged(&mut self, now: Moment, from: PkiId, number: u64, stripe: u8) {
+        if let Some(neighbour) = self.neighbours.find_mut(&from) {
+            neighbour.misses = 0;
+        }
+        if let Some(awaited) = self.acks.remove(&(number, stripe, from)) {
+            self.note_ack(now, from, now.since(awaited.since));
+        }
+        self.timers.cancel(Timer::Ack(number, stripe, from));
+    }
+
+    pub(super) fn unacknowledged(
+        &mut self,
+        now: Moment,
+        number: u64,
+        stripe: u8,
+        peer: PkiId,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(awaited) = self.acks.remove(&(number, stripe, peer)) else {
+            return;
+        };
+        let Awaited {
+            way,
+            position,
+            is_first,
+            ..
+        } = awaited;
+        let Some(neighbour) = self.neighbours.find_mut(&peer) else {
+            return;
+        };
+        neighbour.misses = neighbour.misses.saturating_add(1);
+        let misses = neighbour.misses;
+        self.report(now, peer, Suspicion::Silent, out);
+        if misses < 3 && is_first {
+            self.send_chunk(now, peer, (number, stripe), way, true, out);
+            self.await_ack(now, (number, stripe, peer), way, position, false);
+        }
+        if !is_first || misses >= 2 {
+            self.warn_children(now, (number, stripe), way, position, out);
+        }
+    }
+
+    /// Tells those that a position should have sent a stripe to that we have it.
+    pub(super) fn warn_children(
+        &mut self,
+        now: Moment,
+        (number, stripe): (u64, u8),
+        way: Way,
+        position: usize,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(places) = self.places(number, way) else {
+            return;
+        };
+        let group = self.blocks.get(&number).and_then(|b| b.group.as_ref());
+        let Some((hash, cut)) = group.map(|group| (group.hash, group.cut)) else {
+            return;
+        };
+        for child in places.tree.children(position) {
+            let node = places.node(stripe, cut.stripes(), usize::from(*child));
+            if let Some((peer, _)) = node.filter(|(peer, _)| *peer != self.me) {
+                let have = have(number, (hash, cut), bit(stripe), true);
+                self.send(now, peer, have, out);
+            }
+        }
+    }
+}
+
+pub(super) fn have(number: u64, (hash, cut): (Digest, Cut), stripes: u64, urgent: bool) -> Message {
+    Message::Have(Have {
+        number,
+        hash,
+        stripes,
+        cut,
+        urgent,
+    })
+}

@@ -1,0 +1,435 @@
+//! Who misses something learns it from digests, and asks.
+
+use rand::RngExt;
+
+use super::{
+    Dissemination, Effect,
+    block::{ASKED_OF_MAX, Announcer, Block, State, stripes_of},
+    forward::have,
+    message::{Chunk, Class, Cut, Digest, Have, Message, STATUS_AHEAD, Shape, Status, Suspicion},
+    parameters::{ASKED_MAX, Parameters, QUIET_AFTER},
+    timers::Timer,
+};
+use crate::id::{Moment, PkiId};
+
+/// After so many unanswered requests the plain way is taken beside.
+const FETCH_AFTER: u32 = 6;
+
+/// How a request is cut whose block is known by number only.
+const UNKNOWN: Cut = Cut { len: 0, k: 0, p: 0 };
+
+/// Of a chunk that travels in no tree.
+const NO_SHAPE: Shape = Shape {
+    cap: 1,
+    root_cap: 1,
+    ratio: 0,
+};
+
+impl Dissemination {
+    pub(super) fn take_have(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        have: Have,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_sound = have.cut.is_sound(self.parameters.len_max());
+        let is_trusted = self
+            .neighbours
+            .find(&from)
+            .is_some_and(|n| !n.is_distrusted(now));
+        if !is_sound || !is_trusted || !self.is_near(have.number) {
+            return;
+        }
+        if self
+            .blocks
+            .get(&have.number)
+            .is_some_and(|block| !matches!(block.state, State::Open))
+        {
+            return;
+        }
+        self.last_block = Some(now);
+        self.begin_status(now);
+        let announcer = Announcer {
+            peer: from,
+            hash: have.hash,
+            cut: have.cut,
+        };
+        if have.urgent {
+            self.take_urgent(now, announcer, have, out);
+        } else {
+            self.heard_of(now, have.number, announcer);
+        }
+    }
+
+    /// Nobody else will send us this.
+    fn take_urgent(
+        &mut self,
+        now: Moment,
+        announcer: Announcer,
+        have: Have,
+        out: &mut Vec<Effect>,
+    ) {
+        let number = have.number;
+        let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
+        let mut wanted = have.stripes & have.cut.all() & !block.requested;
+        if let Some(group) = &block.group {
+            let is_same = group.hash == have.hash && group.cut == have.cut;
+            if !is_same || group.is_enough() {
+                return;
+            }
+            wanted &= !group.got;
+        }
+        if wanted != 0 {
+            block.requested |= wanted;
+            self.request(now, number, announcer, wanted, out);
+        }
+    }
+
+    /// Somebody has this block.
+    fn heard_of(&mut self, now: Moment, number: u64, announcer: Announcer) {
+        let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
+        block.first_have.get_or_insert(now);
+        block.announce(announcer);
+        if !self.timers.is_armed(Timer::Have(number)) && !self.timers.is_armed(Timer::Retry(number))
+        {
+            let model = self.model(number);
+            let delta = self.estimates.delta(model);
+            self.timers.arm(Timer::Have(number), now + delta);
+        }
+    }
+
+    pub(super) fn have_fell_due(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let model = self.model(number);
+        let pause = self.estimates.delta(model) / 2;
+        let Some(block) = self.blocks.get(&number) else {
+            return;
+        };
+        if !matches!(block.state, State::Open) {
+            return;
+        }
+        if block.first.is_some() && now.since(block.last) < pause {
+            self.timers.arm(Timer::Have(number), block.last + pause);
+        } else {
+            self.ask(now, number, out);
+        }
+    }
+
+    pub(super) fn spread_fell_due(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let model = self.model(number);
+        let asking = self.asking();
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        if !matches!(block.state, State::Open) || block.asked {
+            return;
+        }
+        if !block.announcers.is_empty() {
+            self.ask(now, number, out);
+            return;
+        }
+        if asking >= ASKED_MAX {
+            let again = self.estimates.wait(model);
+            self.timers.arm(Timer::Spread(number), now + again);
+            return;
+        }
+        block.asked = true;
+        let missing = block.missing();
+        let Some((hash, cut)) = block.group.as_ref().map(|group| (group.hash, group.cut)) else {
+            return;
+        };
+        let mut longest = model.patience;
+        for stripe in stripes_of(missing, cut) {
+            if let Some(peer) = self.parent(number, stripe) {
+                longest = longest.max(self.patience(&peer, cut) + model.patience);
+                let of = Announcer { peer, hash, cut };
+                self.request(now, number, of, super::block::bit(stripe), out);
+            }
+        }
+        self.timers.arm(Timer::Retry(number), now + longest);
+    }
+
+    /// Blocks being asked for.
+    fn asking(&self) -> usize {
+        let open = self.blocks.values().filter(|block| !block.is_settled());
+        open.filter(|block| block.asked).count()
+    }
+
+    fn parent(&mut self, number: u64, stripe: u8) -> Option<PkiId> {
+        let group = self.blocks.get(&number)?.group.as_ref()?;
+        let (stripes, way) = (group.cut.stripes(), group.way(stripe)?);
+        let parent = self.places(number, way)?.parent(stripe, stripes, &self.me);
+        parent.filter(|parent| *parent != self.me)
+    }
+
+    /// Asks one member for what is missing, and again until it is here.
+    pub(super) fn ask(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let model = self.model(number);
+        let asking = self.asking();
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        if !matches!(block.state, State::Open) {
+            return;
+        }
+        if !block.asked && asking >= ASKED_MAX {
+            let again = self.estimates.delta(model) + model.finish;
+            self.timers.arm(Timer::Retry(number), now + again);
+            return;
+        }
+        let is_first = !block.asked;
+        block.asked = true;
+        block.requested = 0;
+        block.tries = block.tries.saturating_add(1);
+        let (tries, missing) = (block.tries, block.missing());
+        let first_missing = u8::try_from(missing.trailing_zeros()).unwrap_or(0);
+        let announcer = block.next_announcer();
+        let known = block.group.as_ref().map(|group| (group.hash, group.cut));
+        if tries == FETCH_AFTER {
+            out.push(Effect::Fetch(number));
+        }
+        let parent = if is_first {
+            self.parent(number, first_missing)
+        } else {
+            None
+        };
+        let other = parent.or_else(|| self.anybody());
+        let target = announcer.or_else(|| {
+            let (hash, cut) = known.unwrap_or((Digest::ANY, UNKNOWN));
+            other.map(|peer| Announcer { peer, hash, cut })
+        });
+        let cut = known.map_or(Cut { len: 1, k: 1, p: 0 }, |(_, cut)| cut);
+        let mut wait = model.patience;
+        if let Some(target) = target {
+            // Bits beyond the stripes of the block are of no meaning to anybody.
+            let count = missing.count_ones().min(u32::from(cut.k));
+            wait = self.patience(&target.peer, cut) + self.parameters.chunk_time(cut) * 2 * count;
+            let is_slow = |n: &super::neighbours::Neighbour| n.declared == Class::Slow;
+            if self.neighbours.find(&target.peer).is_some_and(is_slow) {
+                wait *= 10;
+            }
+            self.request(now, number, target, missing, out);
+        }
+        let wait = wait * (1 << (tries.clamp(1, 3) - 1));
+        self.timers.arm(Timer::Retry(number), now + wait);
+    }
+
+    /// A member at random.
+    fn anybody(&mut self) -> Option<PkiId> {
+        let count = self.neighbours.len();
+        if count == 0 {
+            return None;
+        }
+        let index = self.rng.random_range(0..count);
+        self.neighbours.iter().nth(index).map(|(peer, _)| *peer)
+    }
+
+    fn request(
+        &mut self,
+        now: Moment,
+        number: u64,
+        of: Announcer,
+        stripes: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let known = block.group.as_ref().filter(|group| group.got != 0);
+        let (hash, cut) = known.map_or((of.hash, of.cut), |group| (group.hash, group.cut));
+        if block.asked_of.len() >= ASKED_OF_MAX {
+            block.asked_of.pop_first();
+        }
+        block.asked_of.insert(of.peer);
+        let request = Message::Request {
+            number,
+            hash,
+            cut,
+            stripes,
+        };
+        self.send(now, of.peer, request, out);
+    }
+
+    /// Answers what is here of what is asked for, within the member's budget.
+    pub(super) fn serve(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        number: u64,
+        (hash, cut, stripes): (Digest, Cut, u64),
+        out: &mut Vec<Effect>,
+    ) {
+        self.seen_alive(now, from, out);
+        let Some(group) = self
+            .blocks
+            .get(&number)
+            .and_then(|block| block.group.as_ref())
+        else {
+            return;
+        };
+        let cut = if hash == Digest::ANY { group.cut } else { cut };
+        let is_meant = hash == Digest::ANY || hash == group.hash;
+        if !is_meant || !cut.is_sound(self.parameters.len_max()) {
+            return;
+        }
+        let (hash, limit) = (group.hash, usize::from(cut.k));
+        for stripe in stripes_of(stripes, cut).take(limit) {
+            if self.uplink.is_queued((from, number, stripe)) {
+                continue;
+            }
+            let Some(block) = self.blocks.get_mut(&number) else {
+                return;
+            };
+            let way = block.group.as_ref().and_then(|group| group.way(stripe));
+            let Some(payload) = block.payload(cut, stripe) else {
+                continue;
+            };
+            let Some(neighbour) = self.neighbours.find_mut(&from) else {
+                return;
+            };
+            if !block.may_serve(from, stripe) || !neighbour.may_have_chunk(now) {
+                continue;
+            }
+            self.counters.served += 1;
+            let chunk = Chunk {
+                epoch: way.map_or(0, |way| way.epoch),
+                number,
+                hash,
+                cut,
+                stripe,
+                shape: way.map_or(NO_SHAPE, |way| way.shape),
+                repair: true,
+                resend: false,
+                payload,
+            };
+            self.send(now, from, Message::Chunk(chunk), out);
+        }
+    }
+
+    /// A suspect asks, so it is there.
+    fn seen_alive(&mut self, now: Moment, peer: PkiId, out: &mut Vec<Effect>) {
+        let latest = self.views.latest();
+        let listed = latest.and_then(|view| view.member(view.index(&peer)?));
+        let Some(neighbour) = self.neighbours.find_mut(&peer) else {
+            return;
+        };
+        let class = neighbour.seen.or_else(|| listed.map(|(_, class)| class));
+        if class == Some(Class::Suspect) && !neighbour.is_distrusted(now) {
+            neighbour.seen = Some(Class::Normal);
+            self.report(now, peer, Suspicion::Alive, out);
+        }
+    }
+
+    /// Statuses begin, or go on, when a block is seen.
+    pub(super) fn begin_status(&mut self, now: Moment) {
+        if !self.timers.is_armed(Timer::Status) {
+            let latency = self.latency();
+            let interval = Parameters::status_interval(latency);
+            let phase = interval.mul_f64(self.rng.random_range(0.0..1.0));
+            self.timers.arm(Timer::Status, now + phase);
+        }
+    }
+
+    pub(super) fn tell_status(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self
+            .last_block
+            .is_none_or(|at| now.since(at) >= QUIET_AFTER)
+        {
+            return;
+        }
+        let latency = self.latency();
+        self.timers
+            .arm(Timer::Status, now + Parameters::status_interval(latency));
+        if let Some(peer) = self.anybody() {
+            let status = self.status(false);
+            self.send(now, peer, Message::Status(status), out);
+        }
+    }
+
+    pub(super) fn status(&self, answer: bool) -> Status {
+        let height = self.prefix();
+        let mut ahead = [0; 4];
+        for (number, block) in self
+            .blocks
+            .range(height..height.saturating_add(STATUS_AHEAD))
+        {
+            if block.whole().is_some() {
+                let bit = number - height;
+                if let Some(word) = ahead.get_mut(usize::try_from(bit / 64).unwrap_or(4)) {
+                    *word |= 1 << (bit % 64);
+                }
+            }
+        }
+        Status {
+            answer,
+            height,
+            ahead,
+            counters: self.counters,
+        }
+    }
+
+    pub(super) fn take_status(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        status: Status,
+        out: &mut Vec<Effect>,
+    ) {
+        if status.answer {
+            let status = self.status(false);
+            self.send(now, from, Message::Status(status), out);
+        }
+        let Some(neighbour) = self.neighbours.find_mut(&from) else {
+            return;
+        };
+        neighbour.counters = status.counters;
+        if neighbour.is_distrusted(now) {
+            return;
+        }
+        let has = |number: u64| has(&status, number);
+        let prefix = self.prefix();
+        let near = prefix..prefix.saturating_add(super::AHEAD_MAX);
+        for number in near.filter(|number| has(*number)) {
+            let block = self.blocks.get(&number);
+            if block.is_none_or(|block| matches!(block.state, State::Open)) {
+                self.last_block = Some(now);
+                let known = block.and_then(|block| block.group.as_ref());
+                let (hash, cut) = known.map_or((Digest::ANY, UNKNOWN), |g| (g.hash, g.cut));
+                let peer = from;
+                self.heard_of(now, number, Announcer { peer, hash, cut });
+            }
+        }
+        let latency = self.latency();
+        let interval = Parameters::status_interval(latency);
+        let is_due = |block: &Block| block.completed.is_some_and(|at| now.since(at) > interval);
+        let lacking = self
+            .blocks
+            .range(status.height..)
+            .filter(|(number, _)| !has(**number));
+        let lacking = lacking.filter(|(_, block)| block.whole().is_some() && is_due(block));
+        let groups = lacking.filter_map(|(number, block)| Some((*number, block.group.as_ref()?)));
+        let told: Vec<_> = groups
+            .take(ASKED_MAX)
+            .map(|(number, g)| (number, g.hash, g.cut))
+            .collect();
+        for (number, hash, cut) in told {
+            self.send(
+                now,
+                from,
+                have(number, (hash, cut), Have::COMPLETE, false),
+                out,
+            );
+        }
+    }
+}
+
+/// Whether a status says that its sender has this block.
+fn has(status: &Status, number: u64) -> bool {
+    let Some(bit) = number.checked_sub(status.height) else {
+        return true;
+    };
+    let word = usize::try_from(bit / 64)
+        .ok()
+        .and_then(|word| status.ahead.get(word));
+    word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
+}

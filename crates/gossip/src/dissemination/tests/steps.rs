@@ -1,0 +1,743 @@
+//! What each message and each timer does.
+
+use super::*;
+
+const LEN: usize = 20 << 10;
+
+fn ack(number: u64, stripe: u8) -> Message {
+    Message::Ack { number, stripe }
+}
+
+#[test]
+fn an_inner_member_acknowledges_and_passes_a_chunk_on_and_a_leaf_does_neither() {
+    for is_inner in [true, false] {
+        let mut t = Table::of(12);
+        let number = t.block_where(4, is_inner);
+        let (parent, children) = t.family(number, 4, 0);
+        let chunk = t.chunk(number, LEN, 0);
+        let mut expected = vec![];
+        if is_inner {
+            expected.push(send(parent, ack(number, 0)));
+        }
+        let passed = |child: &u8| send(*child, Message::Chunk(chunk.clone()));
+        expected.extend(children.iter().map(passed));
+        assert_eq!(t.hear(parent, Message::Chunk(chunk.clone())), expected);
+        // Again: acknowledged again, passed on once.
+        expected.truncate(usize::from(is_inner));
+        assert_eq!(t.hear(parent, Message::Chunk(chunk)), expected);
+    }
+}
+
+#[test]
+fn a_block_is_judged_when_enough_is_here_and_delivered_when_it_is_good() {
+    let mut t = Table::of(12);
+    let (block, hash) = whole(0, LEN);
+    for stripe in 0..4 {
+        let parent = t.family(0, 4, stripe).0;
+        let chunk = t.chunk(0, LEN, stripe);
+        let out = t.hear(parent, Message::Chunk(chunk));
+        let judged = out.iter().filter(|e| matches!(e, Effect::Judge { .. }));
+        let is_last = stripe == 3;
+        assert_eq!(judged.count(), usize::from(is_last));
+        if is_last {
+            let opener = peer(t.family(0, 4, 0).0);
+            let judge = Effect::Judge {
+                number: 0,
+                hash,
+                bytes: block.bytes.clone(),
+                from: opener,
+            };
+            assert_eq!(out.last(), Some(&judge));
+        }
+    }
+    let verdict = Verdict::Good(block.clone());
+    let judged = Input::Judged {
+        number: 0,
+        hash,
+        verdict,
+    };
+    let out = t.feed(judged.clone());
+    assert_eq!(out[0], Effect::Deliver(block));
+    let told: Vec<_> = out[1..]
+        .iter()
+        .map(|effect| match effect {
+            Effect::Send {
+                message: Message::Have(have),
+                ..
+            } => (have.number, have.hash, have.stripes, have.urgent),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(0, hash, Have::COMPLETE, false); 2]);
+    assert_eq!(t.feed(judged), [], "an answer counts once");
+    assert!(!t.machine.blocks[&0].asked);
+}
+
+#[test]
+fn a_child_that_does_not_acknowledge_gets_it_once_more_and_then_those_below_it_are_told() {
+    let mut t = Table::of(30);
+    // A block in which a child of ours has children.
+    let (number, child) = (0..AHEAD_MAX)
+        .find_map(|number| {
+            let (_, children) = t.family(number, 4, 0);
+            let places = t.places(number);
+            let is_inner = |child: &&u8| {
+                let position = places.position(0, 4, &peer(**child)).unwrap();
+                places.tree.is_inner(position)
+            };
+            children.iter().find(is_inner).map(|child| (number, *child))
+        })
+        .unwrap();
+    let parent = t.family(number, 4, 0).0;
+    let chunk = t.chunk(number, LEN, 0);
+    t.hear(parent, Message::Chunk(chunk.clone()));
+    let inner: Vec<_> = t
+        .machine
+        .acks
+        .keys()
+        .map(|(.., peer)| name(*peer))
+        .collect();
+    assert!(inner.contains(&child));
+    for other in inner.iter().filter(|other| **other != child) {
+        assert_eq!(t.hear(*other, ack(number, 0)), []);
+    }
+    let suspect = send(
+        1,
+        Message::Suspect {
+            member: peer(child),
+            kind: Suspicion::Silent,
+        },
+    );
+    let again = Chunk {
+        resend: true,
+        ..chunk.clone()
+    };
+    assert_eq!(
+        t.wait_for_effects(),
+        [suspect.clone(), send(child, Message::Chunk(again))]
+    );
+    let places = t.places(number);
+    let position = places.position(0, 4, &peer(child)).unwrap();
+    let below = places.tree.children(position).iter();
+    let below = below.map(|q| name(places.node(0, 4, usize::from(*q)).unwrap().0));
+    let have = Message::Have(Have {
+        number,
+        hash: chunk.hash,
+        stripes: 1,
+        cut: chunk.cut,
+        urgent: true,
+    });
+    let mut expected = vec![suspect];
+    expected.extend(below.map(|grandchild| send(grandchild, have.clone())));
+    assert!(expected.len() > 1);
+    assert_eq!(t.wait_for_effects(), expected);
+    assert!(t.machine.acks.is_empty());
+}
+
+#[test]
+fn in_the_place_of_a_lost_child_its_children_are_sent_to() {
+    let mut t = Table::of(12);
+    let number = t.block_where(4, true);
+    let (parent, children) = t.family(number, 4, 0);
+    let lost = Input::Connection {
+        peer: peer(children[0]),
+        is_up: false,
+    };
+    let report = Message::Suspect {
+        member: peer(children[0]),
+        kind: Suspicion::Lost,
+    };
+    assert_eq!(t.feed(lost.clone()), [send(1, report)]);
+    assert_eq!(t.feed(lost), [], "once");
+    let places = t.places(number);
+    let position = places.position(0, 4, &peer(children[0])).unwrap();
+    let adopted = places.tree.children(position).iter();
+    let adopted = adopted.map(|q| name(places.node(0, 4, usize::from(*q)).unwrap().0));
+    let chunk = t.chunk(number, LEN, 0);
+    let mut expected = vec![send(parent, ack(number, 0))];
+    let to = adopted.chain(children[1..].iter().copied());
+    expected.extend(to.map(|child| send(child, Message::Chunk(chunk.clone()))));
+    assert_eq!(t.hear(parent, Message::Chunk(chunk)), expected);
+}
+
+#[test]
+fn a_suspect_gets_a_digest_and_is_none_when_it_asks() {
+    let mut t = Table::of(12);
+    let number = t.block_where(4, true);
+    let (parent, children) = t.family(number, 4, 0);
+    t.machine
+        .neighbours
+        .find_mut(&peer(children[0]))
+        .unwrap()
+        .seen = Some(Class::Suspect);
+    let chunk = t.chunk(number, LEN, 0);
+    let out = t.hear(parent, Message::Chunk(chunk.clone()));
+    let digest = Message::Have(Have {
+        number,
+        hash: chunk.hash,
+        stripes: 0,
+        cut: chunk.cut,
+        urgent: false,
+    });
+    assert_eq!(out[1], send(children[0], digest));
+    let request = Message::Request {
+        number,
+        hash: chunk.hash,
+        cut: chunk.cut,
+        stripes: 0b11,
+    };
+    let alive = Message::Suspect {
+        member: peer(children[0]),
+        kind: Suspicion::Alive,
+    };
+    let answer = Message::Chunk(Chunk {
+        repair: true,
+        ..chunk
+    });
+    let expected = [send(1, alive), send(children[0], answer)];
+    assert_eq!(t.hear(children[0], request), expected);
+}
+
+#[test]
+fn a_block_that_was_announced_is_asked_for_and_the_answer_counts() {
+    let mut t = Table::of(12);
+    let (block, hash) = whole(0, LEN);
+    let cut = t.chunk(0, LEN, 0).cut;
+    let have = Message::Have(Have {
+        number: 0,
+        hash,
+        stripes: Have::COMPLETE,
+        cut,
+        urgent: false,
+    });
+    assert_eq!(t.hear(7, have), []);
+    let request = Message::Request {
+        number: 0,
+        hash,
+        cut,
+        stripes: Have::COMPLETE,
+    };
+    assert_eq!(t.wait_for_effects(), [send(7, request)]);
+    let answer = |t: &mut Table, stripe| Chunk {
+        repair: true,
+        ..t.chunk(0, LEN, stripe)
+    };
+    let stranger = answer(&mut t, 0);
+    assert_eq!(rules(&t.hear(8, Message::Chunk(stranger))), ["S-T4"]);
+    for stripe in 0..4 {
+        let chunk = answer(&mut t, stripe);
+        let out = t.hear(7, Message::Chunk(chunk));
+        let is_judged = out
+            .iter()
+            .any(|e| matches!(e, Effect::Judge { bytes, .. } if *bytes == block.bytes));
+        assert_eq!(is_judged, stripe == 3, "{out:?}");
+    }
+}
+
+#[test]
+fn what_is_missing_after_a_while_is_asked_of_the_parents() {
+    let mut t = Table::of(12);
+    let parent = t.family(0, 4, 0).0;
+    let chunk = t.chunk(0, LEN, 0);
+    t.hear(parent, Message::Chunk(chunk.clone()));
+    for acked in t.machine.acks.keys().copied().collect::<Vec<_>>() {
+        t.hear(name(acked.2), ack(0, 0));
+    }
+    let expected: Vec<_> = (1..4)
+        .map(|stripe| {
+            let request = Message::Request {
+                number: 0,
+                hash: chunk.hash,
+                cut: chunk.cut,
+                stripes: 1 << stripe,
+            };
+            send(t.family(0, 4, stripe).0, request)
+        })
+        .collect();
+    assert_eq!(t.wait_for_effects(), expected);
+}
+
+#[test]
+fn a_status_tells_of_what_is_missing_here_and_there() {
+    let mut t = Table::of(12);
+    let (block, hash) = whole(0, LEN);
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin: Origin::Received,
+    });
+    let status = |height, answer| message::Status {
+        height,
+        answer,
+        ..message::Status::default()
+    };
+    assert_eq!(
+        t.hear(7, Message::Status(status(0, false))),
+        [],
+        "it may be under way"
+    );
+    t.now = at(5_000);
+    let out = t.hear(7, Message::Status(status(0, false)));
+    let told = |e: &&Effect| matches!(e, Effect::Send { message: Message::Have(have), .. } if have.number == 0);
+    assert_eq!(out.iter().filter(told).count(), 1, "{out:?}");
+    let out = t.hear(7, Message::Status(status(2, true)));
+    let own = Message::Status(message::Status {
+        counters: t.machine.counters,
+        ..status(1, false)
+    });
+    assert!(out.contains(&send(7, own)), "{out:?}");
+    let request = Message::Request {
+        number: 1,
+        hash: Digest::ANY,
+        cut: Cut { len: 0, k: 0, p: 0 },
+        stripes: Have::COMPLETE,
+    };
+    let asked = t.wait_for_effects();
+    assert_eq!(asked, [send(7, request)]);
+}
+
+#[test]
+fn a_root_sends_each_stripe_to_its_head() {
+    let mut t = Table::bare(1, 12);
+    let out = t.feed(Input::Leader(Leader::Me));
+    let views = out.iter().filter(|e| {
+        matches!(
+            e,
+            Effect::Send {
+                message: Message::View(_),
+                ..
+            }
+        )
+    });
+    assert_eq!((views.count(), out.len()), (11, 11));
+    let (block, hash) = whole(0, 160 << 10);
+    let out = t.feed(Input::Block {
+        block: block.clone(),
+        hash,
+        origin: Origin::Ordered,
+    });
+    let epoch = t.machine.views.latest_epoch();
+    let stripes: Vec<_> = out
+        .iter()
+        .map(|effect| match effect {
+            Effect::Send {
+                message: Message::Chunk(chunk),
+                ..
+            } => {
+                assert_eq!((chunk.epoch, chunk.hash), (epoch, hash));
+                let offset = usize::from(chunk.stripe) * (20 << 10);
+                assert_eq!(
+                    chunk.payload.as_ptr(),
+                    block.bytes[offset..].as_ptr(),
+                    "not copied"
+                );
+                chunk.stripe
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(stripes, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_view_is_taken_from_the_leader_only_and_never_goes_back() {
+    let mut t = Table::of(12);
+    let say = |t: &mut Table, view: View| rules(&t.hear(7, Message::View(Arc::new(view))));
+    assert_eq!(say(&mut t, view(0x2_0202, 2, everybody(12))), ["S-T8"]);
+    assert_eq!(
+        say(&mut t, view(0x2_0505, 5, everybody(12))),
+        ["S-T8"],
+        "in our name"
+    );
+    assert_eq!(
+        say(&mut t, view(0x2_0202, 1, everybody(12))),
+        ["S-T9"],
+        "an epoch of another"
+    );
+    let unsigned = View {
+        digest: Digest([0; 32]),
+        ..view(0x2_0101, 1, everybody(12))
+    };
+    assert_eq!(say(&mut t, unsigned), ["S-T9"]);
+    assert_eq!(say(&mut t, view(0x3_0101, 1, everybody(11))), [""; 0]);
+    assert_eq!(say(&mut t, view(0x2_0101, 1, everybody(10))), [""; 0]);
+    assert_eq!(t.machine.views.latest_epoch(), 0x3_0101);
+    assert!(
+        t.machine.views.find(0x2_0101).is_none(),
+        "older than what is known"
+    );
+    let changes = View {
+        base: 0x3_0101,
+        added: vec![(peer(12), Class::Slow)],
+        removed: vec![peer(2)],
+        ..view(0x4_0101, 1, {
+            let mut list = everybody(12);
+            list.retain(|(member, _)| *member != peer(2));
+            list.last_mut().unwrap().1 = Class::Slow;
+            list
+        })
+    };
+    assert_eq!(say(&mut t, changes.clone()), [""; 0]);
+    assert_eq!(t.machine.views.latest_epoch(), 0x4_0101);
+    let baseless = View {
+        base: 9,
+        epoch: 0x5_0101,
+        ..changes
+    };
+    let asked = t.hear(7, Message::View(Arc::new(baseless)));
+    let request = Message::ViewRequest {
+        wanted: 0x5_0101,
+        known: 0x4_0101,
+    };
+    assert_eq!(asked, [send(7, request)]);
+}
+
+#[test]
+fn a_chunk_waits_for_its_view() {
+    let mut t = Table::of(12);
+    let number = t.block_where(4, true);
+    let parent = t.family(number, 4, 0).0;
+    let chunk = Chunk {
+        epoch: 0x2_0101,
+        ..t.chunk(number, LEN, 0)
+    };
+    let request = Message::ViewRequest {
+        wanted: 0x2_0101,
+        known: EPOCH,
+    };
+    assert_eq!(
+        t.hear(parent, Message::Chunk(chunk.clone())),
+        [send(parent, request)]
+    );
+    assert_eq!(
+        t.hear(parent, Message::Chunk(chunk)),
+        [],
+        "asked for already"
+    );
+    assert_eq!(t.machine.sizes().strays, 1);
+    let later = view(0x2_0101, 1, everybody(12));
+    t.hear(parent, Message::View(Arc::new(later)));
+    assert_eq!(t.machine.sizes().strays, 0);
+}
+
+#[test]
+fn a_view_is_changed_every_five_seconds_but_for_lost_connections() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    let fewer = Input::Members {
+        members: members(11, 1),
+        plain: Vec::new(),
+    };
+    assert_eq!(t.feed(fewer), []);
+    let out = t.wait_for_effects();
+    assert_eq!(t.now, at(5_000));
+    let changes = |e: &Effect| match e {
+        Effect::Send {
+            message: Message::View(view),
+            ..
+        } => view.removed == [peer(12)] && view.added.is_empty(),
+        _ => false,
+    };
+    assert_eq!((out.len(), out.iter().all(changes)), (10, true));
+    t.feed(Input::Connection {
+        peer: peer(3),
+        is_up: false,
+    });
+    let lost = Message::Suspect {
+        member: peer(3),
+        kind: Suspicion::Lost,
+    };
+    t.hear(4, lost);
+    let out = t.wait_for_effects();
+    assert_eq!((t.now, out.len()), (at(5_200), 10));
+}
+
+#[test]
+fn who_does_not_answer_twice_is_a_suspect_until_it_speaks() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    t.now = at(6_000);
+    let silent = Message::Suspect {
+        member: peer(3),
+        kind: Suspicion::Silent,
+    };
+    let is_probe = |out: &[Effect]| {
+        matches!(out, [Effect::Send { to, message: Message::Status(status) }]
+            if *to == peer(3) && status.answer)
+    };
+    assert!(is_probe(&t.hear(4, silent.clone())));
+    assert_eq!(t.hear(6, silent), [], "one probe at a time");
+    assert!(is_probe(&t.wait()));
+    let out = t.wait_for_effects();
+    assert_eq!(out.len(), 11, "a view with a suspect");
+    let class = |t: &Table| {
+        let view = t.machine.views.latest().unwrap();
+        view.member(view.index(&peer(3)).unwrap()).unwrap().1
+    };
+    assert_eq!(class(&t), Class::Suspect);
+    t.hear(3, Message::Status(message::Status::default()));
+    t.wait_for_effects();
+    assert_eq!(class(&t), Class::Normal);
+}
+
+#[test]
+fn bad_chunks_are_found_by_the_hashes_of_the_root_and_asked_for_anew() {
+    let mut t = Table::of(12);
+    let good: Vec<_> = (0..4).map(|stripe| t.chunk(0, LEN, stripe)).collect();
+    for (stripe, chunk) in (0..).zip(&good) {
+        let parent = t.family(0, 4, stripe).0;
+        let mut chunk = chunk.clone();
+        if stripe == 2 {
+            chunk.payload = vec![0; chunk.payload.len()].into();
+        }
+        t.hear(parent, Message::Chunk(chunk));
+    }
+    let (hash, cut) = (good[0].hash, good[0].cut);
+    let out = t.feed(Input::Judged {
+        number: 0,
+        hash,
+        verdict: Verdict::Corrupt,
+    });
+    assert_eq!(out, [send(1, Message::HashesRequest { number: 0, hash })]);
+    let hashes = message::Hashes {
+        number: 0,
+        hash,
+        cut,
+        chunks: good
+            .iter()
+            .map(|chunk| Digest::of(&chunk.payload))
+            .collect(),
+        signer: peer(1),
+        signature: Bytes::new(),
+    };
+    let forged = message::Hashes {
+        signer: peer(9),
+        ..hashes.clone()
+    };
+    assert_eq!(
+        rules(&t.hear(9, Message::Hashes(Arc::new(forged)))),
+        ["S-T6"]
+    );
+    let out = t.hear(1, Message::Hashes(Arc::new(hashes)));
+    let bad = t.family(0, 4, 2).0;
+    let kind = Suspicion::Corrupt {
+        number: 0,
+        stripe: 2,
+    };
+    let mut expected = vec![];
+    if bad != 1 {
+        expected.push(send(
+            1,
+            Message::Suspect {
+                member: peer(bad),
+                kind,
+            },
+        ));
+    }
+    let request = Message::Request {
+        number: 0,
+        hash,
+        cut,
+        stripes: 0b100,
+    };
+    expected.push(send(bad, request));
+    assert_eq!(out, expected);
+    let still_bad = Chunk {
+        repair: true,
+        payload: vec![1; good[2].payload.len()].into(),
+        ..good[2].clone()
+    };
+    let out = t.hear(bad, Message::Chunk(still_bad));
+    assert!(!out.iter().any(|e| matches!(e, Effect::Judge { .. })));
+    let right = Chunk {
+        repair: true,
+        ..good[2].clone()
+    };
+    let out = t.hear(bad, Message::Chunk(right));
+    assert!(
+        out.iter().any(|e| matches!(e, Effect::Judge { .. })),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn hashes_that_fit_the_chunks_and_not_the_block_end_it() {
+    let mut t = Table::of(12);
+    let chunks: Vec<_> = (0..4).map(|stripe| t.chunk(0, LEN, stripe)).collect();
+    for (stripe, chunk) in (0..).zip(&chunks) {
+        let parent = t.family(0, 4, stripe).0;
+        t.hear(parent, Message::Chunk(chunk.clone()));
+    }
+    let (hash, cut) = (chunks[0].hash, chunks[0].cut);
+    t.feed(Input::Judged {
+        number: 0,
+        hash,
+        verdict: Verdict::Corrupt,
+    });
+    let hashes = message::Hashes {
+        number: 0,
+        hash,
+        cut,
+        chunks: chunks
+            .iter()
+            .map(|chunk| Digest::of(&chunk.payload))
+            .collect(),
+        signer: peer(1),
+        signature: Bytes::new(),
+    };
+    assert_eq!(
+        t.hear(1, Message::Hashes(Arc::new(hashes))),
+        [Effect::Fetch(0)]
+    );
+}
+
+#[test]
+fn two_hashes_for_one_number_end_stripes_for_it() {
+    let mut t = Table::of(12);
+    let (parent, other) = (t.family(0, 4, 0).0, t.family(0, 4, 1).0);
+    let chunk = t.chunk(0, LEN, 0);
+    t.hear(parent, Message::Chunk(chunk));
+    let contrary = Chunk {
+        hash: Digest([1; 32]),
+        ..t.chunk(0, LEN, 1)
+    };
+    let out = t.hear(other, Message::Chunk(contrary));
+    assert_eq!(rules(&out), ["S-T7"]);
+    assert_eq!(out.last(), Some(&Effect::Fetch(0)));
+    let late = t.chunk(0, LEN, 2);
+    let third = t.family(0, 4, 2).0;
+    let out = t.hear(third, Message::Chunk(late));
+    assert!(out.iter().all(|e| matches!(
+        e,
+        Effect::Send {
+            message: Message::Ack { .. },
+            ..
+        }
+    )));
+    // The block as it comes otherwise is the one that counts.
+    let (block, hash) = whole(0, LEN);
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin: Origin::Received,
+    });
+    assert!(t.machine.blocks[&0].whole().is_some());
+}
+
+#[test]
+fn a_chunk_from_who_is_not_above_us_is_refused_and_three_make_a_member_avoided() {
+    let mut t = Table::of(12);
+    let (_, children) = {
+        let number = t.block_where(4, true);
+        t.family(number, 4, 0)
+    };
+    let number = t.block_where(4, true);
+    let below = children[0];
+    for _ in 0..3 {
+        let chunk = t.chunk(number, LEN, 0);
+        assert_eq!(rules(&t.hear(below, Message::Chunk(chunk))), ["S-T3"]);
+    }
+    let chunk = t.chunk(number, LEN, 0);
+    assert_eq!(
+        t.hear(below, Message::Chunk(chunk.clone())),
+        [],
+        "it is not even listened to"
+    );
+    let parent = t.family(number, 4, 0).0;
+    let out = t.hear(parent, Message::Chunk(chunk));
+    let payload = |e: &&Effect| matches!(e, Effect::Send { to, message: Message::Chunk(_) } if *to == peer(below));
+    assert_eq!(out.iter().filter(payload).count(), 0);
+    t.now = at(3_600_001);
+    assert!(
+        !t.machine
+            .neighbours
+            .find(&peer(below))
+            .unwrap()
+            .is_distrusted(t.now)
+    );
+}
+
+#[test]
+fn parity_begins_with_losses_and_ends_without() {
+    let mut t = Table::bare(1, 3);
+    t.feed(Input::Leader(Leader::Me));
+    let mut counters = Counters::default();
+    let mut inject = |t: &mut Table, number: u64, lost: u64| {
+        t.now = at(100 * number);
+        counters.sent += 100;
+        counters.served += lost;
+        let status = message::Status {
+            counters,
+            height: number,
+            ..message::Status::default()
+        };
+        t.hear(2, Message::Status(status));
+        let (block, hash) = whole(number, LEN);
+        t.feed(Input::Block {
+            block,
+            hash,
+            origin: Origin::Ordered,
+        });
+        t.feed(Input::Height(number + 1));
+    };
+    for number in 0..60 {
+        inject(&mut t, number, 2);
+    }
+    assert_eq!(t.machine.parity(), 1);
+    for number in 60..400 {
+        inject(&mut t, number, 0);
+    }
+    assert_eq!(t.machine.parity(), 0);
+}
+
+#[test]
+fn a_plain_peer_is_given_no_more_than_ten_ahead_and_more_as_it_moves() {
+    let mut t = Table::bare(1, 1);
+    let plain = |height| Input::Members {
+        members: Vec::new(),
+        plain: vec![PlainPeer {
+            peer: peer(99),
+            height,
+        }],
+    };
+    t.feed(plain(3));
+    t.feed(Input::Leader(Leader::Me));
+    let give = |t: &mut Table, number| {
+        let (block, hash) = whole(number, 100);
+        t.feed(Input::Block {
+            block,
+            hash,
+            origin: Origin::Ordered,
+        })
+    };
+    let given = |out: Vec<Effect>| -> Vec<(u64, PlainDelivery)> {
+        let one = |e: Effect| match e {
+            Effect::GivePlain { block, how, .. } => (block.number, how),
+            other => panic!("{other:?}"),
+        };
+        out.into_iter().map(one).collect()
+    };
+    assert_eq!(given(give(&mut t, 2)), [], "it has that");
+    assert_eq!(given(give(&mut t, 14)), [], "too far");
+    assert_eq!(
+        given(give(&mut t, 13)),
+        [(13, PlainDelivery::Quiet), (14, PlainDelivery::Quiet)]
+    );
+    assert_eq!(given(give(&mut t, 26)), [], "too far again");
+    assert_eq!(given(t.feed(plain(16))), [(26, PlainDelivery::Quiet)]);
+    // It does not move although blocks were given: its own word counts again, and it is pushed.
+    t.now = at(20_000);
+    assert_eq!(given(t.wait_until(at(40_000))), [(26, PlainDelivery::Push)]);
+}
+
+impl Table {
+    fn wait_until(&mut self, end: Moment) -> Vec<Effect> {
+        while self.machine.deadline().is_some_and(|due| due <= end) {
+            let out = self.wait();
+            if !out.is_empty() {
+                return out;
+            }
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,194 @@
+//! Views come and go.
+
+use std::sync::Arc;
+
+use super::{
+    Dissemination, Effect, Leader,
+    message::{Chunk, Class, Message, View},
+    parameters::{STRAYS_MAX, STRIPES_MAX, VIEW_REQUEST_INTERVAL},
+    refused,
+    view::Unfit,
+};
+use crate::{
+    id::{Moment, PkiId},
+    ports::Ports,
+};
+
+/// Epochs that are asked for at once.
+const WANTED_MAX: usize = 16;
+
+/// Payload of the chunks that wait for their view.
+const STRAY_BYTES_MAX: usize = 16 << 20;
+
+impl Dissemination {
+    pub(super) fn follow(
+        &mut self,
+        now: Moment,
+        leader: Leader,
+        ports: &impl Ports,
+        out: &mut Vec<Effect>,
+    ) {
+        if leader == self.leader {
+            return;
+        }
+        self.last_leader = match self.leader {
+            Leader::Me => Some(self.me),
+            Leader::Peer(peer) => Some(peer),
+            Leader::Unknown | Leader::Appointed => self.last_leader,
+        };
+        self.leader = leader;
+        self.crown(now, ports, out);
+        if let Leader::Peer(root) = leader
+            && self.views.latest_of(&root).is_none()
+        {
+            self.ask_for_view(now, root, 0, out);
+        }
+    }
+
+    /// Whether this author may say who takes part.
+    fn is_entitled(&self, view: &View) -> bool {
+        let plain_author = || {
+            let first = self.neighbours.iter().map(|(peer, _)| *peer).next();
+            Some(view.author) == first && view.author < self.me
+        };
+        let is_root = view.root == view.author;
+        let may_root = is_root || plain_author();
+        match self.leader {
+            Leader::Peer(leader) if view.root == leader => may_root,
+            Leader::Appointed => is_root && self.neighbours.find(&view.author).is_some(),
+            _ => is_root && self.last_leader == Some(view.root),
+        }
+    }
+
+    pub(super) fn take_view(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        view: &Arc<View>,
+        out: &mut Vec<Effect>,
+    ) {
+        if view.author == self.me || !self.is_entitled(view) {
+            let reason = format!("{} may not say who takes part", view.author);
+            out.push(refused(from, "S-T8", reason));
+            return;
+        }
+        let known = match self.views.resolve(view, self.wanted.contains(&view.epoch)) {
+            Ok(known) => known,
+            Err(Unfit::Old(_)) => return,
+            Err(Unfit::Baseless(_)) => {
+                self.ask_for_view(now, from, view.epoch, out);
+                return;
+            }
+            Err(Unfit::Wrong(reason)) => {
+                out.push(refused(from, "S-T9", reason.to_owned()));
+                return;
+            }
+        };
+        self.wanted.remove(&view.epoch);
+        self.found_out(&known);
+        self.views.insert(known);
+        let waiting = std::mem::take(&mut self.strays);
+        for (sender, chunk) in waiting {
+            if chunk.epoch == view.epoch {
+                self.take_chunk(now, sender, chunk, out);
+            } else {
+                self.strays.push_back((sender, chunk));
+            }
+        }
+    }
+
+    /// What the root says of members counts more than what was found here before; and where it
+    /// found who is at fault, those are cleared who only handed on what they got.
+    pub(super) fn found_out(&mut self, view: &super::view::Known) {
+        let before = self.views.latest_of(&view.root);
+        let class = |peer: &PkiId| view.member(view.index(peer)?).map(|(_, class)| class);
+        let was = |peer: &PkiId| {
+            let before = before.as_ref()?;
+            before.member(before.index(peer)?).map(|(_, class)| class)
+        };
+        let is_new_suspect = |peer: &PkiId| {
+            class(peer) == Some(Class::Suspect) && was(peer).is_some_and(|c| c != Class::Suspect)
+        };
+        let is_news = self.neighbours.iter().any(|(peer, _)| is_new_suspect(peer));
+        for (peer, neighbour) in self.neighbours.iter_mut() {
+            neighbour.seen = None;
+            if is_news && class(peer) != Some(Class::Suspect) {
+                neighbour.clear();
+            }
+        }
+    }
+
+    pub(super) fn show_view(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        wanted: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let view = match wanted {
+            0 => self.views.latest(),
+            epoch => self.views.find(epoch),
+        };
+        let may_have = self
+            .neighbours
+            .find_mut(&from)
+            .is_some_and(|n| n.may_have_answer(now));
+        if let Some(view) = view.filter(|_| may_have) {
+            let view = Message::View(Arc::new(view.in_full()));
+            self.send(now, from, view, out);
+        }
+    }
+
+    fn ask_for_view(&mut self, now: Moment, of: PkiId, wanted: u64, out: &mut Vec<Effect>) {
+        let known = self.views.latest_epoch();
+        let Some(neighbour) = self.neighbours.find_mut(&of) else {
+            return;
+        };
+        let asked = neighbour.view_asked;
+        if asked.is_some_and(|at| now.since(at) < VIEW_REQUEST_INTERVAL) {
+            return;
+        }
+        neighbour.view_asked = Some(now);
+        if wanted != 0 {
+            if self.wanted.len() >= WANTED_MAX {
+                self.wanted.pop_first();
+            }
+            self.wanted.insert(wanted);
+        }
+        self.send(now, of, Message::ViewRequest { wanted, known }, out);
+    }
+
+    /// Keeps a chunk until its view is here.
+    pub(super) fn keep_stray(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        chunk: Chunk,
+        out: &mut Vec<Effect>,
+    ) {
+        let (epoch, len) = (chunk.epoch, chunk.payload.len());
+        let bytes: usize = self
+            .strays
+            .iter()
+            .map(|(_, chunk)| chunk.payload.len())
+            .sum();
+        let of_sender = self
+            .strays
+            .iter()
+            .filter(|(sender, _)| *sender == from)
+            .count();
+        let has_room =
+            of_sender < usize::from(STRIPES_MAX) && bytes.saturating_add(len) <= STRAY_BYTES_MAX;
+        let is_known = |stray: &(PkiId, Chunk)| {
+            (stray.1.number, stray.1.stripe, stray.1.hash)
+                == (chunk.number, chunk.stripe, chunk.hash)
+        };
+        if has_room && !self.strays.iter().any(is_known) {
+            if self.strays.len() >= STRAYS_MAX {
+                self.strays.pop_front();
+            }
+            self.strays.push_back((from, chunk));
+        }
+        self.ask_for_view(now, from, epoch, out);
+    }
+}
