@@ -132,6 +132,8 @@ pub(crate) struct World {
     pub(crate) truth: BTreeMap<u64, Bytes>,
     pub(crate) chunk_bytes: u64,
     pub(crate) control_bytes: u64,
+    /// How often somebody found a bad chunk in a block.
+    pub(crate) doubts: usize,
     pub(crate) given: Vec<Given>,
 }
 
@@ -193,6 +195,7 @@ impl World {
             truth: BTreeMap::new(),
             chunk_bytes: 0,
             control_bytes: 0,
+            doubts: 0,
             given: Vec::new(),
         }
     }
@@ -374,6 +377,7 @@ impl World {
             return;
         }
         let is_chunk = message.queue() == Queue::Chunk;
+        self.doubts += usize::from(matches!(message, Message::HashesRequest { .. }));
         let mut delay = Duration::from_micros(self.rng.random_range(300..700));
         if is_chunk {
             self.chunk_bytes += message.wire_len();
