@@ -235,6 +235,11 @@ fn who_corrupts_chunks_is_found_and_avoided() {
         world.run(ms(3000));
         assert_eq!(world.lacking(0..30), []);
         assert!(world.doubts > 0, "bad chunks were found");
+        assert_eq!(
+            world.suspects,
+            [id(liar)].into(),
+            "the liar and nobody else"
+        );
         world.doubts = 0;
         let before = world.control_bytes + world.chunk_bytes;
         for number in 30..40 {

@@ -132,6 +132,8 @@ pub(crate) struct World {
     pub(crate) truth: BTreeMap<u64, Bytes>,
     pub(crate) chunk_bytes: u64,
     pub(crate) control_bytes: u64,
+    /// Whom a view ever called a suspect.
+    pub(crate) suspects: BTreeSet<PkiId>,
     /// How often somebody found a bad chunk in a block.
     pub(crate) doubts: usize,
     pub(crate) given: Vec<Given>,
@@ -196,6 +198,7 @@ impl World {
             chunk_bytes: 0,
             control_bytes: 0,
             doubts: 0,
+            suspects: BTreeSet::new(),
             given: Vec::new(),
         }
     }
@@ -377,6 +380,13 @@ impl World {
             return;
         }
         let is_chunk = message.queue() == Queue::Chunk;
+        if let Message::View(view) = &message {
+            let suspects = view
+                .added
+                .iter()
+                .filter(|(_, class)| *class == Class::Suspect);
+            self.suspects.extend(suspects.map(|(peer, _)| *peer));
+        }
         self.doubts += usize::from(matches!(message, Message::HashesRequest { .. }));
         let mut delay = Duration::from_micros(self.rng.random_range(300..700));
         if is_chunk {
