@@ -32,6 +32,9 @@ pub(crate) struct Dissemination {
     /// Peers to whom each node pushes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) fanout: u16,
+    /// Blocks go by stripes, which Fabric's peers do not know.
+    #[arg(long)]
+    pub(crate) stripes: bool,
     /// Blocks a second.
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     pub(crate) rate: f64,
@@ -67,6 +70,7 @@ impl Dissemination {
         let plan = Plan {
             nodes: self.nodes,
             fanout: self.fanout,
+            stripes: self.stripes,
             blocks: self.blocks,
             size: self.size,
             settle_s: self.settle,

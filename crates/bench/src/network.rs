@@ -72,6 +72,12 @@ impl Seats {
         self
     }
 
+    /// Blocks go by stripes or do not.
+    pub(crate) fn with_stripes(mut self, stripes: bool) -> Self {
+        self.gossip.stripe = stripes;
+        self
+    }
+
     /// Starts all nodes back to back, each with the genesis block alone.
     pub(crate) async fn start(self) -> Result<Network> {
         let mut network = Network::default();

@@ -21,9 +21,10 @@ use crate::{
 const CHAIN_LEN_MAX: usize = 256 << 20;
 
 /// The ways of a block to a receiver, under their names.
-const WAYS: [(&str, Source); 3] = [
+const WAYS: [(&str, Source); 4] = [
     ("push", Source::Push),
     ("pull", Source::Pull),
+    ("stripe", Source::Stripe),
     ("transfer", Source::Transfer),
 ];
 
@@ -42,6 +43,7 @@ pub(crate) fn chain(org: &Organization, blocks: u16, size: u32) -> Result<Chain>
 pub(crate) struct Plan {
     pub(crate) nodes: u16,
     pub(crate) fanout: u16,
+    pub(crate) stripes: bool,
     pub(crate) blocks: u16,
     /// Bytes of each.
     pub(crate) size: u32,
@@ -87,7 +89,11 @@ impl Stage {
         let (block_len, offered) = (chain.block_len(), chain.offered);
         let nodes = usize::from(plan.nodes);
         let seats = Seats::new(&org, home.path(), nodes, chain.blocks).await?;
-        let network = seats.with_fanout(plan.fanout.into()).start().await?;
+        let network = seats
+            .with_fanout(plan.fanout.into())
+            .with_stripes(plan.stripes)
+            .start()
+            .await?;
         let limit = Duration::from_secs_f64(plan.limit_s);
         network.meet(limit).await?;
         network.meet_on_channel(limit).await?;

@@ -47,6 +47,9 @@ pub(crate) struct Throughput {
     /// Peers to whom each node pushes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) fanout: u16,
+    /// Blocks go by stripes, which Fabric's peers do not know.
+    #[arg(long)]
+    pub(crate) stripes: bool,
     /// Bytes of a serialized block.
     #[arg(long, default_value_t = 32_440, value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
     pub(crate) size: u32,
@@ -82,6 +85,7 @@ impl Throughput {
         let plan = Plan {
             nodes: self.nodes,
             fanout: self.fanout,
+            stripes: self.stripes,
             blocks: self.blocks_to_inject(),
             size: self.size,
             settle_s: self.settle,

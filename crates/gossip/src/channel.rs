@@ -68,6 +68,10 @@ pub enum Input {
     },
     /// We got this block from the ordering service: spread it.
     Gossip(VerifiedBlock),
+    /// A block that came by stripes: offer it, but do not spread it.
+    Striped(VerifiedBlock),
+    /// A block that the stripes will not bring is missing: pull without waiting for the next round.
+    PullNow,
     /// The committer refused this block: another copy is welcome.
     CommitRefused(u64),
     /// There was no room for this block so far ahead of the ledger. It is handed on once again
@@ -162,7 +166,7 @@ impl Channel {
         let leaders_ttl = config.election.leader_alive_threshold.saturating_mul(10);
         let blocks_rng = random::generator(seed, &format!("blocks of {id}"));
         Self {
-            own: Own::new(me, now, config.publish_state_info_interval),
+            own: Own::new(me, config, now),
             roster: Roster::new(id.clone(), join, me.identity.pki_id),
             blocks: Blocks::new(&id, config, now, blocks_rng),
             leaders: Latest::new(Some(leaders_ttl)),
@@ -214,6 +218,17 @@ impl Channel {
                     out.push(self.emit_block(envelope, None));
                 }
             }
+            Input::Striped(block) => {
+                // The ledger waits for it even if it is too old to be offered.
+                self.blocks.offer(now, &self.id, &block);
+                if block.number >= self.own.height() {
+                    out.push(Effect::Block {
+                        block,
+                        source: Source::Stripe,
+                    });
+                }
+            }
+            Input::PullNow => self.blocks.hasten(now),
             Input::CommitRefused(number) => self.blocks.forget(number),
             Input::NotKept { block, source } => self.blocks.put_off(block, source),
         }
@@ -359,6 +374,11 @@ impl Channel {
     /// Whether [`Input::Configure`] would be heeded, or why it would not.
     pub fn may_configure(&self, join: &JoinChannel) -> Result<(), String> {
         self.roster.may_configure(join)
+    }
+
+    /// Says with the next state info whether we keep up.
+    pub fn declare_slow(&mut self, slow: bool, wall_ns: u64) {
+        self.own.set_slow(slow, wall_ns);
     }
 
     fn configure(

@@ -109,6 +109,9 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// Private data, under `pvtData`.
     pub pvt_data: PvtDataConfig,
+    /// Blocks go by stripes among those peers of the own organization that say that they do this
+    /// too; everybody else gets them as from any peer. Not of Fabric.
+    pub stripe: bool,
 }
 
 impl Default for Config {
@@ -142,6 +145,7 @@ impl Default for Config {
             reconnect_backoff_threshold: secs(3600),
             cluster: ClusterConfig::default(),
             pvt_data: PvtDataConfig::default(),
+            stripe: false,
         }
     }
 }

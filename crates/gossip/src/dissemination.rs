@@ -32,6 +32,7 @@ mod trial;
 mod uplink;
 mod view;
 mod views;
+pub mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

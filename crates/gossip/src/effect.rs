@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_proto::gossip::Envelope;
 
 use crate::{
-    delivery,
+    delivery, dissemination,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
     message::{Connection, PrivateDigest, PushedWrites, VerifiedBlock},
     privdata::{Found, GatherKey, Missing},
@@ -24,6 +24,27 @@ pub enum Effect {
         to: Destination,
         /// What.
         envelope: Envelope,
+    },
+    /// As [`Effect::Send`], in the queue that the message says.
+    Stripe {
+        /// To whom.
+        to: Destination,
+        /// About which channel.
+        channel: ChannelId,
+        /// What.
+        message: dissemination::message::Message,
+    },
+    /// Find out whether these bytes hash to this and are a good block of this number. Answered by
+    /// [`crate::Input::Judged`].
+    Judge {
+        /// The channel.
+        channel: ChannelId,
+        /// Number of the block.
+        number: u64,
+        /// What the bytes should hash to.
+        hash: dissemination::message::Digest,
+        /// The bytes.
+        bytes: Bytes,
     },
     /// Send on exactly this stream, if it is still there.
     Reply {
@@ -154,6 +175,8 @@ pub enum Source {
     Push,
     /// Pulled from a peer.
     Pull,
+    /// By stripes.
+    Stripe,
     /// By state transfer.
     Transfer,
     /// From the ordering service.

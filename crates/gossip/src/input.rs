@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tidings_proto::gossip::{Chaincode, GossipMessage};
 
 use crate::{
-    delivery,
+    delivery, dissemination,
     id::{ChannelId, ConnectionId, OrgId, PkiId, Ticket},
     message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock},
     privdata::{GatherKey, Wanted, distribute::Distribution},
@@ -30,6 +30,15 @@ pub enum Input {
         /// The message.
         message: Verified<Message>,
     },
+    /// Much waits to be sent to this peer, or no longer does.
+    Congestion {
+        /// Who.
+        peer: PkiId,
+        /// Much waits.
+        is_congested: bool,
+    },
+    /// How long a message waits for the core, looked at once a second.
+    Backlog(Duration),
     /// A dial or a write towards this peer failed.
     Unreachable(PkiId),
     /// A dialled endpoint turned out to belong to another peer of the same organization.
@@ -53,6 +62,17 @@ pub enum Input {
     },
     /// This identity is no longer valid: revoked, or its organization left every channel.
     Revoked(PkiId),
+    /// Answer to [`crate::Effect::Judge`].
+    Judged {
+        /// Of the effect.
+        channel: ChannelId,
+        /// Of the effect.
+        number: u64,
+        /// Of the effect.
+        hash: dissemination::message::Digest,
+        /// What came of it.
+        verdict: dissemination::Verdict,
+    },
     /// Become or stay a member of a channel.
     Join {
         /// The channel.

@@ -13,6 +13,7 @@ use tidings_proto::{
 };
 
 use crate::{
+    dissemination::message as stripe,
     id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId},
     verify::Refused,
 };
@@ -112,8 +113,22 @@ pub struct StateInfo {
     pub left_channel: bool,
     /// Chaincodes it can endorse with.
     pub chaincodes: Vec<Chaincode>,
+    /// What it can do that Fabric's peers cannot.
+    pub extension: Extension,
     /// As received.
     pub envelope: Envelope,
+}
+
+/// The version of the dissemination by stripes that this crate speaks.
+pub const STRIPE_VERSION: u32 = 1;
+
+/// What a node says on a channel that it can do beyond Fabric; peers of Fabric say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extension {
+    /// Version of the dissemination by stripes that it takes part in; 0: none.
+    pub stripe: u32,
+    /// It cannot keep up and should be a leaf.
+    pub slow: bool,
 }
 
 /// A leader of an organization declares itself, or somebody proposes itself.
@@ -379,6 +394,13 @@ pub enum Message {
         nonce: u64,
         /// Which ones.
         digests: Vec<PrivateDigest>,
+    },
+    /// Dissemination by stripes among those who announced it.
+    Stripe {
+        /// Of this channel.
+        channel: ChannelId,
+        /// What.
+        message: stripe::Message,
     },
     /// Private write sets that were asked for.
     PrivateResponse {

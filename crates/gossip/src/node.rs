@@ -12,6 +12,7 @@ mod intake;
 mod private;
 mod settle;
 mod strangers;
+mod stripes;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,6 +41,7 @@ pub use intake::unnamed;
 use private::Job;
 use settle::Work;
 use strangers::Strangers;
+use stripes::Stripes;
 
 /// Channels that a node joins. An operator's decision, not a remote one; a peer that is in more
 /// than this has other troubles first.
@@ -92,6 +94,8 @@ pub struct Node<P> {
     deliveries: BTreeMap<ChannelId, Delivery>,
     /// The same again, where leaders are elected; else none.
     elections: BTreeMap<ChannelId, Election>,
+    /// And again, where we take part in stripes.
+    stripes: BTreeMap<ChannelId, Stripes>,
     strangers: Strangers,
     distributor: Distributor,
     /// What the owner does for private data; each channel has a bounded number of jobs.
@@ -117,6 +121,7 @@ impl<P: Ports> Node<P> {
             private: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             elections: BTreeMap::new(),
+            stripes: BTreeMap::new(),
             strangers: Strangers::new(&config),
             distributor: Distributor::new(&config, &seed),
             private_jobs: BTreeMap::new(),
@@ -140,6 +145,7 @@ impl<P: Ports> Node<P> {
     pub fn tick(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.tick_peers(now, out);
         self.tick_channels(now, out);
+        self.tick_stripes(now, out);
         self.tick_private(now, out);
         self.tick_emitter(now, out);
     }
@@ -151,6 +157,7 @@ impl<P: Ports> Node<P> {
         let deliveries = self.deliveries.values().filter_map(Delivery::deadline);
         let elections = self.elections.values().filter_map(Election::deadline);
         let private = self.private.values().filter_map(PrivData::deadline);
+        let stripes = self.stripes.values().filter_map(Stripes::deadline);
         [
             self.identities.deadline(),
             self.discovery.deadline(),
@@ -166,6 +173,7 @@ impl<P: Ports> Node<P> {
         .chain(deliveries)
         .chain(elections)
         .chain(private)
+        .chain(stripes)
         .min()
     }
 

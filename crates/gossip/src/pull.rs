@@ -98,6 +98,9 @@ pub enum Effect {
     },
 }
 
+/// Time between rounds that are out of turn. Whoever is asked answers one each half second.
+const HASTE: Duration = Duration::from_secs(1);
+
 /// The engine for one topic.
 #[derive(Debug)]
 pub struct Puller {
@@ -107,6 +110,8 @@ pub struct Puller {
     rng: ChaCha8Rng,
     items: BTreeMap<Bytes, Envelope>,
     next_round: Moment,
+    /// Before this no round begins out of turn.
+    hasty_from: Moment,
     round: Option<Round>,
     hellos: BTreeMap<PkiId, VecDeque<Hello>>,
     /// Who was told what we have.
@@ -125,6 +130,7 @@ impl Puller {
         Self {
             topic,
             next_round: now + times.interval,
+            hasty_from: now,
             times,
             peers_per_round: config.pull_peer_num,
             rng,
@@ -288,6 +294,13 @@ impl Puller {
             .collect()
     }
 
+    /// Something is missing: the next round begins now, or soon if the last one was just now.
+    pub fn hasten(&mut self, now: Moment) {
+        if self.round.is_none() {
+            self.next_round = self.next_round.min(self.hasty_from.max(now));
+        }
+    }
+
     /// Whether [`Self::tick`] would begin a round at this moment, and so look at candidates.
     pub fn begins_round(&self, now: Moment) -> bool {
         self.next_round <= now
@@ -313,6 +326,7 @@ impl Puller {
 
     fn begin_round(&mut self, now: Moment, candidates: &[Destination], out: &mut Vec<Effect>) {
         self.next_round = now + self.times.interval;
+        self.hasty_from = now + HASTE;
         let mut asked = BTreeMap::new();
         for to in random::pick(&mut self.rng, candidates, self.peers_per_round) {
             let nonce = self.rng.random();

@@ -20,7 +20,7 @@ use crate::{
     id::{ChannelId, Moment, OrgId, PkiId},
     identity::{self, Identities},
     input::JoinChannel,
-    message::{BlockMessage, Message, PeerIdentity, StateInfo, VerifiedBlock},
+    message::{BlockMessage, Extension, Message, PeerIdentity, StateInfo, VerifiedBlock},
     ports::{CollectionName, Ports, Terms},
     toy::{self, Speech, ToyPorts},
     view::View,
@@ -194,6 +194,7 @@ pub(crate) fn state_info(
             ledger_height: height,
             left_channel: false,
             chaincodes: Vec::new(),
+            ..Properties::default()
         }),
     });
     let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
@@ -205,6 +206,7 @@ pub(crate) fn state_info(
         height,
         left_channel: false,
         chaincodes: Vec::new(),
+        extension: Extension::default(),
         envelope: wire::signed(&ToyPorts(Arc::clone(peer)), &message),
     }
 }

@@ -307,7 +307,7 @@ impl Transfer {
     fn take(&mut self, block: VerifiedBlock, source: Source, out: &mut Vec<Effect>) {
         let (number, height) = (block.number, self.buffer.height());
         let limit = match source {
-            Source::Push | Source::Pull => self.config.state.block_buffer_size,
+            Source::Push | Source::Pull | Source::Stripe => self.config.state.block_buffer_size,
             Source::Deliver | Source::Transfer => {
                 blocking_limit(self.config.state.block_buffer_size)
             }
@@ -507,7 +507,9 @@ impl Transfer {
 fn give_back(block: VerifiedBlock, source: Source, out: &mut Vec<Effect>) {
     match source {
         Source::Deliver => out.push(Effect::NoRoom(block.number)),
-        Source::Push | Source::Pull => out.push(Effect::NotKept { block, source }),
+        Source::Push | Source::Pull | Source::Stripe => {
+            out.push(Effect::NotKept { block, source });
+        }
         Source::Transfer => {}
     }
 }

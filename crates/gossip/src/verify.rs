@@ -21,6 +21,7 @@ use tidings_proto::{
 };
 
 use crate::{
+    dissemination::{Verdict, message::Digest},
     id::{ChannelId, PkiId},
     message::{
         Alive, BlockMessage, Connection, IdentityMessage, Message, Pull, TransferredBlock,
@@ -32,6 +33,7 @@ use crate::{
 
 mod private;
 mod signed;
+mod stripe;
 
 pub use self::private::{
     COLLECTION_CONFIG_LEN_MAX, NAME_LEN_MAX, PAYLOADS_MAX, REQUEST_DIGESTS_MAX,
@@ -110,6 +112,23 @@ pub fn verify<V: Verifier + ?Sized>(
         verifier,
     };
     gate.message(opened).map(Verified::new)
+}
+
+/// What bytes are that were put together from chunks: see [`crate::Effect::Judge`].
+pub fn judge<V: Verifier + ?Sized>(
+    verifier: &V,
+    channel: &ChannelId,
+    number: u64,
+    hash: &Digest,
+    bytes: &Bytes,
+) -> Verdict {
+    if Digest::of(bytes) != *hash {
+        return Verdict::Corrupt;
+    }
+    match verifier.verify_block(channel, number, bytes) {
+        Ok(block) => Verdict::Good(block),
+        Err(_reason) => Verdict::Refused,
+    }
 }
 
 /// What the checks of one message share.
@@ -201,6 +220,11 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
                 nonce,
                 elements: private::elements(response)?,
             },
+            Content::Stripe(stripe) => {
+                let channel = channel_id(&channel)?;
+                let message = self.stripe(&channel, stripe)?;
+                Message::Stripe { channel, message }
+            }
             Content::PeerIdentity(_) | Content::Empty(_) | Content::Conn(_) => {
                 let kind = Kind::of(&content);
                 return Err(Refused::new("W-S4", format_args!("{kind} by itself")));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use tidings_proto::gossip::{
-    DataMessage, Envelope, GossipMessage, Payload,
+    DataMessage, DataUpdate, Envelope, GossipMessage, Payload, PullMsgType,
     gossip_message::{Content, Tag},
 };
 
@@ -57,9 +57,19 @@ pub fn block(channel: &ChannelId, number: u64, block: Bytes) -> Envelope {
     unsigned(&gossip_message(0, Some(channel), Tag::ChanAndOrg, content))
 }
 
+/// A block as the answer to a pull: whoever takes it does not push it on.
+pub fn quiet_block(channel: &ChannelId, number: u64, block: Bytes) -> Envelope {
+    let content = Content::DataUpdate(DataUpdate {
+        nonce: 0,
+        data: vec![self::block(channel, number, block)],
+        msg_type: PullMsgType::BlockMsg as i32,
+    });
+    unsigned(&gossip_message(0, Some(channel), Tag::ChanAndOrg, content))
+}
+
 #[cfg(test)]
 mod tests {
-    use tidings_proto::gossip::{Acknowledgement, GossipHello, PullMsgType};
+    use tidings_proto::gossip::{Acknowledgement, GossipHello};
 
     use super::*;
 

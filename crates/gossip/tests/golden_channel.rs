@@ -26,7 +26,7 @@ use tidings_gossip::{
     discovery::{self, Discovery},
     id::{ChannelId, ConnectionId, Moment, OrgId, PeerTime, PkiId},
     identity::{self, Identities},
-    message::{Alive, StateInfo},
+    message::{Alive, Extension, StateInfo},
     ports::{CollectionName, Terms},
     transfer::{self, Transfer},
 };
@@ -346,6 +346,7 @@ fn our_requests_for_blocks_are_those_of_go_but_for_the_nonce() {
             height: request.end_seq_num + 1,
             left_channel: false,
             chaincodes: Vec::new(),
+            extension: Extension::default(),
             envelope: Envelope::default(),
         };
         let from = Arc::new(Connection {

@@ -44,6 +44,7 @@ pub use self::handshake::{Authenticator, Refused};
 use self::{
     counters::{Counters, Dropped},
     metered::Metered,
+    queue::Turn,
     service::Service,
     stream::Context,
     table::{Command, Inlets, Table},
@@ -251,7 +252,14 @@ pub struct CommHandle {
 impl CommHandle {
     /// As [`tidings_gossip::Effect::Send`].
     pub fn send(&self, to: Destination, envelope: Envelope) {
-        self.give_message(Command::Send { to, envelope });
+        let turn = Turn::InOrder;
+        self.give_message(Command::Send { to, envelope, turn });
+    }
+
+    /// As [`tidings_gossip::Effect::Stripe`], for messages that go before those of [`Self::send`].
+    pub(crate) fn send_first(&self, to: Destination, envelope: Envelope) {
+        let turn = Turn::First;
+        self.give_message(Command::Send { to, envelope, turn });
     }
 
     /// As [`tidings_gossip::Effect::Reply`].

@@ -28,6 +28,7 @@ use crate::{
     private::{Chore, PrivateAsk, PrivateParts},
     serve::{Ask, Blocks, Serve},
     status::{ChannelStatus, MemberStatus, Status},
+    stripes::Stripes,
     vitals::Lookout,
 };
 
@@ -39,6 +40,9 @@ pub(crate) const CONTROL_MAX: usize = 1024;
 
 /// Least time between two looks at the node's state for those who watch it.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Least time between two looks at how much waits for the core.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a channel needs outside the core.
 pub(crate) struct ChannelParts {
@@ -95,12 +99,15 @@ pub(crate) struct Driver {
     pub(crate) metrics: Metrics,
     pub(crate) lookout: Lookout,
     pub(crate) serve: Serve,
+    pub(crate) stripes: Stripes,
     pub(crate) channels: BTreeMap<ChannelId, ChannelParts>,
     pub(crate) status: watch::Sender<Status>,
     /// The streams that are open, by which private data goes along with blocks or does not.
     pub(crate) streams: BTreeMap<ConnectionId, Arc<Connection>>,
     /// Who waits for what was handed out.
     pub(crate) handing_out: HandingOut,
+    /// How long the core takes for an input, on average of the last ones.
+    pub(crate) input_time: Duration,
 }
 
 /// Distributions of private data that somebody waits for. Bounded by the core, which ends those
@@ -115,7 +122,7 @@ impl Driver {
     /// Runs until asked to stop.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
-        let mut shown = Moment::ZERO;
+        let (mut shown, mut sampled) = (Moment::ZERO, Moment::ZERO);
         let mut unseen = false;
         loop {
             let show_at = unseen.then(|| shown + STATUS_INTERVAL);
@@ -163,6 +170,12 @@ impl Driver {
                 self.show();
                 self.measure(&inlets);
             }
+            if now >= sampled + BACKLOG_INTERVAL {
+                sampled = now;
+                let waiting = u32::try_from(inlets.messages.len()).unwrap_or(u32::MAX);
+                let backlog = self.input_time.saturating_mul(waiting);
+                self.step(Some(Input::Backlog(backlog)), &mut effects);
+            }
         }
     }
 
@@ -181,6 +194,7 @@ impl Driver {
                 Some(input) => self.node.handle(now, input, effects),
                 None => self.node.tick(now, effects),
             }
+            self.input_time = (self.input_time * 15 + self.now().since(now)) / 16;
             timer.observe_duration();
             for effect in effects.drain(..) {
                 let is_joined = |channel: &ChannelId| self.channels.contains_key(channel);
@@ -232,6 +246,17 @@ impl Driver {
     fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, envelope } => self.comm.send(to, envelope),
+            Effect::Stripe {
+                to,
+                channel,
+                message,
+            } => self.stripes.send(to, channel, message),
+            Effect::Judge {
+                channel,
+                number,
+                hash,
+                bytes,
+            } => self.stripes.judge(channel, number, hash, bytes),
             Effect::Reply {
                 connection,
                 envelope,

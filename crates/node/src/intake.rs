@@ -17,7 +17,7 @@ use crate::{comm::Inbox, crypto::Crypto, metrics::Metrics};
 
 /// Larger envelopes hold many or big blocks. They are checked on a thread of their own, lest they
 /// hold up other connections that share the processor with this one.
-const INLINE_LEN_MAX: usize = 64 << 10;
+pub(crate) const INLINE_LEN_MAX: usize = 64 << 10;
 
 /// The gate of a node.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ pub mod private;
 pub mod serve;
 pub mod service;
 pub mod status;
+mod stripes;
 pub mod tls;
 pub mod vitals;
 

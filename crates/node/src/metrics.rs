@@ -295,6 +295,7 @@ pub fn source_label(source: Source) -> &'static str {
     match source {
         Source::Push => "push",
         Source::Pull => "pull",
+        Source::Stripe => "stripe",
         Source::Transfer => "transfer",
         Source::Deliver => "deliver",
     }

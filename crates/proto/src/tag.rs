@@ -21,7 +21,7 @@ pub fn check_tag(message: &GossipMessage) -> Result<(), IllegalTag> {
         return Err(IllegalTag::Undefined(kind));
     }
     let required = match kind {
-        Kind::DataMsg | Kind::LeadershipMsg => Tag::ChanAndOrg,
+        Kind::DataMsg | Kind::LeadershipMsg | Kind::Stripe => Tag::ChanAndOrg,
         Kind::AliveMsg | Kind::MemReq | Kind::MemRes => Tag::Empty,
         Kind::PeerIdentity => Tag::OrgOnly,
         Kind::Hello | Kind::DataDig | Kind::DataReq | Kind::DataUpdate => {
@@ -117,11 +117,12 @@ pub enum Kind {
     PrivateReq,
     PrivateRes,
     PrivateData,
+    Stripe,
 }
 
 impl Kind {
     /// Every kind, in the order of the field numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AliveMsg,
         Self::MemReq,
         Self::MemRes,
@@ -143,6 +144,7 @@ impl Kind {
         Self::PrivateReq,
         Self::PrivateRes,
         Self::PrivateData,
+        Self::Stripe,
     ];
 
     /// The kind of a content.
@@ -169,6 +171,7 @@ impl Kind {
             Content::PrivateReq(_) => Self::PrivateReq,
             Content::PrivateRes(_) => Self::PrivateRes,
             Content::PrivateData(_) => Self::PrivateData,
+            Content::Stripe(_) => Self::Stripe,
         }
     }
 
@@ -196,6 +199,7 @@ impl Kind {
             Self::PrivateReq => "PrivateReq",
             Self::PrivateRes => "PrivateRes",
             Self::PrivateData => "PrivateData",
+            Self::Stripe => "Stripe",
         }
     }
 

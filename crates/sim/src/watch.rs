@@ -138,7 +138,9 @@ impl Border<'_> {
                 .elements
                 .iter()
                 .try_for_each(|element| self.state_info(element))?,
-            Content::DataMsg(_) | Content::LeadershipMsg(_) if self.is_crossed() => {
+            Content::DataMsg(_) | Content::LeadershipMsg(_) | Content::Stripe(_)
+                if self.is_crossed() =>
+            {
                 return Err(Violation::new("S-N11", format!("{kind} to another org")));
             }
             Content::Hello(_)

@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tidings_gossip::{
     Effect, Input, Notice,
     delivery::StreamId,
+    dissemination::wire as stripes,
     id::{OrgId, PkiId},
     node::Sizes,
     privdata,
@@ -396,6 +397,17 @@ impl World {
                 connection,
                 envelope,
             } => self.reply(life, connection, envelope),
+            Effect::Stripe {
+                to,
+                channel,
+                message,
+            } => self.send(life, &to, stripes::envelope(&channel, &message)),
+            Effect::Judge {
+                channel,
+                number,
+                hash,
+                bytes,
+            } => self.judge(life, channel, number, hash, &bytes),
             Effect::Close(peer) => self.close(life, peer),
             Effect::Probe { ticket, endpoint } => {
                 self.ask(life, Question::probe(ticket, endpoint));

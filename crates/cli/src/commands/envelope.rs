@@ -15,7 +15,8 @@ use tidings_proto::Message;
 use tidings_proto::block::BlockView;
 use tidings_proto::gossip::gossip_message::{Content, Tag};
 use tidings_proto::gossip::{
-    Envelope, GossipMessage, Member, Payload, PeerTime, Properties, PullMsgType, SecretEnvelope,
+    Envelope, Extension, GossipMessage, Member, Payload, PeerTime, Properties, PullMsgType,
+    SecretEnvelope, Stripe, stripe,
 };
 use tidings_proto::tag::{IllegalTag, check_tag};
 
@@ -283,7 +284,43 @@ fn show_small_content(o: &mut Outline, content: &Content) {
                 },
             );
         }
+        Content::Stripe(stripe) => show_stripe(o, stripe),
         _ => show_private(o, content),
+    }
+}
+
+fn show_stripe(o: &mut Outline, stripe: &Stripe) {
+    let Some(content) = &stripe.content else {
+        o.field("content", "missing");
+        return;
+    };
+    let (name, block) = match content {
+        stripe::Content::Chunk(chunk) => {
+            o.field("stripe", chunk.stripe);
+            o.field("payload", plural(chunk.payload.len(), "byte"));
+            ("chunk", Some(chunk.number))
+        }
+        stripe::Content::Ack(ack) => ("acknowledgement", Some(ack.number)),
+        stripe::Content::Have(have) => ("announcement", Some(have.number)),
+        stripe::Content::Request(request) => ("request", Some(request.number)),
+        stripe::Content::Status(status) => {
+            o.field("height", status.height);
+            ("status", None)
+        }
+        stripe::Content::View(view) => {
+            o.field("epoch", view.epoch);
+            o.field("root", short_hex(&view.root));
+            o.field("members", plural(view.added.len(), "member"));
+            ("view", None)
+        }
+        stripe::Content::ViewRequest(_) => ("request for a view", None),
+        stripe::Content::Suspect(_) => ("suspicion", None),
+        stripe::Content::HashesRequest(request) => ("request for hashes", Some(request.number)),
+        stripe::Content::Hashes(hashes) => ("hashes", Some(hashes.number)),
+    };
+    o.field("says", name);
+    if let Some(block) = block {
+        o.field("block", block);
     }
 }
 
@@ -381,6 +418,12 @@ fn properties(o: &mut Outline, properties: &Properties) {
     o.field("height", properties.ledger_height);
     if properties.left_channel {
         o.field("left", "the channel");
+    }
+    if !properties.extension.is_empty() {
+        match Extension::decode(properties.extension.clone()) {
+            Ok(it) => o.field("stripes", format_args!("version {}", it.stripe)),
+            Err(_) => o.field("extension", "unknown"),
+        }
     }
     o.list(&properties.chaincodes, |o, chaincode| {
         o.field(

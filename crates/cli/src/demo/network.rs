@@ -380,7 +380,8 @@ fn bytes(node: &RunningNode, direction: Direction) -> u64 {
 
 fn way(source: Source) -> Way {
     match source {
-        Source::Push => Way::Push,
+        // Whole or in stripes.
+        Source::Push | Source::Stripe => Way::Push,
         Source::Pull => Way::Pull,
         Source::Transfer => Way::Transfer,
         Source::Deliver => Way::Deliver,

@@ -135,6 +135,10 @@ impl Blocks {
         Vec::new()
     }
 
+    pub(super) fn hasten(&mut self, now: Moment) {
+        self.puller.hasten(now);
+    }
+
     pub(super) fn begins_round(&self, now: Moment) -> bool {
         self.puller.begins_round(now)
     }

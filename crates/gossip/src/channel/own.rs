@@ -3,8 +3,8 @@
 //! The numbers are wall-clock nanoseconds, as with everybody else: in a smaller unit we would lose
 //! against an earlier life of ours that others still remember (G-C1).
 
-use std::time::Duration;
-
+use bytes::Bytes;
+use prost::Message as _;
 use tidings_proto::gossip::{
     self, Chaincode, Properties,
     gossip_message::{Content, Tag},
@@ -12,9 +12,9 @@ use tidings_proto::gossip::{
 
 use crate::{
     channel::mac,
-    config::Me,
+    config::{Config, Me},
     id::{ChannelId, Moment, PeerTime},
-    message::StateInfo,
+    message::{Extension, STRIPE_VERSION, StateInfo},
     ports::Ports,
     wire,
 };
@@ -28,21 +28,26 @@ pub(super) struct Own {
     height: Option<u64>,
     chaincodes: Vec<Chaincode>,
     left: bool,
+    extension: Extension,
     /// Something changed since it was last published.
     dirty: bool,
     publish_from: Moment,
 }
 
 impl Own {
-    pub(super) fn new(me: &Me, now: Moment, publish_after: Duration) -> Self {
+    pub(super) fn new(me: &Me, config: &Config, now: Moment) -> Self {
         Self {
             incarnation: me.incarnation_ns,
             sequence: me.wall_ns(now),
             height: None,
             chaincodes: Vec::new(),
             left: false,
+            extension: Extension {
+                stripe: if config.stripe { STRIPE_VERSION } else { 0 },
+                slow: false,
+            },
             dirty: false,
-            publish_from: now + publish_after,
+            publish_from: now + config.publish_state_info_interval,
         }
     }
 
@@ -70,6 +75,13 @@ impl Own {
             self.changed(wall_ns);
         }
         is_change
+    }
+
+    pub(super) fn set_slow(&mut self, slow: bool, wall_ns: u64) {
+        if self.extension.slow != slow {
+            self.extension.slow = slow;
+            self.changed(wall_ns);
+        }
     }
 
     /// Whether this is a change.
@@ -125,6 +137,7 @@ impl Own {
                 ledger_height: self.height(),
                 left_channel: self.left,
                 chaincodes: self.chaincodes.clone(),
+                extension: self.extension_bytes(),
             }),
         });
         let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
@@ -139,8 +152,15 @@ impl Own {
             height: self.height(),
             left_channel: self.left,
             chaincodes: self.chaincodes.clone(),
+            extension: self.extension,
             envelope: wire::signed(ports, &message),
         }
+    }
+
+    /// Nothing, as Fabric's peers say, if there is nothing to say.
+    fn extension_bytes(&self) -> Bytes {
+        let Extension { stripe, slow } = self.extension;
+        gossip::Extension { stripe, slow }.encode_to_vec().into()
     }
 
     fn changed(&mut self, wall_ns: u64) {

@@ -19,6 +19,7 @@ pub(super) struct Awaited {
     way: Way,
     position: usize,
     is_first: bool,
+    /// When it was sent for the first time.
     since: Moment,
 }
 
@@ -129,7 +130,7 @@ impl Dissemination {
                 Gets::Payload => {
                     self.send_chunk(now, peer, (number, stripe), way, false, out);
                     if places.tree.is_inner(q) {
-                        self.await_ack(now, (number, stripe, peer), way, q, true);
+                        self.await_ack(now, (number, stripe, peer), way, q, None);
                     }
                 }
                 Gets::Digest => {
@@ -223,7 +224,7 @@ impl Dissemination {
         key: (u64, u8, PkiId),
         way: Way,
         position: usize,
-        is_first: bool,
+        first: Option<Moment>,
     ) {
         let (number, stripe, peer) = key;
         let Some(cut) = self.cut(number) else {
@@ -234,8 +235,8 @@ impl Dissemination {
         let awaited = Awaited {
             way,
             position,
-            is_first,
-            since: now,
+            is_first: first.is_none(),
+            since: first.unwrap_or(now),
         };
         self.acks.insert(key, awaited);
     }
@@ -245,7 +246,9 @@ impl Dissemination {
             neighbour.misses = 0;
         }
         if let Some(awaited) = self.acks.remove(&(number, stripe, from)) {
-            self.note_ack(now, from, now.since(awaited.since));
+            let took = now.since(awaited.since);
+            self.neighbours.note_ack(&from, took);
+            self.note_ack(now, from, took);
         }
         self.timers.cancel(Timer::Ack(number, stripe, from));
     }
@@ -265,7 +268,7 @@ impl Dissemination {
             way,
             position,
             is_first,
-            ..
+            since,
         } = awaited;
         let Some(neighbour) = self.neighbours.find_mut(&peer) else {
             return;
@@ -275,7 +278,7 @@ impl Dissemination {
         self.report(now, peer, Suspicion::Silent, out);
         if misses < 3 && is_first {
             self.send_chunk(now, peer, (number, stripe), way, true, out);
-            self.await_ack(now, (number, stripe, peer), way, position, false);
+            self.await_ack(now, (number, stripe, peer), way, position, Some(since));
         }
         if !is_first || misses >= 2 {
             self.warn_children(now, (number, stripe), way, position, out);

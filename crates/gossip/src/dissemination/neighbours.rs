@@ -41,6 +41,9 @@ pub(super) struct Neighbour {
     /// What it says of itself.
     pub(super) declared: Class,
     rtt: Option<Rtt>,
+    /// How long its acknowledgements take, with what they wait for at both ends: mean and
+    /// deviation.
+    acks: Option<(Duration, Duration)>,
     /// What we found out, if it differs from the view.
     pub(super) seen: Option<Class>,
     pub(super) is_down: bool,
@@ -65,6 +68,7 @@ impl Neighbour {
         Self {
             declared: Class::Normal,
             rtt: None,
+            acks: None,
             seen: None,
             is_down: false,
             is_congested: false,
@@ -176,15 +180,33 @@ impl Neighbours {
         latency
     }
 
+    /// It took so long from the first sending of a chunk. Counting from there, and not from a
+    /// second one, patience grows where acknowledgements are late and not lost.
+    pub(super) fn note_ack(&mut self, peer: &PkiId, took: Duration) {
+        if let Some(neighbour) = self.all.get_mut(peer) {
+            neighbour.acks = Some(match neighbour.acks {
+                None => (took, took / 2),
+                Some((mean, deviation)) => (
+                    (mean * 7 + took) / 8,
+                    (deviation * 3 + mean.abs_diff(took)) / 4,
+                ),
+            });
+        }
+    }
+
     /// How long an answer may be on its way, both ways.
     pub(super) fn travel(&self, peer: &PkiId, latency: Duration) -> Duration {
-        match self.all.get(peer).and_then(|neighbour| neighbour.rtt) {
+        let neighbour = self.all.get(peer);
+        let by_distance = match neighbour.and_then(|neighbour| neighbour.rtt) {
             Some(Rtt {
                 mean,
                 deviation: Some(deviation),
             }) => mean.saturating_add(deviation.saturating_mul(4)),
             Some(Rtt { mean, .. }) => mean.saturating_mul(3) / 2,
             None => latency * 3,
-        }
+        };
+        let acks = neighbour.and_then(|neighbour| neighbour.acks);
+        let by_acks = acks.map(|(mean, deviation)| mean + deviation.saturating_mul(4));
+        by_distance.max(by_acks.unwrap_or_default())
     }
 }

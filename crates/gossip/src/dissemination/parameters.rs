@@ -108,6 +108,10 @@ pub const ACCUSATIONS_MAX: usize = 4096;
 /// Blocks for which the root gathers accusations at once.
 pub const TRIALS_MAX: usize = 16;
 
+/// Plain peers that one member looks after, on average. Where there are more, whole blocks from
+/// few members would cost those more than gossip does.
+pub const WARDS_PER_MEMBER: usize = 8;
+
 /// How far ahead of what it has a plain peer is given blocks. A Go peer that has seen block n
 /// ignores everything below n - 10.
 pub const PLAIN_AHEAD_MAX: u64 = 10;

@@ -51,6 +51,10 @@ pub(super) struct Wards {
 }
 
 impl Wards {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn has(&self, peer: &PkiId) -> bool {
         self.all.contains_key(peer)
     }
@@ -81,7 +85,8 @@ impl Wards {
 impl Dissemination {
     /// A block is here: it is given to those plain peers that we look after for it.
     pub(super) fn give_to_wards(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
-        if self.wards.all.is_empty() {
+        // Where blocks do not travel by stripes they are pushed to everybody.
+        if self.wards.all.is_empty() || !self.is_active(now) {
             return;
         }
         let group = self

@@ -139,12 +139,14 @@ impl Dissemination {
         let Some(root) = self.realm() else {
             return;
         };
-        let is_right = |known: &Known| known.root == root && known.members == self.list(now);
+        let list = self.list(now);
         let published = self.throne.published.as_ref();
-        if published.is_some_and(|(_, known)| is_right(known)) {
+        if published.is_some_and(|(_, known)| known.root == root && known.members == list) {
             return;
         }
-        let pause = if is_urgent {
+        // Who is not in the view gets nothing by stripes.
+        let is_in = |peer: &PkiId| published.is_some_and(|(_, known)| known.index(peer).is_some());
+        let pause = if is_urgent || !list.iter().all(|(peer, _)| is_in(peer)) {
             URGENT_INTERVAL
         } else {
             VIEW_INTERVAL
@@ -174,7 +176,9 @@ impl Dissemination {
         {
             return;
         }
-        let is_used = self.views.in_use(now, &root).is_some();
+        // Others have it before it is used; at first there are no others.
+        let used = self.views.in_use(now, &root);
+        let is_used = used.is_some_and(|view| view.members.len() > 1);
         let mut known = Known {
             epoch: view::next_epoch(self.views.latest_epoch(), &self.me),
             root,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Dissemination, Effect, Leader,
     message::{Chunk, Class, Message, View},
-    parameters::{STRAYS_MAX, STRIPES_MAX, VIEW_REQUEST_INTERVAL},
+    parameters::{STRAYS_MAX, STRIPES_MAX, VIEW_REQUEST_INTERVAL, WARDS_PER_MEMBER},
     refused,
     view::Unfit,
 };
@@ -21,6 +21,22 @@ const WANTED_MAX: usize = 16;
 const STRAY_BYTES_MAX: usize = 16 << 20;
 
 impl Dissemination {
+    /// Whether blocks travel by stripes: whoever leads has said that we and others take part, and
+    /// plain peers are few enough for us to look after.
+    pub fn is_active(&self, now: Moment) -> bool {
+        let view = match self.leader {
+            Leader::Me => self.views.in_use(now, &self.me),
+            Leader::Peer(root) => self.views.latest_of(&root),
+            Leader::Unknown | Leader::Appointed => self.views.latest(),
+        };
+        view.is_some_and(|view| {
+            let guardians = view.members.len().saturating_sub(1);
+            guardians > 0
+                && view.index(&self.me).is_some()
+                && self.wards.len() <= guardians.saturating_mul(WARDS_PER_MEMBER)
+        })
+    }
+
     pub(super) fn follow(
         &mut self,
         now: Moment,

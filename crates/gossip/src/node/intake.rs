@@ -9,6 +9,7 @@ use crate::{
     channel::{self, Channel},
     delivery::{self, Delivery},
     discovery,
+    dissemination::{self, Leader, Origin},
     effect::Destination,
     election::{self, Election},
     emitter,
@@ -16,7 +17,7 @@ use crate::{
     identity,
     input::SendByCriteria,
     message::{Connection, Message, PeerIdentity, StateInfo},
-    node::{CHANNELS_MAX, Node, settle::Work},
+    node::{CHANNELS_MAX, Node, settle::Work, stripes::Stripes},
     ports::Ports,
     privdata::{self, PrivData, distribute},
     router::{Outgoing, Subject},
@@ -26,13 +27,27 @@ use crate::{
 impl<P: Ports> Node<P> {
     pub(super) fn take_in(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Connected(connection) => self.learn(&connection.identity),
+            Input::Connected(connection) => {
+                let (peer, is_up) = (connection.peer(), true);
+                self.learn(&connection.identity);
+                self.push_to_stripes(|| dissemination::Input::Connection { peer, is_up });
+            }
             Input::Disconnected { connection, peer } => {
+                let is_up = false;
+                self.push_to_stripes(|| dissemination::Input::Connection { peer, is_up });
                 self.push_to_transfers(|| transfer::Input::Disconnected { connection, peer });
                 self.push_to_private(|| privdata::Input::Disconnected { connection, peer });
             }
             Input::Received { from, message } => self.receive(now, from, message.into_inner(), out),
+            Input::Congestion { peer, is_congested } => {
+                self.push_to_stripes(|| dissemination::Input::Congestion { peer, is_congested });
+            }
+            Input::Backlog(backlog) => {
+                self.push_to_stripes(|| dissemination::Input::Backlog(backlog));
+            }
             Input::Unreachable(peer) => {
+                let is_up = false;
+                self.push_to_stripes(|| dissemination::Input::Connection { peer, is_up });
                 self.push(discovery::Input::Unreachable(peer));
                 self.push_to_transfers(|| transfer::Input::Unreachable(peer));
                 self.push_to_private(|| privdata::Input::Unreachable(peer));
@@ -72,6 +87,19 @@ impl<P: Ports> Node<P> {
                     distribution,
                 )));
             }
+            Input::Judged {
+                channel,
+                number,
+                hash,
+                verdict,
+            } => {
+                let input = dissemination::Input::Judged {
+                    number,
+                    hash,
+                    verdict,
+                };
+                self.push_stripes(channel, input);
+            }
             Input::Join {
                 channel,
                 join,
@@ -109,6 +137,11 @@ impl<P: Ports> Node<P> {
 
     /// In the order of [`delivery::Effect::Deliver`] and [`delivery::Effect::Gossip`].
     fn offered(&mut self, channel: ChannelId, block: VerifiedBlock) {
+        // Where nobody is elected, who has blocks to offer leads.
+        if !self.config.use_leader_election {
+            self.tell_leader(&channel, Leader::Me);
+        }
+        self.tell_stripes(&channel, &block, Origin::Ordered);
         let (source, copy) = (Source::Deliver, block.clone());
         self.push_transfer(channel.clone(), transfer::Input::Block { block, source });
         self.push_channel(channel, channel::Input::Gossip(copy));
@@ -181,6 +214,9 @@ impl<P: Ports> Node<P> {
                 let channel = channel.clone();
                 self.receive_transfer(channel, from, message, out);
             }
+            Message::Stripe { channel, message } => {
+                self.receive_stripe(channel, &from, message, out);
+            }
             Message::PrivateData { ref channel, .. }
             | Message::PrivateRequest { ref channel, .. }
             | Message::PrivateResponse { ref channel, .. } => {
@@ -201,6 +237,7 @@ impl<P: Ports> Node<P> {
     ) {
         if let Some(channel) = self.channel_of_mac(&info.peer, &info.channel_mac) {
             let claimed = transfer::Input::Claimed(info.height);
+            self.look_at_members(Some(&channel));
             self.push_message(channel.clone(), from, Message::StateInfo(info));
             self.push_transfer(channel, claimed);
         } else if *from.org() != self.me.identity.org {
@@ -233,6 +270,9 @@ impl<P: Ports> Node<P> {
             Message::StateSnapshot { elements, .. } => elements.iter().map(|e| e.height).max(),
             _ => None,
         };
+        if claimed.is_some() {
+            self.look_at_members(Some(&channel));
+        }
         self.push_message(channel.clone(), from, message);
         if let Some(height) = claimed {
             self.push_transfer(channel, transfer::Input::Claimed(height));
@@ -298,11 +338,21 @@ impl<P: Ports> Node<P> {
             self.private.insert(id.clone(), private);
             self.deliveries.insert(id.clone(), delivery);
         }
+        if self.config.stripe && !self.stripes.contains_key(&id) {
+            let stripes = Stripes::new(&id, &self.me, now, &self.seed);
+            self.stripes.insert(id.clone(), stripes);
+        }
         self.grow(id.clone(), height);
         self.push(discovery::Input::Anchors {
             channel: id.clone(),
             anchors,
         });
+        let leader = match (self.config.org_leader, self.config.use_leader_election) {
+            (true, _) => Leader::Me,
+            (false, true) => Leader::Unknown,
+            (false, false) => Leader::Appointed,
+        };
+        self.tell_leader(&id, leader);
         if self.config.org_leader {
             self.push_delivery(id, delivery::Input::Lead(true));
         } else {
@@ -338,6 +388,7 @@ impl<P: Ports> Node<P> {
     fn leave(&mut self, now: Moment, id: ChannelId) {
         let height = self.height(&id).unwrap_or_default();
         self.forget_blocks(now, &id, height);
+        self.stripes.remove(&id);
         self.push_election(id.clone(), election::Input::Leave);
         self.push_delivery(id.clone(), delivery::Input::Lead(false));
         self.push_channel(id.clone(), channel::Input::Leave);
@@ -363,6 +414,7 @@ impl<P: Ports> Node<P> {
         self.push_delivery(id.clone(), delivery::Input::Height(height));
         self.push_channel(id.clone(), channel::Input::Height(height));
         self.push_transfer(id.clone(), transfer::Input::Height(height));
+        self.push_stripes(id.clone(), dissemination::Input::Height(height));
         self.push_private(id, privdata::Input::Height(height));
     }
 

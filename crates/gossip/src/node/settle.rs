@@ -7,7 +7,9 @@
 use crate::{
     Effect, Notice, Source, ack,
     channel::{self, Channel},
-    delivery, discovery, election, emitter,
+    delivery, discovery,
+    dissemination::{self, Leader, Origin},
+    election, emitter,
     id::{ChannelId, ConnectionId, Moment, Ticket},
     identity,
     message::Leadership,
@@ -26,6 +28,7 @@ pub(super) enum Work {
     Discovery(discovery::Input),
     Acks(ack::Input),
     Delivery(ChannelId, delivery::Input),
+    Stripes(ChannelId, dissemination::Input),
     Channel(ChannelId, channel::Input),
     Transfer(ChannelId, transfer::Input),
     Election(ChannelId, election::Input),
@@ -43,21 +46,29 @@ impl Work {
             Self::Acks(_) => 2,
             // The answer of a full buffer to a delivered block; all it can lead to is a command,
             // or to giving up.
-            Self::Delivery(_, delivery::Input::NoRoom(_)) => 6,
+            Self::Delivery(_, delivery::Input::NoRoom(_)) => 7,
             // What an election decided; all it can lead to is a command or a warning.
-            Self::Delivery(_, delivery::Input::Lead(_)) => 8,
+            Self::Delivery(_, delivery::Input::Lead(_)) => 9,
             Self::Delivery(..) => 3,
+            // A block that is here, and who leads; all they can lead to is what is sent.
+            Self::Stripes(
+                _,
+                dissemination::Input::Block { .. }
+                | dissemination::Input::Height(_)
+                | dissemination::Input::Leader(_),
+            ) => 9,
+            Self::Stripes(..) => 4,
             // Word of what became of a block; it leads to nothing.
             Self::Channel(_, channel::Input::CommitRefused(_) | channel::Input::NotKept { .. }) => {
-                6
+                7
             }
-            Self::Channel(..) => 4,
-            Self::Transfer(..) => 5,
-            Self::Election(..) => 7,
+            Self::Channel(..) => 5,
+            Self::Transfer(..) => 6,
+            Self::Election(..) => 8,
             // They lead to nothing.
-            Self::Private(..) | Self::Distribution(_) => 8,
-            Self::Emitter(_) => 9,
-            Self::Router(_) => 10,
+            Self::Private(..) | Self::Distribution(_) => 9,
+            Self::Emitter(_) => 10,
+            Self::Router(_) => 11,
         }
     }
 }
@@ -114,12 +125,19 @@ impl<P: Ports> Node<P> {
                 }
                 self.after_delivery(&id, done, out);
             }
+            Work::Stripes(id, input) => {
+                let mut done = Vec::new();
+                if let Some(stripes) = self.stripes.get_mut(&id) {
+                    stripes.machine.handle(now, input, &self.ports, &mut done);
+                }
+                self.after_stripes(now, &id, done, out);
+            }
             Work::Channel(id, input) => {
                 let mut done = Vec::new();
                 if let Some(channel) = self.channels.get_mut(&id) {
                     channel.handle(now, input, &view!(self), &self.ports, &mut done);
                 }
-                self.after_channel(&id, done, out);
+                self.after_channel(now, &id, done, out);
             }
             Work::Transfer(id, input) => {
                 let mut done = Vec::new();
@@ -208,7 +226,7 @@ impl<P: Ports> Node<P> {
                 }
             }
             self.after_delivery(&id, from_delivery, out);
-            self.after_channel(&id, from_channel, out);
+            self.after_channel(now, &id, from_channel, out);
             self.after_transfer(&id, from_transfer, out);
             self.after_election(&id, from_election);
             self.settle(now, out);
@@ -270,7 +288,12 @@ impl<P: Ports> Node<P> {
                 discovery::Effect::Identify { ticket, endpoint } => {
                     out.push(Effect::Identify { ticket, endpoint });
                 }
-                discovery::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
+                discovery::Effect::Notify(notice) => {
+                    if matches!(notice, Notice::MemberAlive { .. } | Notice::MemberDead(_)) {
+                        self.look_at_members(None);
+                    }
+                    out.push(Effect::Notify(notice));
+                }
             }
         }
     }
@@ -293,6 +316,7 @@ impl<P: Ports> Node<P> {
                     self.push(Work::Transfer(id.clone(), input));
                 }
                 delivery::Effect::Gossip(block) => {
+                    self.tell_stripes(id, &block, Origin::Ordered);
                     self.push(Work::Channel(id.clone(), channel::Input::Gossip(block)));
                 }
                 delivery::Effect::GaveUp => {
@@ -303,7 +327,13 @@ impl<P: Ports> Node<P> {
         }
     }
 
-    fn after_channel(&mut self, id: &ChannelId, done: Vec<channel::Effect>, out: &mut Vec<Effect>) {
+    fn after_channel(
+        &mut self,
+        now: Moment,
+        id: &ChannelId,
+        done: Vec<channel::Effect>,
+        out: &mut Vec<Effect>,
+    ) {
         for effect in done {
             match effect {
                 channel::Effect::Send { to, envelope } => out.push(Effect::Send { to, envelope }),
@@ -314,11 +344,19 @@ impl<P: Ports> Node<P> {
                     connection,
                     envelope,
                 }),
-                channel::Effect::Emit(message) => self.push(emitter::Input::Add(message)),
+                channel::Effect::Emit(message) => {
+                    let is_block = matches!(message.subject, Subject::Block(_));
+                    if !(is_block && self.goes_by_stripes(now, id)) {
+                        self.push(emitter::Input::Add(message));
+                    }
+                }
                 // Whoever left has no ledger that it could be for.
                 channel::Effect::Block { .. }
                     if self.channels.get(id).is_some_and(Channel::has_left) => {}
                 channel::Effect::Block { block, source } => {
+                    if source != Source::Stripe {
+                        self.tell_stripes(id, &block, Origin::Received);
+                    }
                     let input = transfer::Input::Block { block, source };
                     self.push(Work::Transfer(id.clone(), input));
                 }
@@ -335,6 +373,9 @@ impl<P: Ports> Node<P> {
         }
         let channel = self.channels.get(id);
         if channel.is_some_and(|channel| channel.is_own_peer(&message.peer, &view!(self))) {
+            if message.is_declaration {
+                self.tell_leader(id, Leader::Peer(message.peer));
+            }
             let input = election::Input::Heard(message);
             self.push(Work::Election(id.clone(), input));
         } else {
@@ -355,6 +396,13 @@ impl<P: Ports> Node<P> {
                     self.push(emitter::Input::Add(message));
                 }
                 election::Effect::Lead(leads) => {
+                    self.tell_leader(
+                        id,
+                        match leads {
+                            true => Leader::Me,
+                            false => Leader::Unknown,
+                        },
+                    );
                     let input = delivery::Input::Lead(leads);
                     self.push(Work::Delivery(id.clone(), input));
                 }

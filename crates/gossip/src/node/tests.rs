@@ -21,6 +21,7 @@ mod anything;
 mod blocks;
 mod election;
 mod private;
+mod stripes;
 
 const SEED: [u8; 32] = [4; 32];
 

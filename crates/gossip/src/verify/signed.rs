@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use tidings_proto::gossip::{
-    AliveMessage, Chaincode, Envelope, LeadershipMessage, PeerTime as WireTime, SecretEnvelope,
-    StateInfo as WireStateInfo, gossip_message::Content,
+    self, AliveMessage, Chaincode, Envelope, LeadershipMessage, PeerTime as WireTime,
+    SecretEnvelope, StateInfo as WireStateInfo, gossip_message::Content,
 };
 
 use super::{ALIVE_LEN_MAX, CHAINCODES_MAX, Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
 use crate::{
     id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
-    message::{Alive, IdentityMessage, Leadership, PeerIdentity, StateInfo},
+    message::{Alive, Extension, IdentityMessage, Leadership, PeerIdentity, StateInfo},
     ports::Verifier,
 };
 
@@ -77,6 +78,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             time,
             height: properties.ledger_height,
             left_channel: properties.left_channel,
+            extension: extension(&properties.extension),
             chaincodes: properties
                 .chaincodes
                 .into_iter()
@@ -199,6 +201,16 @@ fn kept(envelope: &Envelope) -> Envelope {
             signature: copied(&secret.signature),
         }),
     }
+}
+
+/// What is no extension says nothing: to Fabric it is an unknown field, and refused by nobody.
+fn extension(bytes: &Bytes) -> Extension {
+    gossip::Extension::decode(bytes.clone())
+        .map(|it| Extension {
+            stripe: it.stripe,
+            slow: it.slow,
+        })
+        .unwrap_or_default()
 }
 
 fn kept_chaincode(chaincode: Chaincode) -> Chaincode {

@@ -23,6 +23,7 @@ mod limits;
 mod peers;
 mod private;
 mod remembered;
+mod stripe;
 
 const CH: &str = "ch";
 
@@ -109,6 +110,7 @@ fn state_info(of: &PeerIdentity) -> StateInfo {
             ledger_height: 5,
             left_channel: true,
             chaincodes: Vec::new(),
+            ..Properties::default()
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! The messages that wait for one stream.
 //!
-//! Promises order, and a limit in messages and in bytes: what finds no room is dropped, so a slow
+//! Promises order among those of one turn, and a limit in messages and in bytes: what finds no room is dropped, so a slow
 //! peer holds up nobody. The receiving end is the body of an HTTP/2 stream, which takes a message
 //! when the peer has made room for it. Nothing leaves before the gate is opened, but the greeting.
 
@@ -28,6 +28,18 @@ use super::{MESSAGE_LEN_MAX, counters::Counters};
 /// dropped. A single message always finds room in an empty queue, however large.
 pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 32 << 20;
 
+/// Short messages that may wait to go first. A peer that is alive takes them in no time.
+pub(crate) const FIRST_MAX: usize = 4096;
+
+/// When a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Before all that wait in order: it is short, and somebody waits for it.
+    First,
+    /// After all that were put in before.
+    InOrder,
+}
+
 /// Makes a queue for so many messages. The greeting goes first; the rest waits for the gate.
 pub(crate) fn queue(
     greeting: Option<Envelope>,
@@ -36,8 +48,10 @@ pub(crate) fn queue(
     counters: &Arc<Counters>,
 ) -> (Sender, Outgoing) {
     let (items, waiting) = mpsc::channel(len_max.max(1));
+    let (first, first_waiting) = mpsc::channel(FIRST_MAX);
     let shared = Arc::new(Shared::default());
     let sender = Sender {
+        first,
         items,
         shared: shared.clone(),
         counters: counters.clone(),
@@ -45,6 +59,7 @@ pub(crate) fn queue(
     let outgoing = Outgoing {
         greeting,
         gate,
+        first: first_waiting,
         waiting,
         shared,
         counters: counters.clone(),
@@ -82,6 +97,7 @@ pub(crate) enum NotTaken {
 /// The end that messages are put in. The stream ends, after what waits, when it is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
+    first: mpsc::Sender<Item>,
     items: mpsc::Sender<Item>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
@@ -92,6 +108,7 @@ impl Sender {
     pub(crate) fn push(
         &self,
         envelope: Envelope,
+        turn: Turn,
         receipt: Option<Receipt>,
     ) -> Result<(), NotTaken> {
         let len = envelope.wire_len();
@@ -106,7 +123,11 @@ impl Sender {
                 envelope,
                 _receipt: receipt,
             };
-            self.items.try_send(item).map_err(|error| match error {
+            let items = match turn {
+                Turn::First => &self.first,
+                Turn::InOrder => &self.items,
+            };
+            items.try_send(item).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => NotTaken::Full,
                 mpsc::error::TrySendError::Closed(item) => {
                     NotTaken::Closed(Box::new(item.envelope))
@@ -120,6 +141,11 @@ impl Sender {
             }
         }
         pushed
+    }
+
+    /// Messages that wait in order.
+    pub(crate) fn waiting(&self) -> usize {
+        self.items.max_capacity() - self.items.capacity()
     }
 
     /// Ends the stream without sending what waits.
@@ -154,6 +180,7 @@ impl Verdict {
 pub(crate) struct Outgoing {
     greeting: Option<Envelope>,
     gate: Option<oneshot::Receiver<()>>,
+    first: mpsc::Receiver<Item>,
     waiting: mpsc::Receiver<Item>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
@@ -182,7 +209,15 @@ impl Stream for Outgoing {
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
             }
         }
-        let next = std::task::ready!(self.waiting.poll_recv(cx));
+        let first = match self.first.poll_recv(cx) {
+            Poll::Ready(first) => first,
+            Poll::Pending => None,
+        };
+        let next = match first {
+            Some(first) => Some(first),
+            None => std::task::ready!(self.waiting.poll_recv(cx)),
+        };
+        // Both ends are dropped together, so nothing waits to go first when the other has ended.
         let Some(Item { envelope, .. }) = next else {
             return Poll::Ready(None);
         };
@@ -199,9 +234,11 @@ impl Stream for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.waiting.close();
-        while let Ok(Item { envelope, .. }) = self.waiting.try_recv() {
-            self.counters.unqueued(envelope.wire_len());
+        for waiting in [&mut self.first, &mut self.waiting] {
+            waiting.close();
+            while let Ok(Item { envelope, .. }) = waiting.try_recv() {
+                self.counters.unqueued(envelope.wire_len());
+            }
         }
     }
 }
@@ -275,9 +312,12 @@ mod tests {
     async fn messages_leave_in_order_up_to_the_limit() {
         let (sender, outgoing, metrics) = small(3);
         for nonce in 0..3 {
-            assert_eq!(sender.push(numbered(nonce), None), Ok(()));
+            assert_eq!(sender.push(numbered(nonce), Turn::InOrder, None), Ok(()));
         }
-        assert_eq!(sender.push(numbered(3), None), Err(NotTaken::Full));
+        assert_eq!(
+            sender.push(numbered(3), Turn::InOrder, None),
+            Err(NotTaken::Full)
+        );
         let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
         let bytes: usize = (0..3).map(|nonce| numbered(nonce).wire_len()).sum();
         assert_eq!(waiting, (3, i64::try_from(bytes).unwrap()));
@@ -295,17 +335,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_goes_first_overtakes_and_has_a_limit_of_its_own() {
+        let (sender, mut outgoing, metrics) = small(2);
+        for nonce in 0..2 {
+            assert_eq!(sender.push(numbered(nonce), Turn::InOrder, None), Ok(()));
+        }
+        let first = || numbered(9);
+        for _ in 0..FIRST_MAX {
+            assert_eq!(sender.push(first(), Turn::First, None), Ok(()));
+        }
+        let full = sender.push(first(), Turn::First, None);
+        assert_eq!(full, Err(NotTaken::Full));
+        for _ in 0..FIRST_MAX {
+            assert_eq!(outgoing.next().await, Some(first()));
+        }
+        assert_eq!(outgoing.next().await, Some(numbered(0)));
+        assert_eq!(sender.push(first(), Turn::First, None), Ok(()));
+        drop(sender);
+        let left: Vec<_> = outgoing.collect().await;
+        assert_eq!(left, [first(), numbered(1)], "nothing is lost at the end");
+        assert_eq!(metrics.queued_messages.get(), 0);
+    }
+
+    #[tokio::test]
     async fn bytes_are_limited_but_an_empty_queue_takes_any_message() {
         let (sender, mut outgoing, _) = small(10);
-        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX + 1), None), Ok(()));
-        assert_eq!(sender.push(numbered(1), None), Err(NotTaken::Full));
-        assert!(outgoing.next().await.is_some());
-        assert_eq!(sender.push(numbered(1), None), Ok(()));
         assert_eq!(
-            sender.push(of_len(SEND_QUEUE_BYTES_MAX), None),
+            sender.push(of_len(SEND_QUEUE_BYTES_MAX + 1), Turn::InOrder, None),
+            Ok(())
+        );
+        assert_eq!(
+            sender.push(numbered(1), Turn::InOrder, None),
             Err(NotTaken::Full)
         );
-        assert_eq!(sender.push(of_len(SEND_QUEUE_BYTES_MAX / 2), None), Ok(()));
+        assert!(outgoing.next().await.is_some());
+        assert_eq!(sender.push(numbered(1), Turn::InOrder, None), Ok(()));
+        assert_eq!(
+            sender.push(of_len(SEND_QUEUE_BYTES_MAX), Turn::InOrder, None),
+            Err(NotTaken::Full)
+        );
+        assert_eq!(
+            sender.push(of_len(SEND_QUEUE_BYTES_MAX / 2), Turn::InOrder, None),
+            Ok(())
+        );
     }
 
     #[tokio::test]
@@ -313,16 +385,16 @@ mod tests {
         let (sender, mut outgoing, _) = small(10);
         let overhead = of_len(MESSAGE_LEN_MAX).wire_len() - MESSAGE_LEN_MAX;
         assert_eq!(
-            sender.push(of_len(MESSAGE_LEN_MAX), None),
+            sender.push(of_len(MESSAGE_LEN_MAX), Turn::InOrder, None),
             Err(NotTaken::TooLong)
         );
         assert_eq!(
-            sender.push(of_len(MESSAGE_LEN_MAX - overhead), None),
+            sender.push(of_len(MESSAGE_LEN_MAX - overhead), Turn::InOrder, None),
             Ok(())
         );
         assert!(outgoing.next().await.is_some());
         assert_eq!(
-            sender.push(numbered(1), None),
+            sender.push(numbered(1), Turn::InOrder, None),
             Ok(()),
             "no bytes were lost in the count"
         );
@@ -333,7 +405,7 @@ mod tests {
         let counters = Arc::new(Counters::new(&Metrics::new()));
         let (open, gate) = oneshot::channel();
         let (sender, mut outgoing) = queue(Some(numbered(0)), Some(gate), 5, &counters);
-        assert_eq!(sender.push(numbered(1), None), Ok(()));
+        assert_eq!(sender.push(numbered(1), Turn::InOrder, None), Ok(()));
         assert_eq!(outgoing.next().await, Some(numbered(0)));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(Pin::new(&mut outgoing).poll_next(&mut cx), Poll::Pending);
@@ -346,7 +418,7 @@ mod tests {
         let counters = Arc::new(Counters::new(&Metrics::new()));
         let (open, gate) = oneshot::channel();
         let (sender, mut outgoing) = queue(None, Some(gate), 5, &counters);
-        assert_eq!(sender.push(numbered(1), None), Ok(()));
+        assert_eq!(sender.push(numbered(1), Turn::InOrder, None), Ok(()));
         drop(open);
         assert_eq!(outgoing.next().await, None);
     }
@@ -357,7 +429,11 @@ mod tests {
         let (receipts, mut left): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
         let mut taken = Vec::new();
         for (nonce, receipt) in (0..).zip(receipts) {
-            taken.push(sender.push(numbered(nonce), Some(receipt)).is_ok());
+            taken.push(
+                sender
+                    .push(numbered(nonce), Turn::InOrder, Some(receipt))
+                    .is_ok(),
+            );
         }
         assert_eq!(taken, [true, true, false]);
         let mut waits = || {
@@ -380,7 +456,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_sent_at_the_end_unless_it_is_discarded() {
         let (sender, outgoing, _) = small(5);
-        assert_eq!(sender.push(numbered(1), None), Ok(()));
+        assert_eq!(sender.push(numbered(1), Turn::InOrder, None), Ok(()));
         sender.verdict().fail(Status::unknown("first"));
         sender.verdict().fail(Status::unknown("second"));
         drop(sender);
@@ -393,8 +469,8 @@ mod tests {
         assert!(responses.next().await.is_none());
 
         let (sender, outgoing, metrics) = small(5);
-        assert_eq!(sender.push(numbered(1), None), Ok(()));
-        assert_eq!(sender.push(numbered(2), None), Ok(()));
+        assert_eq!(sender.push(numbered(1), Turn::InOrder, None), Ok(()));
+        assert_eq!(sender.push(numbered(2), Turn::InOrder, None), Ok(()));
         sender.discard();
         assert!(Responses::from(outgoing).next().await.is_none());
         let waiting = (metrics.queued_messages.get(), metrics.queued_bytes.get());
@@ -406,7 +482,7 @@ mod tests {
         let (sender, outgoing, _) = small(5);
         drop(outgoing);
         assert_eq!(
-            sender.push(numbered(1), None),
+            sender.push(numbered(1), Turn::InOrder, None),
             Err(NotTaken::Closed(Box::new(numbered(1))))
         );
     }

@@ -5,7 +5,7 @@
 //! queue is long no new streams are taken.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -27,7 +27,7 @@ use super::{
     Refused,
     counters::Dropped,
     pair::{Pair, Side},
-    queue::{NotTaken, Receipt, Sender, queue},
+    queue::{NotTaken, Receipt, Sender, Turn, queue},
     stream::{self, Accepted, Context, Outcome, Registration},
 };
 
@@ -38,6 +38,15 @@ pub(super) const PEERS_MAX: usize = 1000;
 /// News that the core has not taken, beyond which no new streams are taken.
 const NEWS_MAX: usize = 1024;
 
+/// Messages that wait for a peer, from which on the core is told to send it less.
+const CONGESTED_FROM: usize = 64;
+
+/// Messages that wait for a peer when all is well again.
+const CONGESTED_UNTIL: usize = 8;
+
+/// How often it is looked whether all is well again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How long a stream that we have finished may take to end.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -45,7 +54,11 @@ const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Command {
     /// As the core's effect.
-    Send { to: Destination, envelope: Envelope },
+    Send {
+        to: Destination,
+        envelope: Envelope,
+        turn: Turn,
+    },
     /// As the core's effect.
     Reply {
         connection: ConnectionId,
@@ -79,6 +92,9 @@ pub(crate) struct Table {
     dials: BTreeMap<PkiId, Link>,
     /// When to look whether a peer still has two streams.
     reviews: VecDeque<(Instant, PkiId)>,
+    /// Peers for which much waits, as the core was told, and when to look again.
+    congested: BTreeSet<PkiId>,
+    look_at: Option<Instant>,
     /// Streams that we have finished, with the end of our patience.
     finished: VecDeque<(Instant, AbortHandle)>,
     news: VecDeque<News>,
@@ -137,6 +153,8 @@ impl Table {
             named: BTreeMap::new(),
             dials: BTreeMap::new(),
             reviews: VecDeque::new(),
+            congested: BTreeSet::new(),
+            look_at: None,
             finished: VecDeque::new(),
             news: VecDeque::new(),
             connections_made: 0,
@@ -171,14 +189,14 @@ impl Table {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Send { to, envelope } => self.send(to, envelope),
+            Command::Send { to, envelope, turn } => self.send(to, envelope, turn),
             Command::Reply {
                 connection,
                 envelope,
                 receipt,
             } => {
                 if let Some(peer) = self.named.get(&connection).copied()
-                    && self.push(peer, envelope, receipt).is_some()
+                    && self.push(peer, envelope, Turn::InOrder, receipt).is_some()
                 {
                     debug!(target: "gossip.comm", %peer, "the connection ended before the reply");
                 }
@@ -195,8 +213,8 @@ impl Table {
         }
     }
 
-    fn send(&mut self, to: Destination, envelope: Envelope) {
-        let Some(envelope) = self.push(to.peer, envelope, None) else {
+    fn send(&mut self, to: Destination, envelope: Envelope, turn: Turn) {
+        let Some(envelope) = self.push(to.peer, envelope, turn, None) else {
             return;
         };
         if !self.dials.contains_key(&to.peer) {
@@ -207,7 +225,7 @@ impl Table {
             self.dial(to.peer, to.endpoint);
         }
         if let Some(dialling) = self.dials.get(&to.peer)
-            && let Err(not_taken) = dialling.queue.push(envelope, None)
+            && let Err(not_taken) = dialling.queue.push(envelope, turn, None)
         {
             self.dropped(to.peer, &not_taken);
         }
@@ -219,11 +237,20 @@ impl Table {
         &mut self,
         peer: PkiId,
         mut envelope: Envelope,
+        turn: Turn,
         mut receipt: Option<Receipt>,
     ) -> Option<Envelope> {
         while let Some(link) = self.peers.get(&peer).and_then(|entry| entry.streams.best()) {
-            match link.queue.push(envelope, receipt.take()) {
-                Ok(()) => return None,
+            match link.queue.push(envelope, turn, receipt.take()) {
+                Ok(()) => {
+                    if link.queue.waiting() >= CONGESTED_FROM && self.congested.insert(peer) {
+                        self.look_at
+                            .get_or_insert_with(|| Instant::now() + LOOK_INTERVAL);
+                        let is_congested = true;
+                        self.inform(Input::Congestion { peer, is_congested });
+                    }
+                    return None;
+                }
                 Err(NotTaken::Closed(back)) => {
                     // Its task will notice; we already know.
                     let task = link.task.id();
@@ -475,11 +502,30 @@ impl Table {
     fn due(&self) -> Option<Instant> {
         let review = self.reviews.front().map(|(due, _)| *due);
         let patience = self.finished.front().map(|(due, _)| *due);
-        review.into_iter().chain(patience).min()
+        [review, patience, self.look_at].into_iter().flatten().min()
+    }
+
+    /// Tells of whom less waits by now, or who is gone.
+    fn look_at_congested(&mut self, now: Instant) {
+        if self.look_at.is_none_or(|due| due > now) {
+            return;
+        }
+        let is_over = |peer: &PkiId| {
+            let link = self.peers.get(peer).and_then(|entry| entry.streams.best());
+            link.is_none_or(|link| link.queue.waiting() <= CONGESTED_UNTIL)
+        };
+        let over: Vec<PkiId> = self.congested.iter().copied().filter(is_over).collect();
+        for peer in over {
+            self.congested.remove(&peer);
+            let is_congested = false;
+            self.inform(Input::Congestion { peer, is_congested });
+        }
+        self.look_at = (!self.congested.is_empty()).then(|| now + LOOK_INTERVAL);
     }
 
     fn review(&mut self) {
         let now = Instant::now();
+        self.look_at_congested(now);
         while let Some(id) = take_due(&mut self.reviews, now) {
             let me = self.context.config.me;
             if let Some(peer) = self.peers.get_mut(&id)

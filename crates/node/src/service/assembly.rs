@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -30,6 +30,7 @@ use crate::{
     private::{Judge, PrivateSettings, Registries},
     serve::Serve,
     status::Status,
+    stripes::Stripes,
     tls::Tls,
     vitals::{Lookout, Vitals},
 };
@@ -86,10 +87,17 @@ impl RunningNode {
             metrics: metrics.clone(),
             lookout: Lookout::new(vitals.clone()),
             serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
+            stripes: Stripes::new(
+                comm.handle(),
+                Arc::clone(&crypto),
+                control_in.clone(),
+                tasks.clone(),
+            ),
             channels: BTreeMap::new(),
             status: status_in,
             streams: BTreeMap::new(),
             handing_out: HandingOut::default(),
+            input_time: Duration::ZERO,
         };
         let certificates = show_certificates(&vitals, &me, tls, &tasks, &control_in);
         let health = vitals.health.clone();

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Instant};
 use tidings_gossip::{
     Input, Source, VerifiedBlock,
     delivery::Event,
+    dissemination::Verdict,
     id::ChannelId,
     message::{Message, Pull},
 };
@@ -63,6 +64,11 @@ impl Sightings {
             }
             | Input::Offered { channel, block } => self.saw(now, channel, Source::Deliver, block),
             Input::Received { message, .. } => self.received(now, message),
+            Input::Judged {
+                channel,
+                verdict: Verdict::Good(block),
+                ..
+            } => self.saw(now, channel, Source::Stripe, block),
             _ => {}
         }
     }

@@ -18,6 +18,7 @@ mod orderers;
 mod peer;
 mod private;
 mod renewal;
+mod stripes;
 mod talker;
 mod vitals;
 

@@ -37,6 +37,7 @@ pub(crate) struct Seat {
     pub(crate) cluster: ClusterConfig,
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) pvt_data: PvtDataConfig,
+    pub(crate) stripe: bool,
 }
 
 impl Seat {
@@ -61,6 +62,7 @@ impl Seat {
             cluster: ClusterConfig::default(),
             tls: None,
             pvt_data: PvtDataConfig::default(),
+            stripe: false,
         };
         (seat, listener)
     }
@@ -93,6 +95,7 @@ impl Seat {
                 },
                 cluster: self.cluster.clone(),
                 pvt_data: self.pvt_data.clone(),
+                stripe: self.stripe,
                 ..Config::default()
             },
             transport: Transport::default(),

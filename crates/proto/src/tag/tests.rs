@@ -23,6 +23,7 @@ fn every_content() -> Vec<Content> {
         Content::PrivateReq(Default::default()),
         Content::PrivateRes(Default::default()),
         Content::PrivateData(Default::default()),
+        Content::Stripe(Default::default()),
     ];
     let pulls = [-1, 0, 1, 2, 3, i32::MAX].into_iter().flat_map(|msg_type| {
         [
@@ -60,7 +61,7 @@ fn message(tag: i32, content: Option<Content>) -> GossipMessage {
 /// The table of docs/protocol/wire.md, by name and number so that it shares nothing with the code.
 fn legal_tag(name: &str, pull_type: Option<i32>) -> Option<i32> {
     match (name, pull_type) {
-        ("DataMsg" | "LeadershipMsg", None) => Some(4),
+        ("DataMsg" | "LeadershipMsg" | "Stripe", None) => Some(4),
         ("AliveMsg" | "MemReq" | "MemRes", None) => Some(1),
         ("PeerIdentity", None) => Some(2),
         ("Hello" | "DataDig" | "DataReq" | "DataUpdate", Some(1)) => Some(4),
@@ -87,7 +88,7 @@ fn w_s4_every_content_is_refused_with_every_tag_but_its_own() {
             legal += usize::from(expected);
         }
     }
-    assert_eq!(legal, 11 + 8);
+    assert_eq!(legal, 12 + 8);
 }
 
 #[test]

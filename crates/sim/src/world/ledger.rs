@@ -2,11 +2,14 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 
+use bytes::Bytes;
 use tidings_gossip::{
     Input, Source, VerifiedBlock, delivery,
-    id::ConnectionId,
+    dissemination::message::Digest,
+    id::{ChannelId, ConnectionId},
     message::PrivateDigest,
     privdata::{Found, GatherKey, Missing},
+    verify,
 };
 use tidings_proto::gossip::{
     Envelope, GossipMessage, Payload, RemoteStateResponse, gossip_message,
@@ -15,6 +18,9 @@ use tidings_proto::gossip::{
 use super::{Event, Life, World};
 use crate::watch::Violation;
 use rand::RngExt;
+
+/// How long a block is judged.
+const JUDGING: Duration = crate::millis(1);
 
 /// The chain that one peer committed. Survives crashes.
 #[derive(Debug, Default)]
@@ -89,6 +95,28 @@ impl Ledger {
 }
 
 impl World {
+    /// What assembled bytes are, after the time that hashing and checking take.
+    pub(super) fn judge(
+        &mut self,
+        life: Life,
+        channel: ChannelId,
+        number: u64,
+        hash: Digest,
+        bytes: &Bytes,
+    ) {
+        let Some(body) = self.body(life) else {
+            return;
+        };
+        let verdict = verify::judge(&body.verifier, &channel, number, &hash, bytes);
+        let input = Input::Judged {
+            channel,
+            number,
+            hash,
+            verdict,
+        };
+        self.plan_input(JUDGING, life, input);
+    }
+
     pub(super) fn enqueue_commit(&mut self, life: Life, block: VerifiedBlock, source: Source) {
         let (found, wanted) = self.lacking(life, &block.bytes);
         let waits = !wanted.is_empty();

@@ -1,3 +1,5 @@
+//! Links and processors, one at a time.
+
 use super::*;
 use crate::study::scenario::HEADER;
 

@@ -1,0 +1,134 @@
+//! Dissemination by stripes in the company of the other components.
+
+use super::*;
+use crate::{
+    dissemination::message::Message as Said,
+    message::{Extension, STRIPE_VERSION},
+    wire,
+};
+
+fn taking_stripes(config: Config) -> Config {
+    Config {
+        stripe: true,
+        ..config
+    }
+}
+
+fn ack() -> Message {
+    Message::Stripe {
+        channel: "ch".into(),
+        message: Said::Ack {
+            number: 1,
+            stripe: 0,
+        },
+    }
+}
+
+impl Table {
+    /// A living member of the channel, which takes stripes or does not.
+    fn meet_on_channel(&mut self, name: &str, stripe: u32) -> Arc<PeerIdentity> {
+        let peer = self.meet("A", name);
+        let mut info = state_info(&peer, "ch", 1, 1);
+        info.extension = Extension {
+            stripe,
+            slow: false,
+        };
+        self.receive(&peer, Message::StateInfo(Box::new(info)));
+        peer
+    }
+
+    /// Ticks whenever something falls due, until then.
+    fn run_until(&mut self, end: Moment) -> Vec<Effect> {
+        let mut out = Vec::new();
+        while let Some(due) = self.node.deadline().filter(|due| *due <= end) {
+            let now = self.now.max(due);
+            out.extend(self.tick(now));
+        }
+        out
+    }
+}
+
+#[test]
+fn st_s3_stripes_are_for_members_of_our_organization_and_for_those_who_announced_them() {
+    let mut t = Table::in_channel(follower());
+    let peer = t.meet_on_channel("x", STRIPE_VERSION);
+    refused(&peer, "ST-S3", &t.receive(&peer, ack()));
+
+    let mut t = Table::in_channel(taking_stripes(follower()));
+    let foreign = t.meet("B", "foreign");
+    refused(&foreign, "ST-S3", &t.receive(&foreign, ack()));
+    let silent = t.meet("A", "silent");
+    refused(&silent, "ST-S3", &t.receive(&silent, ack()));
+    let peer = t.meet_on_channel("x", STRIPE_VERSION);
+    t.run_until(at(500));
+    assert_eq!(t.receive(&peer, ack()), []);
+    let elsewhere = Message::Stripe {
+        channel: "elsewhere".into(),
+        message: Said::Ack {
+            number: 1,
+            stripe: 0,
+        },
+    };
+    refused(&peer, "S-N6", &t.receive(&peer, elsewhere));
+}
+
+#[test]
+fn the_leader_sends_stripes_to_those_who_take_them_and_quiet_blocks_to_the_others() {
+    let mut t = Table::in_channel(taking_stripes(leader()));
+    let taker = t.meet_on_channel("taker", STRIPE_VERSION);
+    let plain = t.meet_on_channel("plain", 0);
+    t.run_until(at(500));
+    let mut out = t.feed(Input::Offered {
+        channel: "ch".into(),
+        block: block(1),
+    });
+    out.extend(t.run_until(at(600)));
+    let mut stripes = Vec::new();
+    for effect in &out {
+        if let Effect::Stripe {
+            to,
+            message: Said::Chunk(_),
+            ..
+        } = effect
+        {
+            stripes.push(to.peer);
+        }
+    }
+    assert_eq!(stripes, [taker.pki_id], "{out:?}");
+    let block = block(1);
+    let quiet = wire::quiet_block(&"ch".into(), 1, block.bytes.clone());
+    let pushed = wire::block(&"ch".into(), 1, block.bytes);
+    let given = |wanted| {
+        out.iter().filter_map(move |effect| match effect {
+            Effect::Send { to, envelope } if *envelope == wanted => Some(to.peer),
+            _ => None,
+        })
+    };
+    assert_eq!(given(pushed).next(), None, "nobody gets it in two ways");
+    let quietly: Vec<_> = given(quiet).collect();
+    assert!(
+        quietly.iter().all(|peer| *peer == plain.pki_id),
+        "it looks after it, or the taker does"
+    );
+}
+
+#[test]
+fn where_nobody_takes_stripes_blocks_are_pushed() {
+    let mut t = Table::in_channel(taking_stripes(leader()));
+    let plain = t.meet_on_channel("plain", 0);
+    t.run_until(at(500));
+    let mut out = t.feed(Input::Offered {
+        channel: "ch".into(),
+        block: block(1),
+    });
+    out.extend(t.run_until(at(600)));
+    let pushed = wire::block(&"ch".into(), 1, block(1).bytes);
+    let count = out
+        .iter()
+        .filter(|effect| match effect {
+            Effect::Send { to, envelope } => *envelope == pushed && to.peer == plain.pki_id,
+            _ => false,
+        })
+        .count();
+    assert_eq!(count, 1, "{out:?}");
+}
