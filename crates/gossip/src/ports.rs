@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidings_proto::protos::CollectionConfigPackage;
 
 use crate::{
-    id::{ChannelId, OrgId, PkiId},
+    id::{ChannelId, DIGEST_LEN, OrgId, PkiId},
     message::{PeerIdentity, StateInfo, VerifiedBlock},
 };
 
@@ -43,6 +43,17 @@ pub trait Verifier: Send + Sync {
         number: u64,
         block: &Bytes,
     ) -> Result<VerifiedBlock, String>;
+
+    /// The same of bytes whose SHA-256 is known already.
+    fn verify_hashed_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+        _sha256: &[u8; DIGEST_LEN],
+    ) -> Result<VerifiedBlock, String> {
+        self.verify_block(channel, number, block)
+    }
 }
 
 /// What the core itself asks, from its one task.

@@ -125,7 +125,7 @@ pub fn judge<V: Verifier + ?Sized>(
     if Digest::of(bytes) != *hash {
         return Verdict::Corrupt;
     }
-    match verifier.verify_block(channel, number, bytes) {
+    match verifier.verify_hashed_block(channel, number, bytes, &hash.0) {
         Ok(block) => Verdict::Good(block),
         Err(_reason) => Verdict::Refused,
     }

@@ -18,7 +18,7 @@ use prost::Message;
 use tidings_gossip::{
     JoinChannel, PeerIdentity, Ports, VerifiedBlock, Verifier,
     delivery::{Agreement, VerifiedHeader},
-    id::{ChannelId, OrgId, PkiId},
+    id::{ChannelId, DIGEST_LEN, OrgId, PkiId},
     message::StateInfo,
     ports::{CollectionName, Terms},
 };
@@ -406,16 +406,21 @@ impl Verifier for Crypto {
         number: u64,
         block: &Bytes,
     ) -> Result<VerifiedBlock, String> {
+        self.verify_hashed_block(channel, number, block, &sha256(block))
+    }
+
+    fn verify_hashed_block(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+        sha256: &[u8; DIGEST_LEN],
+    ) -> Result<VerifiedBlock, String> {
         let services = self.services();
         let config = services
             .channel(channel.as_str())
             .ok_or("we are not on the channel")?;
-        let digest = sha256_parts(&[
-            channel.as_bytes(),
-            &[0],
-            &number.to_be_bytes(),
-            &sha256(block),
-        ]);
+        let digest = sha256_parts(&[channel.as_bytes(), &[0], &number.to_be_bytes(), sha256]);
         let seen = lock(&self.blocks).find(&digest).cloned();
         let facts = match seen {
             Some(facts) if facts.config_sequence == config.sequence() => facts,

@@ -119,6 +119,7 @@ impl World {
             let config = Config {
                 bootstrap: bootstrap.clone(),
                 org_leader: !elects && peer < first + self.settings.leaders,
+                stripe: self.settings.config.stripe && !self.settings.plain.contains(&peer),
                 ..self.settings.config.clone()
             };
             let validity = match self.settings.expiring.get(&peer) {

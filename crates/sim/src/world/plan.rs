@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) anchors: usize,
     pub(super) bootstrap: usize,
     pub(super) hidden: Vec<usize>,
+    pub(super) plain: BTreeSet<usize>,
     pub(super) expiring: BTreeMap<usize, Duration>,
     pub(super) block_len: usize,
     pub(super) orderers: usize,
@@ -181,6 +182,14 @@ impl World {
         self
     }
 
+    /// Blocks go by stripes, but for these peers, which are as Fabric's.
+    #[must_use]
+    pub fn stripes_without(mut self, plain: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.config.stripe = true;
+        self.settings.plain.extend(plain);
+        self
+    }
+
     /// Changes other settings of all peers.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -276,6 +285,7 @@ impl Default for Settings {
             anchors: 1,
             bootstrap: 1,
             hidden: Vec::new(),
+            plain: BTreeSet::new(),
             expiring: BTreeMap::new(),
             block_len: 200,
             orderers: 1,

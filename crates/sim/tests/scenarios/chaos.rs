@@ -9,10 +9,10 @@ use tidings_sim::{World, millis, secs, seeds};
 use crate::{Figures, all_reach};
 
 /// No fault lasts beyond this.
-const PEACE: Duration = secs(70);
+pub(crate) const PEACE: Duration = secs(70);
 
 /// Dead members are probed every 25 to 30 seconds, and a hello may be lost several times.
-const PATIENCE: Duration = secs(150);
+pub(crate) const PATIENCE: Duration = secs(150);
 
 #[test]
 fn when_all_faults_are_over_everybody_has_the_same_chain() {
@@ -44,7 +44,7 @@ fn elected_leaders_bring_everybody_the_same_chain_when_all_faults_are_over() {
     }
 }
 
-fn network(seed: u64, rng: &mut ChaCha8Rng) -> (World, usize) {
+pub(crate) fn network(seed: u64, rng: &mut ChaCha8Rng) -> (World, usize) {
     let mut world = World::new(seed);
     let mut peers = 0;
     let mut hidden = Vec::new();
@@ -74,7 +74,7 @@ fn network(seed: u64, rng: &mut ChaCha8Rng) -> (World, usize) {
     (world, peers)
 }
 
-fn faults(world: &mut World, peers: usize, rng: &mut ChaCha8Rng) {
+pub(crate) fn faults(world: &mut World, peers: usize, rng: &mut ChaCha8Rng) {
     for _ in 0..rng.random_range(0..3) {
         let cut = rng.random_range(0..=peers);
         world.partition([0..cut, cut..peers], time(rng));

@@ -11,6 +11,7 @@ mod late;
 mod orderers;
 mod orgs;
 mod private;
+mod stripes;
 
 use std::time::Duration;
 
