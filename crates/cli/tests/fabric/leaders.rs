@@ -34,7 +34,7 @@ const BLOCKS_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A network where one of our identities comes before both Go peers of its organization: it wins
 /// where several would lead. Keys are drawn anew for every network, so it may take some.
-fn where_ours_is_first(scenario: &str, options: &[&str]) -> Option<(Fabnet, String)> {
+pub(crate) fn where_ours_is_first(scenario: &str, options: &[&str]) -> Option<(Fabnet, String)> {
     let options = [options, &["--extra-org1", "7"]].concat();
     for _ in 0..20 {
         let network = fabnet::up(scenario, &options)?;

@@ -37,5 +37,6 @@ mod private_pull;
 mod private_push;
 mod private_reader;
 mod refusals;
+mod stripes;
 mod update;
 mod wait;

@@ -1,0 +1,118 @@
+//! Blocks by stripes among nodes of ours, with Go peers in the same organization: these pass on who
+//! takes part, get every block, and notice nothing.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    fabnet::GoPeer,
+    leaders::{Candidates, SLACK, TIMERS, quiet, where_ours_is_first},
+    node::Node,
+    wait::{measured, until},
+};
+
+const BLOCKS_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Who takes part goes round within a round of state infos of everybody.
+const MEET_TIME_MAX: Duration = Duration::from_secs(60);
+
+const RECEIVED: &str = "tidings_blocks_received";
+
+fn received(node: &Node, source: &str) -> f64 {
+    node.sum(RECEIVED, &[("source", source)]).unwrap_or(0.0)
+}
+
+#[test]
+fn stripes_beside_go_peers() {
+    const NAME: &str = "stripes_beside_go_peers";
+    let held = ["--hold", "org1-peer0", "--hold", "org1-peer1"];
+    let Some((network, first)) = where_ours_is_first(NAME, &held) else {
+        return;
+    };
+    let leader = network.join(&first);
+    until("the lonely node leads", TIMERS + SLACK, || {
+        leader.leads().then_some(())
+    });
+    network.run(&["start-peer", "org1-peer0", "org1-peer1"]);
+    let followers: Vec<String> = (0..7)
+        .map(|number| format!("org1-extra{number}"))
+        .filter(|name| *name != first)
+        .take(2)
+        .collect();
+    let mut ours: Vec<Node> = followers.iter().map(|name| network.join(name)).collect();
+    ours.push(leader);
+    let candidates = Candidates::new(network, ours);
+    let (led, _) = candidates.settle(TIMERS + SLACK);
+    assert_eq!(led, first, "whoever comes first is not displaced");
+    let network = &candidates.network;
+    let ours = || candidates.ours.values().filter(|node| node.name != first);
+
+    // Until the state infos have gone round, blocks are pushed.
+    let began = Instant::now();
+    until("blocks come by stripes", MEET_TIME_MAX, || {
+        network
+            .load(&["--blocks", "1", "--tx-bytes", "300"])
+            .finish();
+        ours()
+            .all(|node| received(node, "stripe") > 0.0)
+            .then_some(())
+    });
+    measured(
+        NAME,
+        format_args!(
+            "both followers had blocks by stripes {:.1?} later",
+            began.elapsed()
+        ),
+    );
+    quiet(network);
+
+    let logs: Vec<_> = network.of("Org1").map(GoPeer::log_len).collect();
+    let before: Vec<_> = ours()
+        .map(|node| (received(node, "stripe"), received(node, "push")))
+        .collect();
+    let load = network.load(&["--blocks", "100", "--tx-bytes", "20000", "--rate", "10"]);
+    let goal = network.height() + 100;
+    until("the load is ordered", BLOCKS_TIME_MAX, || {
+        (network.height() >= goal).then_some(())
+    });
+    let ordered = Instant::now();
+    for node in candidates.ours.values() {
+        node.reaches(goal, BLOCKS_TIME_MAX);
+    }
+    let by_ours = ordered.elapsed();
+    for peer in network.of("Org1") {
+        until("a Go peer has all blocks", BLOCKS_TIME_MAX, || {
+            (peer.height()? >= goal).then_some(())
+        });
+    }
+    let by_go = ordered.elapsed();
+    load.finish();
+    for (node, (stripe, push)) in ours().zip(before) {
+        let stripe = received(node, "stripe") - stripe;
+        let push = received(node, "push") - push;
+        measured(
+            NAME,
+            format_args!(
+                "{}: {stripe} of 100 blocks by stripes, {push} pushed",
+                node.name
+            ),
+        );
+        assert!(stripe >= 95.0, "{}", node.name);
+    }
+    measured(
+        NAME,
+        format_args!("ours had all {by_ours:.1?}, Go peers {by_go:.1?} after the last was ordered"),
+    );
+    for (peer, start) in network.of("Org1").zip(logs) {
+        for line in peer.log_since(start) {
+            assert!(!line.is_warning(), "{}: {line:?}", peer.name);
+        }
+    }
+    let ordered = network.ordered();
+    for node in candidates.ours.values() {
+        assert!(node.chain() == ordered, "{} differs", node.name);
+    }
+    for peer in network.of("Org1") {
+        network.run(&["stop-peer", &peer.name]);
+        assert!(network.kept(&peer.name) == ordered, "{} differs", peer.name);
+    }
+}
