@@ -153,8 +153,8 @@ pub(crate) enum Answer {
     PrivateList(Page),
     /// Purges that are noted.
     Purges(PurgePage),
-    /// So many write sets were changed by a purge.
-    Purged(u64),
+    /// A purge changed so many write sets, and could not purge so many of its keys.
+    Purged { changed: u64, left_out: u64 },
     /// It was not done, for this reason.
     Refused(String),
 }

@@ -53,6 +53,9 @@ pub(crate) struct Kind {
     pub(crate) version: u64,
     /// Makes the tables that are not there; one of another shape is an error.
     pub(crate) tables: fn(&WriteTransaction) -> Result<(), TableError>,
+    /// Changes what a file of this earlier version has, before tables are made that it lacks; says
+    /// whether it can.
+    pub(crate) upgrade: fn(&WriteTransaction, u64) -> Result<bool, Error>,
     /// Memory for pages.
     pub(crate) cache_bytes: usize,
     /// What an operator can do when the file is of no use.
@@ -276,7 +279,7 @@ fn open(path: &Path, kind: &'static Kind) -> Result<Database, StoreOpenError> {
         Ok(table.get(VERSION)?.map(|version| version.value()))
     };
     let version = version().map_err(told)?.ok_or_else(foreign)?;
-    if version != kind.version {
+    if version != kind.version && !upgraded(&database, kind, version).map_err(told)? {
         return Err(StoreOpenError::Version {
             path: path.to_owned(),
             name: kind.name,
@@ -293,6 +296,22 @@ fn open(path: &Path, kind: &'static Kind) -> Result<Database, StoreOpenError> {
     };
     tables().map_err(told)?;
     Ok(database)
+}
+
+/// Makes a file of an earlier version one of this, whole or not at all.
+fn upgraded(database: &Database, kind: &Kind, from: u64) -> Result<bool, Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    if from > kind.version || !(kind.upgrade)(&transaction, from)? {
+        transaction.abort()?;
+        return Ok(false);
+    }
+    (kind.tables)(&transaction)?;
+    transaction
+        .open_table(kind.about)?
+        .insert(VERSION, kind.version)?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 fn begins_as_redb(path: &Path) -> Result<bool, Failed> {

@@ -29,6 +29,7 @@ mod tables;
 mod walk;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
     sync::{
@@ -46,9 +47,9 @@ use crate::{
 };
 pub use backlog::{BACKLOG_COLLECTIONS_MAX, Backlog, CollectionCounts, Counts};
 pub use purge::{
-    KeyPurge, NotedPurge, PURGES_LISTED_MAX, PurgeError, PurgeState, PurgedKeys, Touched,
+    KeyPurge, NotedPurge, PURGES_LISTED_MAX, PurgeError, PurgeState, Purged, PurgedKeys, Touched,
 };
-use tables::{ABOUT, COUNTS, Entry, Expiry, HEIGHT, KIND, State, Step, Tables};
+use tables::{ABOUT, COUNTS, ENTRIES, Entry, Expiry, HEIGHT, KIND, RWSETS, State, Step, Tables};
 pub use walk::{Accounts, MissingSets, Sets};
 
 /// Bytes of one write set: as much as one gossip message holds. A larger one cannot be fetched
@@ -99,6 +100,8 @@ pub struct PrivateBlock {
     pub entries: Vec<PrivateEntry>,
     /// Keys that its transactions say are to be forgotten.
     pub purges: Vec<KeyPurge>,
+    /// How many more each of them names, which are not noted.
+    pub left_out: BTreeMap<u64, u64>,
 }
 
 /// A private write set that a block names.
@@ -122,9 +125,18 @@ pub enum Content {
     /// The bytes whose hash is in the block.
     Held(Bytes),
     /// What is left of them when keys were purged.
-    Trimmed(Bytes),
+    Trimmed(Left),
     /// We have none.
     Missing(Why),
+}
+
+/// What is left of a write set from which keys were purged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Left {
+    /// The bytes.
+    pub rwset: Bytes,
+    /// Hashes of the keys that it lacks; of what is read, of those that are not forgotten for good.
+    pub gone: BTreeSet<[u8; 32]>,
 }
 
 /// Why a write set is missing.
@@ -140,6 +152,10 @@ pub enum Why {
     NotReached,
     /// The collection is not for our organization.
     NotEntitled,
+    /// What is left of it is kept, and lacks keys of which it is only said that they were purged.
+    Trimmed,
+    /// It was given, or could have been, when there was no room for it.
+    NoRoom,
 }
 
 impl fmt::Display for Why {
@@ -150,6 +166,11 @@ impl fmt::Display for Why {
             Self::NotAsked => "nobody was asked yet",
             Self::NotReached => "no member could be asked",
             Self::NotEntitled => "not for our organization",
+            Self::Trimmed => {
+                "what others gave lacks keys of a purge that is not applied here; it is kept, and \
+                 the whole is looked for"
+            }
+            Self::NoRoom => "there was no room for it",
         })
     }
 }
@@ -207,6 +228,8 @@ pub struct Account {
 pub struct Filled {
     /// Were missing and are held now.
     pub stored: u64,
+    /// Are kept as what is left of them, and go on being missing.
+    pub left: u64,
     /// Were held before.
     pub held: u64,
     /// Are not wanted: expired meanwhile, not for us, or never named by a block.
@@ -338,34 +361,51 @@ impl PrivateStore {
     /// Puts down write sets that were missing and have been fetched. Those that are held stay as
     /// they are.
     pub fn fill(&self, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
-        self.fill_as(State::Held, sets)
-    }
-
-    /// As [`PrivateStore::fill`], of what is left of write sets from which others purged keys.
-    pub fn fill_trimmed(&self, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
-        self.fill_as(State::Trimmed, sets)
-    }
-
-    fn fill_as(&self, state: State, sets: &[(Place, Bytes)]) -> Result<Filled, FillError> {
-        judge_lens(sets)?;
-        let filled = self.change(|tables| {
+        judge_lens(sets.iter().map(|(place, rwset)| (place, rwset)))?;
+        Ok(self.change(|tables| {
             let mut filled = Filled::default();
             for (place, rwset) in sets {
-                match tables.entry(place)? {
-                    Some(entry) if entry.state.is_held() => filled.held += 1,
-                    Some(Entry {
-                        state: State::Missing(Queue::Eligible | Queue::Deprioritized, _),
-                        expiry,
-                    }) => {
-                        tables.hold(place, Entry { state, expiry }, rwset)?;
-                        filled.stored += 1;
-                    }
-                    _ => filled.unwanted += 1,
+                if let Some(expiry) = tables.to_fill(place, &mut filled)? {
+                    tables.hold(place, expiry, rwset)?;
+                    filled.stored += 1;
                 }
             }
             Ok((filled.stored > 0, filled))
-        })?;
-        Ok(filled)
+        })?)
+    }
+
+    /// Puts down what is left of write sets from which others purged keys. As long as one of the
+    /// keys is not forgotten here, too, the whole goes on being missing, and what lacks less of it
+    /// takes the place of this.
+    pub fn fill_trimmed(&self, sets: &[(Place, Left)]) -> Result<Filled, FillError> {
+        judge_lens(sets.iter().map(|(place, left)| (place, &left.rwset)))?;
+        Ok(self.change(|tables| {
+            let mut filled = Filled::default();
+            for (place, left) in sets {
+                let Some(expiry) = tables.to_fill(place, &mut filled)? else {
+                    continue;
+                };
+                match tables.hold_left(place, expiry, left)? {
+                    None => filled.held += 1,
+                    Some(State::LEFT) => filled.left += 1,
+                    Some(_) => filled.stored += 1,
+                }
+            }
+            Ok((filled.stored + filled.left > 0, filled))
+        })?)
+    }
+
+    /// What is left of a write set that is to be prepared again, whatever block it is of.
+    pub fn left(&self, place: &Place) -> Result<Option<Bytes>, StoreError> {
+        self.file.read(|transaction| {
+            let row = transaction.open_table(ENTRIES)?.get(place.key())?;
+            let entry = row.map(|row| Entry::read(row.value())).transpose()?;
+            if !entry.is_some_and(|e| [State::Trimmed, State::LEFT].contains(&e.state)) {
+                return Ok(None);
+            }
+            let rwset = transaction.open_table(RWSETS)?.get(place.key())?;
+            Ok(rwset.map(|rwset| Bytes::copy_from_slice(rwset.value())))
+        })
     }
 
     /// Moves what is missing and eligible to those that are asked for more seldom, for these
@@ -379,10 +419,13 @@ impl PrivateStore {
                 };
                 let why = match why {
                     Why::NotAsked => Why::NotReached,
+                    // That is said of what is kept.
+                    Why::Trimmed => Why::WrongHash,
                     why => *why,
                 };
                 let state = State::Missing(Queue::Deprioritized, why);
                 match entry.state {
+                    State::LEFT => continue,
                     State::Missing(Queue::Eligible, _) => moved += 1,
                     State::Missing(Queue::Deprioritized, _) if entry.state != state => {}
                     _ => continue,
@@ -471,17 +514,31 @@ impl Tables<'_> {
                 continue;
             }
             let expiry = Expiry::of(block.number, entry.block_to_live);
-            let (state, rwset) = match &entry.content {
-                Content::Held(rwset) => (State::Held, Some(rwset)),
-                Content::Trimmed(rwset) => (State::Trimmed, Some(rwset)),
-                Content::Missing(why) => (State::Missing(why.queue(), *why), None),
-            };
-            match rwset {
-                Some(rwset) => self.hold(&place, Entry { state, expiry }, rwset)?,
-                None => self.put(&place, Entry { state, expiry }, None)?,
+            match &entry.content {
+                Content::Held(rwset) => self.hold(&place, expiry, rwset)?,
+                Content::Trimmed(left) => {
+                    self.hold_left(&place, expiry, left)?;
+                }
+                Content::Missing(why) => {
+                    let state = State::Missing(why.queue(), *why);
+                    self.put(&place, Entry { state, expiry }, None)?;
+                }
             }
         }
-        self.note(block.number, &block.purges)
+        self.note(block)
+    }
+
+    /// Until when what is to be put in a place is to be had, if it is wanted there.
+    fn to_fill(&self, place: &Place, filled: &mut Filled) -> Result<Option<Expiry>, StorageError> {
+        match self.entry(place)? {
+            Some(Entry {
+                state: State::Missing(Queue::Eligible | Queue::Deprioritized, _),
+                expiry,
+            }) => return Ok(Some(expiry)),
+            Some(entry) if entry.state.is_held() => filled.held += 1,
+            _ => filled.unwanted += 1,
+        }
+        Ok(None)
     }
 }
 
@@ -499,7 +556,10 @@ impl PrivateEntry {
 impl Why {
     fn queue(self) -> Queue {
         match self {
-            Self::Absent | Self::WrongHash | Self::NotAsked | Self::NotReached => Queue::Eligible,
+            Self::Absent | Self::WrongHash | Self::NotAsked | Self::NotReached | Self::NoRoom => {
+                Queue::Eligible
+            }
+            Self::Trimmed => Queue::Deprioritized,
             Self::NotEntitled => Queue::Ineligible,
         }
     }
@@ -582,7 +642,7 @@ fn judge(blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
                 let (block, tx) = (number, entry.tx);
                 return Err(PrepareError::NameTooLong { block, tx, len });
             }
-            if let Content::Held(rwset) | Content::Trimmed(rwset) = &entry.content
+            if let Content::Held(rwset) | Content::Trimmed(Left { rwset, .. }) = &entry.content
                 && rwset.len() > SET_LEN_MAX
             {
                 let (place, len) = (entry.place(number), rwset.len());
@@ -593,8 +653,8 @@ fn judge(blocks: &[PrivateBlock]) -> Result<(), PrepareError> {
     Ok(())
 }
 
-fn judge_lens(sets: &[(Place, Bytes)]) -> Result<(), FillError> {
-    let large = sets.iter().find(|(_, rwset)| rwset.len() > SET_LEN_MAX);
+fn judge_lens<'a>(mut sets: impl Iterator<Item = (&'a Place, &'a Bytes)>) -> Result<(), FillError> {
+    let large = sets.find(|(_, rwset)| rwset.len() > SET_LEN_MAX);
     large.map_or(Ok(()), |(place, rwset)| {
         let (place, len) = (place.clone(), rwset.len());
         Err(FillError::TooLarge { place, len })

@@ -6,6 +6,7 @@
 mod made;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -133,6 +134,7 @@ fn block(number: u64) -> PrivateBlock {
         number,
         entries: vec![entry],
         purges: Vec::new(),
+        left_out: BTreeMap::new(),
     }
 }
 
@@ -280,7 +282,7 @@ fn a_store_of_another_version_is_named_and_left_alone() {
         };
         let known = match which {
             Which::Transient => 2,
-            Which::Private => 1,
+            Which::Private => 3,
         };
         set(7);
         let error = refused(which, dir.path());

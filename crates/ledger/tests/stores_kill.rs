@@ -216,6 +216,7 @@ fn account(number: u64, run: u64) -> PrivateBlock {
             entry("theirs", Content::Missing(Why::NotEntitled)),
         ],
         purges: Vec::new(),
+        left_out: BTreeMap::new(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod made;
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use bytes::Bytes;
 use made::child_dir;
@@ -47,6 +47,7 @@ fn block(number: u64) -> PrivateBlock {
         number,
         entries: vec![entry],
         purges: Vec::new(),
+        left_out: BTreeMap::new(),
     }
 }
 

@@ -59,10 +59,13 @@ pub(crate) struct Purge {
     pub(crate) transaction: u64,
     /// `validity unknown`, `being applied`, or `applied`.
     pub(crate) state: String,
-    /// Write sets that are held and have one of the keys; if it is applied, those that were changed.
+    /// Write sets that are held and have one of the keys; if it is applied, or is being applied,
+    /// those that were changed.
     pub(crate) write_sets: u64,
     /// There may be more of them: there was too much to look through.
     pub(crate) at_least: bool,
+    /// Keys that it names beyond those that are noted here. Nothing purges them.
+    pub(crate) keys_left_out: u64,
     /// How many keys, by collection.
     pub(crate) collections: Vec<PurgedKeys>,
 }
@@ -92,7 +95,7 @@ impl From<ListedPurge> for Purge {
         let ListedPurge { purge, touched } = listed;
         let (state, write_sets) = match purge.state {
             PurgeState::Noted => ("validity unknown", touched.sets),
-            PurgeState::Begun => ("being applied", touched.sets),
+            PurgeState::Begun(changed) => ("being applied", changed),
             PurgeState::Done(changed) => ("applied", changed),
         };
         let collections = purge.collections.into_iter().map(|of| PurgedKeys {
@@ -106,6 +109,7 @@ impl From<ListedPurge> for Purge {
             state: state.to_owned(),
             write_sets,
             at_least: touched.is_cut,
+            keys_left_out: purge.left_out,
             collections: collections.collect(),
         }
     }

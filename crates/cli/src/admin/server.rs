@@ -14,7 +14,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tidings_gossip::id::ChannelId;
-use tidings_ledger::{Reader, private::Queue};
+use tidings_ledger::{
+    Reader,
+    private::{Purged, Queue},
+};
 use tidings_msp::block::last_config_index;
 use tidings_node::private::PrivateData;
 use tidings_proto::block::BlockView;
@@ -213,8 +216,9 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
             transaction,
         } => {
             return with_private_data(errands, &channel, move |data| {
-                let changed = data.purge(block, transaction).map_err(Error::msg)?;
-                Ok(Answer::Purged(changed))
+                let Purged { changed, left_out } =
+                    data.purge(block, transaction).map_err(Error::msg)?;
+                Ok(Answer::Purged { changed, left_out })
             })
             .await;
         }

@@ -255,12 +255,22 @@ fn purge(socket: &Path, channel: String, block: u64, transaction: u64) -> Result
         transaction,
     };
     match ask(socket, &question)? {
-        Answer::Purged(changed) => print(&format!(
-            "purged: {} changed\n",
-            plural(usize::try_from(changed).unwrap_or(usize::MAX), "write set")
+        Answer::Purged { changed, left_out } => print(&format!(
+            "purged: {} changed{}\n",
+            plural(usize::try_from(changed).unwrap_or(usize::MAX), "write set"),
+            beyond(left_out)
         )),
         answer => bail!("the node answered something else: {answer:?}"),
     }
+}
+
+/// What is said of keys that were left out.
+fn beyond(left_out: u64) -> String {
+    if left_out == 0 {
+        return String::new();
+    }
+    let keys = plural(usize::try_from(left_out).unwrap_or(usize::MAX), "key");
+    format!("; {keys} more of that transaction could not be noted and cannot be purged here")
 }
 
 fn purge_line(purge: &Purge) -> String {
@@ -269,6 +279,7 @@ fn purge_line(purge: &Purge) -> String {
         transaction,
         state,
         write_sets,
+        keys_left_out,
         ..
     } = purge;
     let count = |number: u64, what| plural(usize::try_from(number).unwrap_or(usize::MAX), what);
@@ -285,7 +296,14 @@ fn purge_line(purge: &Purge) -> String {
     let keys = keys.collect::<Vec<_>>().join(", ");
     let at_least = if purge.at_least { "at least " } else { "" };
     let sets = count(*write_sets, "write set");
-    format!("block {block}, transaction {transaction}: {keys}: {state}, {at_least}{sets}")
+    let beyond = beyond(*keys_left_out);
+    let in_part = match (beyond.is_empty(), state.as_str()) {
+        (false, "applied") => " in part",
+        _ => "",
+    };
+    format!(
+        "block {block}, transaction {transaction}: {keys}: {state}{in_part}, {at_least}{sets}{beyond}"
+    )
 }
 
 fn line(set: &PrivateSet) -> String {
@@ -418,6 +436,7 @@ mod tests {
             state: "validity unknown".into(),
             write_sets: 3,
             at_least: true,
+            keys_left_out: 0,
             collections: vec![keys("one\u{1b}", 1), keys("two", 2)],
         };
         assert_eq!(
@@ -428,6 +447,15 @@ mod tests {
         purge.state = "applied".into();
         (purge.at_least, purge.write_sets) = (false, 1);
         assert!(purge_line(&purge).ends_with(": applied, 1 write set"));
+        purge.keys_left_out = 2;
+        assert!(
+            purge_line(&purge).ends_with(
+                ": applied in part, 1 write set; 2 keys more of that transaction could not be \
+                 noted and cannot be purged here"
+            ),
+            "{}",
+            purge_line(&purge)
+        );
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //! says. That is put down before the first write set is changed, from when on nothing brings the key
 //! back, and again at the end: what a crash breaks off is gone on with by [`PrivateStore::resume`].
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadableTable as _, StorageError, Table};
@@ -14,8 +18,11 @@ use sha2::{Digest as _, Sha256};
 use tidings_proto::block::purged::{keys, without_keys};
 
 use super::{
-    Place, PrivateStore, Sets,
-    tables::{Entry, ForgottenKey, PURGED, PURGES, PURGING, PurgeKey, State, Tables},
+    Left, Place, PrivateBlock, PrivateStore, Sets,
+    tables::{
+        ABOUT, Entry, Expiry, ForgottenKey, LEFT_OUT, NOTE_FROM, NOTE_TO, PURGED, PURGES, PURGING,
+        PurgeKey, State, Tables,
+    },
 };
 use crate::StoreError;
 
@@ -27,6 +34,10 @@ const STEP_LEN_MAX: usize = 1024;
 
 /// Bytes of them, with one more write set.
 const STEP_BYTES_MAX: usize = 16 << 20;
+
+/// Between two steps, for whoever waits to write: a mutex goes to who asks first, and that would be
+/// the next step.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// Only noted, being carried out, and done.
 const NOTED: u8 = 0;
@@ -55,6 +66,8 @@ pub struct NotedPurge {
     pub tx: u64,
     /// The keys by chaincode and collection, of the first [`PURGES_LISTED_MAX`] collections.
     pub collections: Vec<PurgedKeys>,
+    /// How many more keys it names, which are not noted, and which nothing purges.
+    pub left_out: u64,
     /// What became of it.
     pub state: PurgeState,
 }
@@ -64,10 +77,19 @@ pub struct NotedPurge {
 pub enum PurgeState {
     /// It changes nothing.
     Noted,
-    /// It is being carried out.
-    Begun,
+    /// It is being carried out, and so many write sets were changed.
+    Begun(u64),
     /// It is carried out, and so many write sets were changed.
     Done(u64),
+}
+
+/// What a purge did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    /// So many write sets were changed.
+    pub changed: u64,
+    /// So many of its keys are not noted, and are where they were.
+    pub left_out: u64,
 }
 
 /// Keys of a collection.
@@ -113,6 +135,7 @@ impl PrivateStore {
         self.file.read(|transaction| {
             let table = transaction.open_table(PURGING)?;
             let purges = transaction.open_table(PURGES)?;
+            let left_out = transaction.open_table(LEFT_OUT)?;
             let mut found = Vec::new();
             for row in table.range(from..)?.take(PURGES_LISTED_MAX) {
                 let (key, state) = row?;
@@ -124,9 +147,10 @@ impl PrivateStore {
                     block,
                     tx,
                     collections: collections(&purges, (block, tx))?,
+                    left_out: left_out.get((block, tx))?.map_or(0, |row| row.value()),
                     state: match state {
                         NOTED => PurgeState::Noted,
-                        BEGUN => PurgeState::Begun,
+                        BEGUN => PurgeState::Begun(changed),
                         _ => PurgeState::Done(changed),
                     },
                 });
@@ -137,7 +161,12 @@ impl PrivateStore {
 
     /// How many write sets that are held have a key that this transaction says is to be forgotten.
     /// Of all its collections together at most so many bytes are read; what was read is taken off.
-    pub fn touched(&self, purge: &NotedPurge, bytes: &mut usize) -> Result<Touched, StoreError> {
+    pub fn touched(
+        &self,
+        purge: &NotedPurge,
+        last_block: u64,
+        bytes: &mut usize,
+    ) -> Result<Touched, StoreError> {
         let mut touched = Touched::default();
         let (block, tx) = (purge.block, purge.tx);
         for PurgedKeys {
@@ -146,7 +175,8 @@ impl PrivateStore {
             ..
         } in &purge.collections
         {
-            let sets = Sets::of_collection(&self.file, (namespace, collection), (0, 0), block)?;
+            let name = (&**namespace, &**collection);
+            let sets = Sets::of_collection(&self.file, name, (0, 0), last_block)?;
             for set in sets {
                 let set = set?;
                 if (set.place.block, set.place.tx) > (block, tx) {
@@ -205,16 +235,63 @@ impl PrivateStore {
         })
     }
 
+    /// Whether this write set may lack keys that are to be forgotten and are not noted.
+    pub fn is_noted_in_part(&self, place: &Place, last_block: u64) -> Result<bool, StoreError> {
+        self.file.read(|transaction| {
+            let table = transaction.open_table(LEFT_OUT)?;
+            let first = (place.block, place.tx);
+            let is_there = first.0 <= last_block;
+            Ok(is_there
+                && table
+                    .range(first..=(last_block, u64::MAX))?
+                    .next()
+                    .is_some())
+        })
+    }
+
+    /// The blocks of a store of version 1 of which nothing was noted, from the first up to below the
+    /// second.
+    pub fn to_note(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        self.file.read(|transaction| {
+            let about = transaction.open_table(ABOUT)?;
+            let row = |name| Ok::<_, StorageError>(about.get(name)?.map(|row| row.value()));
+            Ok(row(NOTE_FROM)?.zip(row(NOTE_TO)?))
+        })
+    }
+
+    /// Notes what these of them say is to be forgotten; those below `done` need not be looked at
+    /// again.
+    pub fn note(&self, blocks: &[PrivateBlock], done: u64) -> Result<(), StoreError> {
+        self.change(|tables| {
+            for block in blocks {
+                tables.note(block)?;
+            }
+            let to = tables.about.get(NOTE_TO)?.map(|row| row.value());
+            if to.is_none_or(|to| done >= to) {
+                tables.about.remove(NOTE_FROM)?;
+                tables.about.remove(NOTE_TO)?;
+            } else {
+                tables.about.insert(NOTE_FROM, done)?;
+            }
+            Ok((true, ()))
+        })
+    }
+
     /// Forgets what this transaction says is to be forgotten: takes the keys out of every write set
     /// of the transaction itself and of earlier ones, and keeps them out of those that are still to
-    /// come. Says how many were changed. To be called by who knows that the transaction is valid.
-    pub fn purge(&self, block: u64, tx: u64, last_block: u64) -> Result<u64, PurgeError> {
+    /// come. To be called by who knows that the transaction is valid.
+    pub fn purge(&self, block: u64, tx: u64, last_block: u64) -> Result<Purged, PurgeError> {
         let begun = self.begin((block, tx), last_block)?;
-        match begun {
-            None => Err(PurgeError::Unknown { block, tx }),
-            Some((DONE, changed)) => Ok(changed),
-            Some(_) => Ok(self.carry_out((block, tx))?),
-        }
+        let changed = match begun {
+            None => return Err(PurgeError::Unknown { block, tx }),
+            Some((DONE, changed)) => changed,
+            Some(_) => self.carry_out((block, tx))?,
+        };
+        let left_out = self.file.read(|transaction| {
+            let row = transaction.open_table(LEFT_OUT)?.get((block, tx))?;
+            Ok(row.map_or(0, |row| row.value()))
+        })?;
+        Ok(Purged { changed, left_out })
     }
 
     /// Puts down that this is being carried out, unless it was; says how far it is.
@@ -262,6 +339,9 @@ impl PrivateStore {
         while let Some((namespace, collection)) = self.next_collection(purge, after.take())? {
             let mut from = Some((0, 0));
             while let Some(start) = from {
+                if start != (0, 0) {
+                    thread::sleep(STEP_PAUSE);
+                }
                 from = self.trim_some((&namespace, &collection), start, purge)?;
             }
             after = Some((namespace, collection));
@@ -304,25 +384,43 @@ impl PrivateStore {
 }
 
 impl Tables<'_> {
-    /// Puts down what the transactions of a block say in place of what was said before.
-    pub(super) fn note(&mut self, block: u64, purges: &[KeyPurge]) -> Result<(), StorageError> {
-        for purge in self.purges_of((block, 0)..=(block, u64::MAX))? {
-            let (tx, namespace, collection) = (purge.tx, &*purge.namespace, &*purge.collection);
-            let key = purge.key_hash;
-            self.purges
-                .remove((block, tx, namespace, collection, key))?;
-            self.purged
-                .remove((namespace, collection, key, block, tx))?;
-            self.purging.remove((block, tx))?;
+    /// Puts down what the transactions of a block say in place of what was said before. What
+    /// became of one that says the same as before stays.
+    pub(super) fn note(&mut self, block: &PrivateBlock) -> Result<(), StorageError> {
+        let number = block.number;
+        let before = by_tx(self.purges_of((number, 0)..=(number, u64::MAX))?);
+        let after = by_tx(block.purges.iter().cloned());
+        for (tx, purges) in before.iter().filter(|(tx, was)| after.get(tx) != Some(was)) {
+            for purge in purges {
+                let (namespace, collection) = (&*purge.namespace, &*purge.collection);
+                let key = purge.key_hash;
+                self.purges
+                    .remove((number, *tx, namespace, collection, key))?;
+                self.purged
+                    .remove((namespace, collection, key, number, *tx))?;
+            }
+            self.purging.remove((number, *tx))?;
         }
-        for purge in purges {
-            let (tx, namespace, collection) = (purge.tx, &*purge.namespace, &*purge.collection);
-            let key = purge.key_hash;
-            self.purges
-                .insert((block, tx, namespace, collection, key), ())?;
-            self.purged
-                .insert((namespace, collection, key, block, tx), ())?;
-            self.purging.insert((block, tx), (NOTED, 0))?;
+        for tx in before.keys() {
+            self.left_out.remove((number, *tx))?;
+        }
+        for (tx, purges) in after.iter().filter(|(tx, is)| before.get(tx) != Some(is)) {
+            for purge in purges {
+                let (namespace, collection) = (&*purge.namespace, &*purge.collection);
+                let key = purge.key_hash;
+                self.purges
+                    .insert((number, *tx, namespace, collection, key), ())?;
+                self.purged
+                    .insert((namespace, collection, key, number, *tx), ())?;
+            }
+            self.purging.insert((number, *tx), (NOTED, 0))?;
+        }
+        for (tx, len) in block
+            .left_out
+            .iter()
+            .filter(|(tx, _)| after.contains_key(tx))
+        {
+            self.left_out.insert((number, *tx), len)?;
         }
         Ok(())
     }
@@ -368,16 +466,49 @@ impl Tables<'_> {
     pub(super) fn hold(
         &mut self,
         place: &Place,
-        entry: Entry,
+        expiry: Expiry,
         rwset: &Bytes,
     ) -> Result<(), StorageError> {
-        match trimmed(&self.forgotten, place, rwset)? {
-            None => self.put(place, entry, Some(rwset)),
-            Some(left) => {
-                let state = State::Trimmed;
-                self.put(place, Entry { state, ..entry }, Some(&left))
+        let left = trimmed(&self.forgotten, place, rwset)?;
+        let state = match left {
+            None => State::Held,
+            Some(_) => State::Trimmed,
+        };
+        let rwset = left.as_ref().unwrap_or(rwset);
+        self.put(place, Entry { state, expiry }, Some(rwset))
+    }
+
+    /// Puts what is left in its place, unless what is there lacks no more; says how.
+    pub(super) fn hold_left(
+        &mut self,
+        place: &Place,
+        expiry: Expiry,
+        left: &Left,
+    ) -> Result<Option<State>, StorageError> {
+        let mut gone = BTreeSet::new();
+        for key in &left.gone {
+            if !is_forgotten(&self.forgotten, place, *key)? {
+                gone.insert(*key);
             }
         }
+        let before = self.entry(place)?.map(|entry| entry.state);
+        if before == Some(State::LEFT) {
+            let before = self.gone(place)?;
+            if gone == before || !gone.is_subset(&before) {
+                return Ok(None);
+            }
+        }
+        let rwset = trimmed(&self.forgotten, place, &left.rwset)?;
+        let rwset = rwset.as_ref().unwrap_or(&left.rwset);
+        let state = match gone.is_empty() {
+            true => State::Trimmed,
+            false => State::LEFT,
+        };
+        self.put(place, Entry { state, expiry }, Some(rwset))?;
+        if !gone.is_empty() {
+            self.lacks(place, &gone)?;
+        }
+        Ok(Some(state))
     }
 
     /// Takes what is forgotten out of some write sets of a collection, from one transaction up to
@@ -401,20 +532,29 @@ impl Tables<'_> {
             }
             let place = Place::of((block, tx, namespace, collection));
             let entry = self.entry(&place)?;
-            let Some(entry) = entry.filter(|entry| entry.state.is_held()) else {
+            let Some(entry) = entry.filter(|entry| entry.state.has_bytes()) else {
                 continue;
             };
-            if let Some(rwset) = self.rwsets.get(place.key())? {
-                bytes += rwset.value().len();
-                if let Some(left) = trimmed(&self.forgotten, &place, rwset.value())? {
-                    changes.push((place, entry.expiry, left));
-                }
+            let Some(rwset) = self.rwsets.get(place.key())? else {
+                continue;
+            };
+            bytes += rwset.value().len();
+            // What is gone already may be gone for good now.
+            let (gone, mut is_settled) = (self.gone(&place)?, false);
+            for key in &gone {
+                is_settled |= is_forgotten(&self.forgotten, &place, *key)?;
             }
+            let rwset = match trimmed(&self.forgotten, &place, rwset.value())? {
+                Some(rwset) => rwset,
+                None if is_settled => Bytes::copy_from_slice(rwset.value()),
+                None => continue,
+            };
+            changes.push((place, entry, Left { rwset, gone }));
         }
         let changed = changes.len() as u64;
-        for (place, expiry, left) in changes {
-            let state = State::Trimmed;
-            self.put(&place, Entry { state, expiry }, Some(&left))?;
+        for (place, Entry { expiry, .. }, left) in changes {
+            self.remove(&place)?;
+            self.hold_left(&place, expiry, &left)?;
         }
         Ok((next, changed))
     }
@@ -426,15 +566,31 @@ fn trimmed(
     place: &Place,
     rwset: &[u8],
 ) -> Result<Option<Bytes>, StorageError> {
-    let (block, tx, namespace, collection) = place.key();
+    let (_, _, namespace, collection) = place.key();
     let all = (namespace, collection, [0; 32])..=(namespace, collection, [0xff; 32]);
     if forgotten.range(all)?.next().is_none() {
         return Ok(None);
     }
-    without_keys(rwset, |key| {
-        let last = forgotten.get((namespace, collection, hash(key)))?;
-        Ok(last.is_some_and(|last| last.value() >= (block, tx)))
-    })
+    without_keys(rwset, |key| is_forgotten(forgotten, place, hash(key)))
+}
+
+/// Whether nothing brings back what a write set says of this key.
+fn is_forgotten(
+    forgotten: &Table<'_, ForgottenKey, (u64, u64)>,
+    place: &Place,
+    key: [u8; 32],
+) -> Result<bool, StorageError> {
+    let (block, tx, namespace, collection) = place.key();
+    let last = forgotten.get((namespace, collection, key))?;
+    Ok(last.is_some_and(|last| last.value() >= (block, tx)))
+}
+
+fn by_tx(purges: impl IntoIterator<Item = KeyPurge>) -> BTreeMap<u64, BTreeSet<KeyPurge>> {
+    let mut all: BTreeMap<u64, BTreeSet<KeyPurge>> = BTreeMap::new();
+    for purge in purges {
+        all.entry(purge.tx).or_default().insert(purge);
+    }
+    all
 }
 
 fn collections(
@@ -533,6 +689,7 @@ mod tests {
             number,
             entries,
             purges,
+            left_out: BTreeMap::new(),
         });
         store.prepare(&blocks).unwrap();
         assert!(
@@ -545,10 +702,11 @@ mod tests {
         // Killed before the first step, and then after it.
         let store = PrivateStore::open(dir.path(), 2).unwrap();
         assert_eq!(left(&store), [SET.to_vec()].into());
-        assert_eq!(state(&store), PurgeState::Begun);
+        assert_eq!(state(&store), PurgeState::Begun(0));
         let some = store.trim_some(("ns", "a"), (0, 0), (1, 0)).unwrap();
         assert_eq!(some, Some((0, STEP_LEN_MAX as u64)));
         assert_eq!(left(&store).len(), 2);
+        assert_eq!(state(&store), PurgeState::Begun(STEP_LEN_MAX as u64));
         drop(store);
         let store = PrivateStore::open(dir.path(), 2).unwrap();
         assert_eq!(store.resume().unwrap(), [(1, 0)]);

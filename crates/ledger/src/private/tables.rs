@@ -4,7 +4,11 @@
 //! which is why rows are only ever put and removed here. `docs/protocol/private-stores.md` draws
 //! them.
 
-use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
+use std::collections::BTreeSet;
+
+use redb::{
+    Error, ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{Counts, Place, Queue, Why};
 use crate::keyed::Kind;
@@ -16,6 +20,8 @@ type CollectionKey = (&'static str, &'static str, u64, u64);
 pub(super) type PurgeKey = (u64, u64, &'static str, &'static str, [u8; 32]);
 pub(super) type KeyKey = (&'static str, &'static str, [u8; 32], u64, u64);
 pub(super) type ForgottenKey = (&'static str, &'static str, [u8; 32]);
+/// A transaction: block, and position in it.
+type PurgingKey = (u64, u64);
 type CountsRow = (u64, u64, u64, u64);
 
 /// With the version, the height.
@@ -24,7 +30,7 @@ pub(super) const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("p
 /// What is known of a write set: state, reason, the block at which it expires.
 pub(super) const ENTRIES: TableDefinition<'_, PlaceKey, EntryRow> = TableDefinition::new("entries");
 
-/// The bytes of those that are held.
+/// The bytes of those that are held, and of what is left of them.
 pub(super) const RWSETS: TableDefinition<'_, PlaceKey, &[u8]> = TableDefinition::new("rwsets");
 
 /// Those that are missing, by queue.
@@ -48,14 +54,24 @@ pub(super) const PURGES: TableDefinition<'_, PurgeKey, ()> = TableDefinition::ne
 pub(super) const PURGED: TableDefinition<'_, KeyKey, ()> = TableDefinition::new("purged");
 
 /// The transactions that say so: whether that was carried out, and how many write sets it changed.
-pub(super) const PURGING: TableDefinition<'_, (u64, u64), (u8, u64)> =
+pub(super) const PURGING: TableDefinition<'_, PurgingKey, (u8, u64)> =
     TableDefinition::new("purging");
 
 /// The last transaction by which a key is forgotten for good.
 pub(super) const FORGOTTEN: TableDefinition<'_, ForgottenKey, (u64, u64)> =
     TableDefinition::new("forgotten");
 
+/// How many keys a transaction wants forgotten beyond those that are noted.
+pub(super) const LEFT_OUT: TableDefinition<'_, PurgingKey, u64> = TableDefinition::new("left out");
+
+/// Keys that a write set lacks and that are not forgotten for good: their hashes one after another.
+pub(super) const GONE: TableDefinition<'_, PlaceKey, &[u8]> = TableDefinition::new("gone");
+
 pub(super) const HEIGHT: &str = "height";
+
+/// From which block on up to which it is not known what transactions want forgotten.
+pub(super) const NOTE_FROM: &str = "note from";
+pub(super) const NOTE_TO: &str = "note to";
 
 /// Memory for pages: blocks are served to those who catch up, mostly one after the other.
 const CACHE_BYTES: usize = 64 << 20;
@@ -64,12 +80,26 @@ pub(super) static KIND: Kind = Kind {
     name: "private data store",
     file: "private.redb",
     about: ABOUT,
-    version: 2,
+    version: 3,
     tables: |transaction| Tables::open(transaction).map(|_| ()),
+    upgrade,
     cache_bytes: CACHE_BYTES,
-    cure: "put back a copy of the folder; or move the file away to begin with an empty store, \
-           and what it held is then recorded as missing and fetched from other members",
+    cure: "put back a copy of the folder; or move the file away to begin with an empty store: \
+           what it held is then recorded as missing and fetched from other members, and what no \
+           other member has is lost",
 };
+
+/// Nothing that was there has changed its meaning. Version 1 did not note what is to be forgotten,
+/// and version 2 did not keep how much was left out.
+fn upgrade(transaction: &WriteTransaction, from: u64) -> Result<bool, Error> {
+    if from == 1 {
+        let mut about = transaction.open_table(ABOUT)?;
+        let height = about.get(HEIGHT)?.map_or(0, |height| height.value());
+        about.insert(NOTE_FROM, 0)?;
+        about.insert(NOTE_TO, height)?;
+    }
+    Ok(from > 0)
+}
 
 /// What is known of a write set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +148,8 @@ impl Entry {
             2 if state == Queue::Deprioritized.code() => Why::NotReached,
             2 => Why::NotAsked,
             3 => Why::NotEntitled,
+            4 if state == Queue::Deprioritized.code() => Why::Trimmed,
+            5 => Why::NoRoom,
             _ => return Err(unreadable()),
         };
         let state = match state {
@@ -138,6 +170,8 @@ impl Entry {
             State::Missing(_, Why::WrongHash) => 1,
             State::Missing(_, Why::NotAsked | Why::NotReached) => 2,
             State::Missing(_, Why::NotEntitled) => 3,
+            State::Missing(_, Why::Trimmed) => 4,
+            State::Missing(_, Why::NoRoom) => 5,
         };
         (self.state.code(), why, self.expiry.0)
     }
@@ -152,6 +186,14 @@ impl State {
     pub(super) fn is_held(self) -> bool {
         matches!(self, Self::Held | Self::Trimmed)
     }
+
+    /// There are bytes, though what they lack may be wanted.
+    pub(super) fn has_bytes(self) -> bool {
+        self.is_held() || self == Self::LEFT
+    }
+
+    /// What is left of it is here, and all of it is wanted.
+    pub(super) const LEFT: Self = Self::Missing(Queue::Deprioritized, Why::Trimmed);
 
     fn code(self) -> u8 {
         match self {
@@ -240,7 +282,9 @@ pub(super) struct Tables<'t> {
     counts: Table<'t, (&'static str, &'static str), CountsRow>,
     pub(super) purges: Table<'t, PurgeKey, ()>,
     pub(super) purged: Table<'t, KeyKey, ()>,
-    pub(super) purging: Table<'t, (u64, u64), (u8, u64)>,
+    pub(super) purging: Table<'t, PurgingKey, (u8, u64)>,
+    pub(super) left_out: Table<'t, PurgingKey, u64>,
+    gone: Table<'t, PlaceKey, &'static [u8]>,
     pub(super) forgotten: Table<'t, ForgottenKey, (u64, u64)>,
 }
 
@@ -257,6 +301,8 @@ impl<'t> Tables<'t> {
             purges: transaction.open_table(PURGES)?,
             purged: transaction.open_table(PURGED)?,
             purging: transaction.open_table(PURGING)?,
+            left_out: transaction.open_table(LEFT_OUT)?,
+            gone: transaction.open_table(GONE)?,
             forgotten: transaction.open_table(FORGOTTEN)?,
         })
     }
@@ -363,14 +409,13 @@ impl<'t> Tables<'t> {
         self.entries.remove(place.key())?;
         self.collections
             .remove((namespace, collection, block, tx))?;
-        match entry.state {
-            State::Held | State::Trimmed => {
-                self.rwsets.remove(place.key())?;
-            }
-            State::Missing(queue, _) => {
-                let key = (queue.code(), block, tx, namespace, collection);
-                self.missing.remove(key)?;
-            }
+        if entry.state.has_bytes() {
+            self.rwsets.remove(place.key())?;
+        }
+        if let State::Missing(queue, _) = entry.state {
+            self.gone.remove(place.key())?;
+            let key = (queue.code(), block, tx, namespace, collection);
+            self.missing.remove(key)?;
         }
         if let Some(expiry) = entry.expiry.block() {
             let key = (expiry, block, tx, namespace, collection);
@@ -380,6 +425,24 @@ impl<'t> Tables<'t> {
             let count = entry.state.count(counts);
             *count = count.saturating_sub(1);
         })
+    }
+
+    /// Keys that what is here of a place lacks, and that are not forgotten for good.
+    pub(super) fn gone(&self, place: &Place) -> Result<BTreeSet<[u8; 32]>, StorageError> {
+        let row = self.gone.get(place.key())?;
+        let (hashes, _) = row.as_ref().map_or(&[][..], |row| row.value()).as_chunks();
+        Ok(hashes.iter().copied().collect())
+    }
+
+    /// Puts down which those are.
+    pub(super) fn lacks(
+        &mut self,
+        place: &Place,
+        gone: &BTreeSet<[u8; 32]>,
+    ) -> Result<(), StorageError> {
+        let hashes: Vec<u8> = gone.iter().flatten().copied().collect();
+        self.gone.insert(place.key(), &*hashes)?;
+        Ok(())
     }
 
     fn count(

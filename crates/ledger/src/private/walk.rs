@@ -3,13 +3,13 @@
 //! An iterator shows the store as it was when it was made. While it lives, the file cannot reuse
 //! what is removed meanwhile, so it is not to be kept.
 
-use std::{fmt, ops::Bound, sync::Arc};
+use std::{collections::BTreeSet, fmt, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use redb::{Error, OwnedRange, ReadOnlyTable, ReadTransaction, StorageError};
 
 use super::{
-    Account, Content, MissingSet, Place, Queue, StoredSet,
+    Account, Content, Left, MissingSet, Place, Queue, StoredSet,
     tables::{COLLECTIONS, ENTRIES, Entry, EntryRow, MISSING, PlaceKey, RWSETS, State},
 };
 use crate::{StoreError, keyed::Keyed};
@@ -227,7 +227,10 @@ impl Look {
         };
         let content = match entry.state {
             State::Held => Content::Held(self.rwset(&place)?),
-            State::Trimmed => Content::Trimmed(self.rwset(&place)?),
+            State::Trimmed => Content::Trimmed(Left {
+                rwset: self.rwset(&place)?,
+                gone: BTreeSet::new(),
+            }),
             State::Missing(_, why) => Content::Missing(why),
         };
         Ok(Some(Account {

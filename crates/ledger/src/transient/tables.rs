@@ -59,6 +59,7 @@ pub(super) static KIND: Kind = Kind {
     about: ABOUT,
     version: 2,
     tables: |transaction| Tables::open(transaction).map(|_| ()),
+    upgrade: |_, _| Ok(false),
     cache_bytes: CACHE_BYTES,
     cure: "move the file away to begin with an empty store: private data that was pushed and \
            whose block is still to come is then fetched from other members",

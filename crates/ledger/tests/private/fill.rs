@@ -26,6 +26,7 @@ fn what_is_fetched_later_is_held_once_and_only_if_it_is_wanted() {
     ];
     let filled = Filled {
         stored: 2,
+        left: 0,
         held: 1,
         unwanted: 3,
     };
@@ -40,6 +41,7 @@ fn what_is_fetched_later_is_held_once_and_only_if_it_is_wanted() {
     check();
     let filled = Filled {
         stored: 0,
+        left: 0,
         held: 3,
         unwanted: 3,
     };

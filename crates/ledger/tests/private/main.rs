@@ -8,6 +8,9 @@ mod fill;
 mod made;
 mod purge;
 mod steps;
+mod upgrade;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use made::{behind, block};
@@ -15,7 +18,7 @@ use tempfile::{TempDir, tempdir};
 use tidings_ledger::{
     Ledger,
     private::{
-        BACKLOG_COLLECTIONS_MAX, Content, Counts, FillError, Filled, NAME_LEN_MAX, Place,
+        BACKLOG_COLLECTIONS_MAX, Content, Counts, FillError, Filled, Left, NAME_LEN_MAX, Place,
         PrepareError, PrivateBlock, PrivateEntry, PrivateStore, Queue, SET_LEN_MAX, Why,
     },
 };
@@ -51,6 +54,7 @@ fn private(number: u64, entries: Vec<PrivateEntry>) -> PrivateBlock {
         number,
         entries,
         purges: Vec::new(),
+        left_out: BTreeMap::new(),
     }
 }
 
@@ -380,7 +384,13 @@ fn what_is_too_long_is_refused_and_what_is_just_not_is_taken() {
     let refused = store.fill(std::slice::from_ref(&large));
     assert!(matches!(refused, Err(FillError::TooLarge { .. })));
     assert!(matches!(
-        store.fill_trimmed(&[large]),
+        store.fill_trimmed(&[(
+            large.0,
+            Left {
+                rwset: large.1,
+                gone: BTreeSet::new()
+            }
+        )]),
         Err(FillError::TooLarge { .. })
     ));
     assert_eq!(lacking(&store, Queue::Eligible, 0), ["0/0 a"]);

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tidings_ledger::private::PrivateBlock;
+use tidings_ledger::{StoreError, private::PrivateBlock};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::{
@@ -26,6 +26,9 @@ use crate::crypto::next_config;
 
 /// Blocks put down together at most while a store catches up with the ledger.
 const CATCH_UP_LEN: u64 = 1024;
+
+/// What they say together, with one more block: strangers fill blocks, and all of it is in memory.
+const CATCH_UP_ROWS: usize = 65_536;
 
 impl Vault {
     /// Says once at each start what is there, and whether it was made now beside a ledger that is
@@ -72,6 +75,7 @@ impl Vault {
             self.read_again(prepared, config)?;
             self.registry.keep(height).map_err(|e| e.to_string())?;
         }
+        self.note_purges()?;
         self.resume_purges()?;
         // Of a definition in the ledger, that may not have been done.
         for chaincode in self.registry.chaincodes() {
@@ -115,8 +119,7 @@ impl Vault {
         }
         let mut accounts: Vec<PrivateBlock> = Vec::new();
         for number in first..height {
-            let begun = accounts.first().map_or(number, |account| account.number);
-            if number - begun >= CATCH_UP_LEN {
+            if is_enough(&accounts, number) {
                 self.prepare(&std::mem::take(&mut accounts))?;
             }
             let Some(block) = self.block_if_kept(number)? else {
@@ -138,7 +141,7 @@ impl Vault {
             let walked = Walked::of(&block);
             if number >= prepared {
                 let (have, why) = (BTreeMap::new(), BTreeMap::new());
-                accounts.extend(self.account(number, &walked.writes, &have, &why));
+                accounts.extend(self.account(number, &walked.writes, &have, &why)?);
             }
             if walked.defines && number >= taken {
                 self.registry.take(&block, &config);
@@ -149,6 +152,34 @@ impl Vault {
         }
         self.put_down(height, &[])
     }
+
+    /// What transactions want forgotten in blocks that an earlier version put down, which did not
+    /// note it.
+    fn note_purges(&self) -> Result<(), String> {
+        let failed = |error: StoreError| error.to_string();
+        let Some((from, to)) = self.with(|stores| stores.committed.to_note().map_err(failed))?
+        else {
+            return Ok(());
+        };
+        let to = to.min(self.height());
+        let put_down = |accounts: &[PrivateBlock], done| {
+            self.with(|stores| stores.committed.note(accounts, done).map_err(failed))
+        };
+        let mut accounts: Vec<PrivateBlock> = Vec::new();
+        for number in from..to {
+            if is_enough(&accounts, number) {
+                put_down(&std::mem::take(&mut accounts), number)?;
+            }
+            let Some(block) = self.block_if_kept(number)? else {
+                continue;
+            };
+            let writes = Walked::of(&block).writes;
+            let account = self.account(number, &writes, &BTreeMap::new(), &BTreeMap::new())?;
+            accounts.extend(account.filter(|account| !account.purges.is_empty()));
+        }
+        put_down(&accounts, u64::MAX)
+    }
+
     /// What was missing because a collection was not ours is to be fetched when it becomes ours.
     pub(super) fn entitle(&self, namespace: &str) -> Result<(), String> {
         for collection in self.ours(namespace) {
@@ -165,5 +196,48 @@ impl Vault {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether these accounts are to be put down before the next block is read.
+fn is_enough(accounts: &[PrivateBlock], next: u64) -> bool {
+    let begun = accounts.first().map_or(next, |account| account.number);
+    let rows = accounts.iter();
+    let rows = rows.map(|account| account.entries.len() + account.purges.len());
+    next - begun >= CATCH_UP_LEN || rows.sum::<usize>() >= CATCH_UP_ROWS
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_ledger::private::KeyPurge;
+
+    use super::*;
+
+    fn account(number: u64, keys: usize) -> PrivateBlock {
+        let purge = KeyPurge {
+            tx: 0,
+            namespace: "cc".into(),
+            collection: "c".into(),
+            key_hash: [7; 32],
+        };
+        PrivateBlock {
+            number,
+            entries: Vec::new(),
+            purges: vec![purge; keys],
+            left_out: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn accounts_are_put_down_before_there_are_too_many_or_they_say_too_much() {
+        assert!(!is_enough(&[], 5000));
+        assert!(!is_enough(&[account(7, 1)], 7 + CATCH_UP_LEN - 1));
+        assert!(is_enough(&[account(7, 1)], 7 + CATCH_UP_LEN));
+        let most = [account(7, CATCH_UP_ROWS - 1), account(8, 0)];
+        assert!(!is_enough(&most, 9));
+        assert!(is_enough(
+            &[most, [account(9, 1), account(10, 0)]].concat(),
+            11
+        ));
     }
 }

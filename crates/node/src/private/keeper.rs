@@ -24,7 +24,7 @@ use tidings_gossip::{
     message::PrivateDigest,
     privdata::{Found, GatherKey, Missing, Wanted},
 };
-use tidings_ledger::private::{MissingSet, Place, Queue, Why};
+use tidings_ledger::private::{Filled, Left, MissingSet, Place, Queue, Why};
 use tidings_msp::channel_config::ChannelConfig;
 use tidings_proto::block::PrivateWrites;
 use tokio::sync::mpsc;
@@ -304,7 +304,7 @@ impl Run {
             });
             match wanted {
                 Some((write, wanted)) => {
-                    let may_differ = !self.vault.noted(number, write)?.is_empty();
+                    let may_differ = self.vault.may_differ(number, write)?;
                     described.items.push(Wanted {
                         may_differ,
                         ..wanted
@@ -331,10 +331,10 @@ impl Run {
     }
 
     /// Puts down what was left of write sets from which others purged keys.
-    fn put_down_left(&self, left: &[(Place, Bytes)]) -> Result<u64, String> {
+    fn put_down_left(&self, left: &[(Place, Left)]) -> Result<Filled, String> {
         self.vault.with(|stores| {
             let filled = stores.committed.fill_trimmed(left);
-            Ok(filled.map_err(|error| error.to_string())?.stored)
+            filled.map_err(|error| error.to_string())
         })
     }
 
@@ -360,13 +360,18 @@ impl Run {
         for (place, _) in &left {
             tried.remove(place);
         }
-        let tried: Vec<(Place, Why)> = tried.into_iter().collect();
+        let mut tried: Vec<(Place, Why)> = tried.into_iter().collect();
         if !sets.is_empty() || !left.is_empty() || !tried.is_empty() {
-            let stored = self.put_down(&sets, &tried)? + self.put_down_left(&left)?;
+            let stored = self.put_down(&sets, &tried)?;
+            let filled = self.put_down_left(&left)?;
+            let stored = stored + filled.stored;
+            if filled.left > 0 {
+                let first = left.first().map(|(place, _)| (place.clone(), Why::Trimmed));
+                tried.extend(first);
+            }
             self.tell(stored, &tried)?;
             let metrics = &self.vault.metrics;
-            let came = sets.len() + left.len();
-            metrics.private_came(&self.vault.channel, Way::Asked, came);
+            metrics.private_came(&self.vault.channel, Way::Asked, sets.len());
             let reconciled = &metrics.private_reconciled;
             let reconciled = reconciled.with_label_values(&[self.vault.channel.as_str()]);
             reconciled.inc_by(stored);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidings_ledger::{
     StoreError,
-    private::{Account, Content, MissingSet, Place, Queue, Why},
+    private::{Account, Content, Left, MissingSet, Place, Queue, Why},
 };
 use tidings_msp::crypto::sha256;
 
@@ -120,7 +120,9 @@ fn listed(vault: &Vault, promises: &mut Promises, account: Account) -> Result<Li
     } = account;
     let (hash, state) = match content {
         Content::Held(rwset) => (sha256(&rwset).to_vec(), Presence::Held(len(&rwset))),
-        Content::Trimmed(rwset) => (sha256(&rwset).to_vec(), Presence::Trimmed(len(&rwset))),
+        Content::Trimmed(Left { rwset, .. }) => {
+            (sha256(&rwset).to_vec(), Presence::Trimmed(len(&rwset)))
+        }
         Content::Missing(why) => {
             let hash = promises.of(vault, &place)?;
             (hash, Presence::Missing(why))

@@ -9,13 +9,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
-use bytes::Bytes;
 use tidings_gossip::{Input, privdata::Found};
 use tidings_ledger::private::{
-    KeyPurge, NotedPurge, PURGES_LISTED_MAX, Place, PrivateBlock, PurgeState, Touched,
+    KeyPurge, Left, NotedPurge, PURGES_LISTED_MAX, Place, PrivateBlock, PurgeState, Purged, Touched,
 };
 use tidings_msp::crypto::sha256;
 use tidings_proto::block::PrivateWrites;
@@ -25,7 +25,8 @@ use super::vault::{PrivateData, Vault, place_of};
 use crate::logging::Seldom;
 
 /// Keys that are noted of one block. Each costs two rows, and anybody who may submit can name as many
-/// as a block holds. What is beyond is not noted, and can be purged by nobody.
+/// as a block holds. With more, who names few has all of them noted, and those who name most have
+/// equal shares, of one at least. What is left out is counted, told, and not purged.
 pub(super) const NOTED_MAX: usize = 65_536;
 
 /// Bytes of write sets that are read to tell an operator how many purges would touch.
@@ -52,20 +53,21 @@ pub struct PurgePage {
 }
 
 impl Vault {
-    /// Forgets what a transaction of a committed block says is to be forgotten, for good; says how
-    /// many write sets that changed. Whoever calls this says that the transaction is valid, and
-    /// answers for it: now the operator does.
-    pub(crate) fn apply_purge(&self, block: u64, tx: u64) -> Result<u64, String> {
+    /// Forgets what a transaction of a committed block says is to be forgotten, for good; says what
+    /// that did. Whoever calls this says that the transaction is valid, and answers for it: now the
+    /// operator does.
+    pub(crate) fn apply_purge(&self, block: u64, tx: u64) -> Result<Purged, String> {
         let last_block = self.last_block();
-        self.with(|stores| {
+        let purged = self.with(|stores| {
             let purged = stores.committed.purge(block, tx, last_block);
-            let changed = purged.map_err(|error| error.to_string())?;
-            tracing::info!(
-                target: "gossip.privdata", channel = %self.channel, block, tx, changed,
-                "purged keys of private data"
-            );
-            Ok(changed)
-        })
+            purged.map_err(|error| error.to_string())
+        })?;
+        let Purged { changed, left_out } = purged;
+        tracing::info!(
+            target: "gossip.privdata", channel = %self.channel, block, tx, changed,
+            keys_left_out = left_out, "purged keys of private data"
+        );
+        Ok(purged)
     }
 
     /// Goes on with what a crash broke off.
@@ -98,13 +100,42 @@ impl Vault {
         })
     }
 
+    /// Whether others may have taken keys out of a write set.
+    pub(super) fn may_differ(&self, block: u64, write: &PrivateWrites) -> Result<bool, String> {
+        Ok(!self.noted(block, write)?.is_empty() || self.is_noted_in_part(block, write)?)
+    }
+
+    /// Whether there may be keys of a write set that are to be forgotten and were left out.
+    fn is_noted_in_part(&self, block: u64, write: &PrivateWrites) -> Result<bool, String> {
+        let (place, last_block) = (place_of(block, write), self.last_block());
+        self.with(|stores| {
+            let noted = stores.committed.is_noted_in_part(&place, last_block);
+            noted.map_err(|error| error.to_string())
+        })
+    }
+
+    /// What was left of a write set before the ledger was begun anew, if it is of this block.
+    pub(super) fn kept(&self, block: u64, write: &PrivateWrites) -> Result<Option<Left>, String> {
+        if block >= self.left_over.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let rwset = self.with(|stores| {
+            let rwset = stores.committed.left(&place_of(block, write));
+            rwset.map_err(|error| error.to_string())
+        })?;
+        Ok(rwset.and_then(|rwset| {
+            let gone = write.gone_from(&rwset, sha256).ok()?;
+            Some(Left { rwset, gone })
+        }))
+    }
+
     /// Those of these write sets with another hash than the block's that are what is left of what
-    /// it names. Who gave another is said to have done so.
+    /// it names. Who gave what is worthless is said to have done so.
     pub(super) fn left_of(
         &self,
         found: Vec<Found>,
         inputs: &mpsc::Sender<Input>,
-    ) -> Result<Vec<(Place, Bytes)>, String> {
+    ) -> Result<Vec<(Place, Left)>, String> {
         let mut by_block: BTreeMap<u64, Vec<Found>> = BTreeMap::new();
         for found in found {
             by_block.entry(found.digest.block).or_default().push(found);
@@ -121,15 +152,16 @@ impl Vault {
                 .collect();
             for Found {
                 digest,
-                payload,
+                payload: rwset,
                 from,
                 ..
             } in found
             {
                 let place = super::keeper::place(digest);
-                match self.judge(writes.get(&place), number, &payload)? {
-                    Ok(()) => left.push((place, payload)),
-                    Err(reason) => {
+                match self.judge(writes.get(&place), number, &rwset)? {
+                    Judged::Left(gone) => left.push((place, Left { rwset, gone })),
+                    Judged::Unknown => {}
+                    Judged::Worthless(reason) => {
                         let input = Input::PrivateDoubted {
                             channel: self.channel.clone(),
                             peer: from,
@@ -144,36 +176,40 @@ impl Vault {
         Ok(left)
     }
 
-    /// Whether these bytes are a write set without keys that are noted, or why not.
+    /// Whether these bytes are a write set without keys that are noted.
     fn judge(
         &self,
         write: Option<&PrivateWrites>,
         number: u64,
         rwset: &[u8],
-    ) -> Result<Result<(), String>, String> {
+    ) -> Result<Judged, String> {
         let Some(write) = write else {
-            return Ok(Err("the block does not name it".to_owned()));
+            return Ok(Judged::Worthless("the block does not name it".to_owned()));
         };
         let gone = match write.gone_from(rwset, sha256) {
             Ok(gone) => gone,
-            Err(reason) => return Ok(Err(reason.to_string())),
+            Err(reason) => return Ok(Judged::Worthless(reason.to_string())),
         };
-        let noted = self.noted(number, write)?;
-        Ok(if gone.is_subset(&noted) {
-            Ok(())
-        } else {
-            Err("it lacks a key that nobody has purged".to_owned())
-        })
+        if gone.is_subset(&self.noted(number, write)?) {
+            return Ok(Judged::Left(gone));
+        }
+        if self.is_noted_in_part(number, write)? {
+            return Ok(Judged::Unknown);
+        }
+        let reason = "it lacks a key that nobody has purged".to_owned();
+        Ok(Judged::Worthless(reason))
     }
 
     /// What was noted of these blocks, in one line: anybody who may submit can write any number of
     /// such transactions.
     pub(crate) fn tell_purges(&self, accounts: &[PrivateBlock]) {
         let mut transactions = BTreeSet::new();
-        let mut keys: u64 = 0;
-        for PrivateBlock { number, purges, .. } in accounts {
-            transactions.extend(purges.iter().map(|purge| (*number, purge.tx)));
-            keys += purges.len() as u64;
+        let (mut keys, mut keys_left_out) = (0, 0_u64);
+        for account in accounts {
+            let purges = account.purges.iter();
+            transactions.extend(purges.map(|purge| (account.number, purge.tx)));
+            keys += account.purges.len() as u64;
+            keys_left_out += account.left_out.values().sum::<u64>();
         }
         let Some((block, tx)) = transactions.first() else {
             return;
@@ -185,7 +221,7 @@ impl Vault {
         if let Some(left_out) = PURGES.line(Instant::now()) {
             tracing::info!(
                 target: "gossip.privdata", channel = %self.channel, block, tx,
-                transactions = transactions.len(), keys, left_out,
+                transactions = transactions.len(), keys, keys_left_out, left_out,
                 "transactions say that keys of private data are to be forgotten, of which this is \
                  the first; whether they are valid is not known here: nothing is deleted until \
                  `tidings privdata purge -c {} --block {block} --tx {tx}`", self.channel
@@ -194,17 +230,68 @@ impl Vault {
     }
 }
 
-/// Adds what a write set says is to be forgotten to what its block says.
-pub(super) fn note(purges: &mut Vec<KeyPurge>, write: &PrivateWrites) {
-    let room = NOTED_MAX.saturating_sub(purges.len());
-    let keys = write.hashed_writes().filter(|write| write.is_purge);
-    let keys = keys.filter_map(|write| <[u8; 32]>::try_from(&write.key_hash[..]).ok());
-    purges.extend(keys.take(room).map(|key_hash| KeyPurge {
-        tx: write.tx,
-        namespace: write.namespace.to_string(),
-        collection: write.collection.to_string(),
-        key_hash,
-    }));
+/// What an answer with another hash is.
+enum Judged {
+    /// What is left without these keys.
+    Left(BTreeSet<[u8; 32]>),
+    /// It lacks keys that may have been left out when keys were noted: neither taken nor blamed.
+    Unknown,
+    /// It is not that, for this reason.
+    Worthless(String),
+}
+
+/// A key by chaincode, collection, and hash.
+type Key = (Arc<str>, Arc<str>, [u8; 32]);
+
+/// What the transactions of a block say is to be forgotten.
+#[derive(Default)]
+pub(super) struct Notes(BTreeMap<u64, BTreeSet<Key>>);
+
+impl Notes {
+    /// Adds what a write set says.
+    pub(super) fn add(&mut self, write: &PrivateWrites) {
+        let keys = write.hashed_writes().filter(|write| write.is_purge);
+        for key in keys.filter_map(|write| <[u8; 32]>::try_from(&write.key_hash[..]).ok()) {
+            let (namespace, collection) =
+                (Arc::clone(&write.namespace), Arc::clone(&write.collection));
+            let keys = self.0.entry(write.tx).or_default();
+            keys.insert((namespace, collection, key));
+        }
+    }
+
+    /// What is noted of it, and how many keys of which transaction are not.
+    pub(super) fn share(self) -> (Vec<KeyPurge>, BTreeMap<u64, u64>) {
+        let share = share(self.0.values().map(BTreeSet::len).collect());
+        let (mut purges, mut left_out) = (Vec::new(), BTreeMap::new());
+        for (tx, keys) in self.0 {
+            let beyond = keys.len().saturating_sub(share) as u64;
+            if beyond > 0 {
+                left_out.insert(tx, beyond);
+            }
+            let noted = keys.into_iter().take(share);
+            purges.extend(noted.map(|(namespace, collection, key_hash)| KeyPurge {
+                tx,
+                namespace: namespace.to_string(),
+                collection: collection.to_string(),
+                key_hash,
+            }));
+        }
+        (purges, left_out)
+    }
+}
+
+/// How many keys of one transaction are noted at most.
+fn share(mut lens: Vec<usize>) -> usize {
+    lens.sort_unstable();
+    let mut room = NOTED_MAX;
+    for (at, len) in lens.iter().enumerate() {
+        let rest = lens.len() - at;
+        if len.saturating_mul(rest) > room {
+            return (room / rest).max(1);
+        }
+        room -= len;
+    }
+    usize::MAX
 }
 
 impl PrivateData {
@@ -221,7 +308,7 @@ impl PrivateData {
             for purge in noted {
                 let touched = match purge.state {
                     PurgeState::Noted => {
-                        let touched = stores.committed.touched(&purge, &mut bytes);
+                        let touched = stores.committed.touched(&purge, last_block, &mut bytes);
                         touched.map_err(failed)?
                     }
                     _ => Touched::default(),
@@ -232,9 +319,9 @@ impl PrivateData {
         })
     }
 
-    /// Forgets what a transaction says is to be forgotten, for good; says how many write sets that
-    /// changed. Whoever calls this says that the transaction is valid.
-    pub fn purge(&self, block: u64, tx: u64) -> Result<u64, String> {
+    /// Forgets what a transaction says is to be forgotten, for good; says what that did. Whoever
+    /// calls this says that the transaction is valid.
+    pub fn purge(&self, block: u64, tx: u64) -> Result<Purged, String> {
         self.0.apply_purge(block, tx)
     }
 }

@@ -33,7 +33,7 @@ use tidings_msp::{
 };
 use tidings_proto::block::{BlockView, PrivateWrites};
 
-use super::{PrivateSettings, purges, registry::Registry};
+use super::{PrivateSettings, purges::Notes, registry::Registry};
 use crate::{
     crypto::Crypto,
     logging::Seldom,
@@ -262,10 +262,12 @@ impl Vault {
         writes: &[PrivateWrites],
         have: &BTreeMap<Name, Bytes>,
         why: &BTreeMap<Name, Why>,
-    ) -> Option<PrivateBlock> {
-        let config = self.crypto.config(&self.channel)?;
+    ) -> Result<Option<PrivateBlock>, String> {
+        let Some(config) = self.crypto.config(&self.channel) else {
+            return Ok(None);
+        };
         let mut standings = BTreeMap::new();
-        let (mut entries, mut purges) = (Vec::new(), Vec::new());
+        let (mut entries, mut notes) = (Vec::new(), Notes::default());
         for write in writes {
             let (namespace, collection) = (&*write.namespace, &*write.collection);
             if namespace.len().max(collection.len()) > NAME_LEN_MAX {
@@ -285,13 +287,17 @@ impl Vault {
                     (*block_to_live, Content::Missing(Why::NotEntitled))
                 }
                 Standing::Ours(defined) => {
-                    let missing = || why.get(&name).copied().unwrap_or(Why::NotAsked);
-                    let held = have.get(&name).cloned().map(Content::Held);
-                    let content = held.unwrap_or_else(|| Content::Missing(missing()));
+                    let missing = why.get(&name).copied().unwrap_or(Why::NotAsked);
+                    let content = match have.get(&name) {
+                        Some(rwset) => Content::Held(rwset.clone()),
+                        None => self
+                            .kept(number, write)?
+                            .map_or(Content::Missing(missing), Content::Trimmed),
+                    };
                     (defined.collection.block_to_live(), content)
                 }
             };
-            purges::note(&mut purges, write);
+            notes.add(write);
             entries.push(PrivateEntry {
                 tx: write.tx,
                 namespace: namespace.to_owned(),
@@ -302,11 +308,14 @@ impl Vault {
         }
         // Nothing takes the place of what was prepared for another block of that number.
         let is_left_over = number < self.left_over.load(Ordering::Acquire);
-        (!entries.is_empty() || is_left_over).then_some(PrivateBlock {
+        let (purges, left_out) = notes.share();
+        let account = PrivateBlock {
             number,
             entries,
             purges,
-        })
+            left_out,
+        };
+        Ok((!account.entries.is_empty() || is_left_over).then_some(account))
     }
 
     fn tell_unknown(&self, number: u64, write: &PrivateWrites, undefined: &Undefined) {
@@ -336,13 +345,13 @@ impl Vault {
                 number,
                 entries: Vec::new(),
                 purges: Vec::new(),
+                left_out: BTreeMap::new(),
             })
             .collect();
         for account in accounts {
             let at = usize::try_from(account.number - first.number).ok();
             if let Some(block) = at.and_then(|at| blocks.get_mut(at)) {
-                block.entries.clone_from(&account.entries);
-                block.purges.clone_from(&account.purges);
+                block.clone_from(account);
             }
         }
         self.put_down(first.number, &blocks)

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tidings_gossip::{
     Input, Source,
     message::PrivateDigest,
-    privdata::{Found, GatherKey, Missing},
+    privdata::{Found, GatherKey, Missing, Wanted},
 };
 use tidings_ledger::private::{PrivateBlock, SET_LEN_MAX, Why};
 use tidings_msp::crypto::sha256;
@@ -190,7 +190,7 @@ impl Window {
                 // By the definitions that hold in the end.
                 self.look(&mut first, true)?;
                 if first.asked.is_none() {
-                    ready.push(self.finish(first));
+                    ready.push(self.finish(first)?);
                     continue;
                 }
             }
@@ -237,6 +237,11 @@ impl Window {
             if found.contains_key(&name) || !is_first && left.contains(&name) {
                 continue;
             }
+            if self.vault.kept(number, write)?.is_some() {
+                // What is left of it is put down, and the whole is looked for afterwards.
+                waiting.missing.insert(name, Why::NotAsked);
+                continue;
+            }
             let wanted = self
                 .vault
                 .wanted(write, number, &write.tx_id, &defined, &config);
@@ -254,9 +259,20 @@ impl Window {
             }
         }
         waiting.have.extend(found);
-        if items.is_empty() {
-            return Ok(());
+        if !items.is_empty() {
+            self.ask(waiting, items, &names);
         }
+        Ok(())
+    }
+
+    /// Has the core look for this, which has these names in its block.
+    fn ask(
+        &self,
+        waiting: &mut Waiting,
+        items: Vec<Wanted>,
+        names: &BTreeMap<(u64, String, String), Name>,
+    ) {
+        let number = waiting.job.block.number;
         let patience = self.vault.patience(waiting.job.source);
         if patience.is_zero() {
             // Nobody is asked while it waits, so it does not wait, and can be written together
@@ -281,7 +297,6 @@ impl Window {
         };
         // Nobody listening means that the node is going down, and nobody waits for the block.
         let _ = self.inputs.blocking_send(input);
-        Ok(())
     }
 
     /// How much may be read for a block.
@@ -310,7 +325,7 @@ impl Window {
         code.is_some_and(|code| i32::from(code) != TxValidationCode::Valid as i32)
     }
 
-    fn finish(&self, waiting: Waiting) -> Ready {
+    fn finish(&self, waiting: Waiting) -> Result<Ready, String> {
         let Waiting {
             job,
             walked,
@@ -320,15 +335,15 @@ impl Window {
         } = waiting;
         let account = self
             .vault
-            .account(job.block.number, &walked.writes, &have, &missing);
+            .account(job.block.number, &walked.writes, &have, &missing)?;
         let is_held = |write: &&PrivateWrites| have.contains_key(&name_of(write));
         let held = walked.writes.iter().filter(is_held);
-        Ready {
+        Ok(Ready {
             copies: held.filter_map(CopyName::of).collect(),
             account,
             defines: walked.defines,
             job,
-        }
+        })
     }
 }
 
@@ -396,6 +411,7 @@ pub(super) fn why(missing: Missing) -> Why {
     match missing {
         Missing::NotFound => Why::Absent,
         Missing::Differs => Why::WrongHash,
-        Missing::NotAsked | Missing::Expired | Missing::NoRoom => Why::NotAsked,
+        Missing::NotAsked | Missing::Expired => Why::NotAsked,
+        Missing::NoRoom => Why::NoRoom,
     }
 }

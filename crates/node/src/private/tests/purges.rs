@@ -6,9 +6,8 @@ use tidings_gossip::{
     message::PrivateDigest,
     privdata::{Found, Wanted},
 };
-use tidings_ledger::private::{PurgeState, Touched};
+use tidings_ledger::private::{PurgeState, Purged, Touched, Why};
 use tidings_proto::{
-    block::PrivateWrites,
     kvrwset::{HashedRwSet, KvWrite, KvWriteHash, KvrwSet},
     rwset::CollectionHashedReadWriteSet,
 };
@@ -16,7 +15,7 @@ use tidings_proto::{
 use super::{window::Writer, *};
 use crate::{
     logging::tests::to_memory,
-    private::purges::{NOTED_MAX, note},
+    private::purges::{NOTED_MAX, Notes},
 };
 
 /// A write set; without a value a key is deleted.
@@ -114,7 +113,11 @@ fn a_purge_is_noted_and_deletes_nothing_until_somebody_says_that_it_is_valid() {
         let refused = data.purge(block, tx).unwrap_err();
         assert!(refused.contains("purges nothing"), "{refused}");
     }
-    assert_eq!(data.purge(3, 0), Ok(2));
+    let purged = Purged {
+        changed: 2,
+        left_out: 0,
+    };
+    assert_eq!(data.purge(3, 0), Ok(purged));
     let check = |vault: &Arc<Vault>| {
         let data = PrivateData(Arc::clone(vault));
         assert_eq!(held(vault, 2), [set(&[("b", "2")])]);
@@ -141,26 +144,91 @@ fn the_stores_made_anew_know_what_the_ledger_says_is_purged() {
     assert_eq!(counts(&vault).eligible, 2);
 }
 
-/// What comes of this answer for block 2 when others have carried out the purge of block 3: what is
-/// held, and what the core is told of who gave it.
-fn answered(payload: Bytes) -> (Vec<Bytes>, Option<String>) {
-    let scene = Scene::new();
-    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
-    let writes = [("a", "1"), ("b", "2")];
-    scene.append(vec![scene.keyed("write", &writes)]);
-    scene.append(vec![scene.keyed("purge", &[("a", "")])]);
-    scene.append(vec![scene.keyed("again", &[("b", "3")])]);
-    let vault = scene.open();
-    let (inputs, mut heard) = mpsc::channel(2);
-    let mut run = Run::new(Arc::clone(&vault), inputs);
-    run.work(Chore::List {
-        round: 1,
-        limit: 10,
-    })
-    .unwrap();
-    let Ok(Input::PrivateWanted { items, .. }) = heard.try_recv() else {
-        panic!("a list is always answered");
-    };
+/// A node of which others have carried out the purge of block 3, and that has listed what it lacks.
+struct Lacking {
+    scene: Scene,
+    vault: Arc<Vault>,
+    run: Run,
+    heard: mpsc::Receiver<Input>,
+}
+
+impl Lacking {
+    fn new() -> Self {
+        let scene = Scene::new();
+        scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+        scene.append(vec![scene.keyed("write", &[("a", "1"), ("b", "2")])]);
+        scene.append(vec![scene.keyed("purge", &[("a", "")])]);
+        scene.append(vec![scene.keyed("again", &[("b", "3")])]);
+        let vault = scene.open();
+        let (inputs, heard) = mpsc::channel(2);
+        let run = Run::new(Arc::clone(&vault), inputs);
+        Self {
+            scene,
+            vault,
+            run,
+            heard,
+        }
+    }
+
+    fn list(&mut self) -> Vec<Wanted> {
+        let list = Chore::List {
+            round: 1,
+            limit: 10,
+        };
+        self.run.work(list).unwrap();
+        let Ok(Input::PrivateWanted { items, .. }) = self.heard.try_recv() else {
+            panic!("a list is always answered");
+        };
+        items
+    }
+
+    /// This is given for block 2; says what the core is told of who gave it.
+    fn give(&mut self, payload: Bytes) -> Option<String> {
+        let found = Found {
+            digest: PrivateDigest {
+                block: 2,
+                seq_in_block: 0,
+                namespace: CHAINCODE.to_owned(),
+                collection: "one".to_owned(),
+                tx_id: String::new(),
+            },
+            is_verified: payload == set(&[("a", "1"), ("b", "2")]),
+            payload,
+            from: self.scene.member().pki_id,
+        };
+        let fill = Chore::Fill {
+            round: 1,
+            found: vec![found],
+            missing: Vec::new(),
+        };
+        self.run.work(fill).unwrap();
+        match self.heard.try_recv() {
+            Ok(Input::PrivateDoubted { peer, reason, .. }) => {
+                assert_eq!(peer, self.scene.member().pki_id);
+                Some(reason)
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        }
+    }
+
+    /// How many are held, not yet tried, and tried in vain.
+    fn counts(&self) -> (u64, u64, u64) {
+        let counts = counts(&self.vault);
+        (counts.held, counts.eligible, counts.deprioritized)
+    }
+
+    /// What is said of block 2.
+    fn state(&self) -> Presence {
+        let data = PrivateData(Arc::clone(&self.vault));
+        data.list((2, 0)).unwrap().sets[0].state
+    }
+}
+
+#[test]
+fn what_others_have_purged_keys_from_is_kept_and_the_whole_is_still_looked_for() {
+    let mut lacking = Lacking::new();
+    let items = lacking.list();
     let may_differ = |block| {
         let mut items = items.iter();
         let of = |item: &&Wanted| item.digest.block == block;
@@ -168,56 +236,39 @@ fn answered(payload: Bytes) -> (Vec<Bytes>, Option<String>) {
     };
     assert!(may_differ(2) && may_differ(3), "the purge's own, too");
     assert!(!may_differ(4));
-    let found = Found {
-        digest: PrivateDigest {
-            block: 2,
-            seq_in_block: 0,
-            namespace: CHAINCODE.to_owned(),
-            collection: "one".to_owned(),
-            tx_id: String::new(),
-        },
-        is_verified: sha256(&payload) == sha256(&set(&writes)),
-        payload,
-        from: scene.member().pki_id,
-    };
-    run.work(Chore::Fill {
-        round: 1,
-        found: vec![found],
-        missing: Vec::new(),
-    })
-    .unwrap();
-    let doubted = match heard.try_recv() {
-        Ok(Input::PrivateDoubted { peer, reason, .. }) => {
-            assert_eq!(peer, scene.member().pki_id);
-            Some(reason)
-        }
-        Ok(other) => panic!("{other:?}"),
-        Err(_) => None,
-    };
-    let is_held = u64::from(doubted.is_none());
-    assert_eq!(counts(&vault).held, is_held);
-    let tried = 1 - is_held;
+    assert_eq!(lacking.give(set(&[("b", "2")])), None);
+    assert_eq!(lacking.counts(), (0, 2, 1));
+    assert_eq!(lacking.state(), Presence::Missing(Why::Trimmed));
+    assert!(held(&lacking.vault, 2).is_empty(), "nobody is given it");
+    let data = PrivateData(Arc::clone(&lacking.vault));
+    let missing = data.missing(10).unwrap();
+    assert_eq!(missing.last().unwrap().why, Why::Trimmed);
+    assert!(lacking.list().iter().any(|item| item.digest.block == 2));
+    let full = set(&[("a", "1"), ("b", "2")]);
+    assert_eq!(lacking.give(full.clone()), None);
     assert_eq!(
-        (counts(&vault).eligible, counts(&vault).deprioritized),
-        (2, tried)
+        (held(&lacking.vault, 2), lacking.counts()),
+        (vec![full], (1, 2, 0))
     );
-    let data = PrivateData(Arc::clone(&vault));
-    let states = data.list((2, 0)).unwrap().sets.into_iter();
-    let trimmed = states.filter(|set| matches!(set.state, Presence::Trimmed(_)));
-    let (held, trimmed) = (held(&vault, 2), trimmed.count());
-    assert_eq!(
-        trimmed,
-        held.iter().filter(|rwset| **rwset != set(&writes)).count()
-    );
-    (held, doubted)
 }
 
 #[test]
-fn what_others_have_purged_keys_from_is_taken_if_the_purge_is_noted() {
-    let full = set(&[("a", "1"), ("b", "2")]);
-    assert_eq!(answered(full.clone()), (vec![full], None));
-    let left = set(&[("b", "2")]);
-    assert_eq!(answered(left.clone()), (vec![left], None));
+fn what_others_have_purged_keys_from_is_held_once_the_purge_is_applied() {
+    for is_applied_first in [true, false] {
+        let mut lacking = Lacking::new();
+        let data = PrivateData(Arc::clone(&lacking.vault));
+        lacking.list();
+        if is_applied_first {
+            data.purge(3, 0).unwrap();
+        }
+        assert_eq!(lacking.give(set(&[("b", "2")])), None);
+        if !is_applied_first {
+            data.purge(3, 0).unwrap();
+        }
+        assert_eq!(lacking.counts(), (1, 2, 0));
+        assert_eq!(held(&lacking.vault, 2), [set(&[("b", "2")])]);
+        assert_eq!(lacking.state(), Presence::Trimmed(8));
+    }
 }
 
 #[test]
@@ -231,10 +282,62 @@ fn what_is_not_left_of_what_the_block_names_is_refused() {
         (set(&[("b", "2"), ("a", "1")]), "no key is gone"),
         (Bytes::from_static(b"\xff"), "does not parse"),
     ] {
-        let (held, doubted) = answered(payload);
-        let doubted = doubted.unwrap();
-        assert!(held.is_empty() && doubted.contains(why), "{why}: {doubted}");
+        let mut lacking = Lacking::new();
+        lacking.list();
+        let doubted = lacking.give(payload).unwrap();
+        assert!(doubted.contains(why), "{why}: {doubted}");
+        assert_eq!(lacking.counts(), (0, 2, 1));
+        assert_eq!(lacking.state(), Presence::Missing(Why::WrongHash));
     }
+}
+
+#[test]
+fn nobody_is_blamed_for_lacking_a_key_that_was_left_out() {
+    let mut lacking = Lacking::new();
+    // As if the purge had named more keys than are noted.
+    let block = tidings_ledger::private::PrivateBlock {
+        number: 3,
+        entries: Vec::new(),
+        purges: vec![tidings_ledger::private::KeyPurge {
+            tx: 0,
+            namespace: CHAINCODE.to_owned(),
+            collection: "one".to_owned(),
+            key_hash: sha256(b"a"),
+        }],
+        left_out: [(0, 1)].into(),
+    };
+    let noted = lacking
+        .vault
+        .with(|stores| Ok(stores.committed.note(&[block], 0)));
+    noted.unwrap().unwrap();
+    lacking.list();
+    assert_eq!(lacking.give(set(&[("a", "1")])), None);
+    assert_eq!(lacking.counts(), (0, 2, 1), "and it is not taken");
+    assert!(lacking.give(set(&[("b", "3")])).is_some());
+    let data = PrivateData(Arc::clone(&lacking.vault));
+    assert_eq!(data.purges((0, 0)).unwrap().purges[0].purge.left_out, 1);
+    assert_eq!(data.purge(3, 0).unwrap().left_out, 1);
+}
+
+#[test]
+fn what_was_purged_survives_a_ledger_that_is_begun_anew() {
+    let scene = Scene::new();
+    let writer = example(&scene);
+    PrivateData(Arc::clone(&writer.vault)).purge(3, 0).unwrap();
+    drop(writer);
+    let blocks = scene.chain.all().split_off(2);
+    let mut writer = Writer::new(&scene);
+    for block in blocks {
+        writer.take(&block);
+        assert!(writer.asked().is_none(), "what is left is there");
+        writer.write();
+    }
+    let vault = &writer.vault;
+    assert_eq!(held(vault, 2), [set(&[("b", "2")])]);
+    assert_eq!(held(vault, 3), [Bytes::new()]);
+    let data = PrivateData(Arc::clone(vault));
+    assert_eq!(states(&data), [((3, 0), PurgeState::Done(2), 0)]);
+    assert_eq!((counts(vault).held, counts(vault).eligible), (2, 0));
 }
 
 #[test]
@@ -258,17 +361,29 @@ fn what_may_become_ours_is_noted_and_what_never_can_is_not() {
 }
 
 #[test]
-fn so_many_keys_of_a_block_are_noted() {
+fn so_many_keys_of_a_block_are_noted_and_who_names_few_has_them_all() {
     let scene = Scene::new();
-    let keys: Vec<String> = (0..=NOTED_MAX).map(|n| n.to_string()).collect();
-    let writes: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "")).collect();
-    let block = BlockView::parse(scene.block(0, vec![scene.keyed("many", &writes)])).unwrap();
-    let writes: Vec<PrivateWrites> = block.private_writes().collect();
-    let mut purges = Vec::new();
-    note(&mut purges, &writes[0]);
-    assert_eq!(purges.len(), NOTED_MAX);
-    note(&mut purges, &writes[0]);
-    assert_eq!(purges.len(), NOTED_MAX);
+    let noted = |lens: &[usize]| {
+        let transactions = lens.iter().map(|len| {
+            let keys: Vec<String> = (0..*len).map(|n| n.to_string()).collect();
+            // Each of them twice.
+            let keys = keys.iter().chain(&keys);
+            let writes: Vec<(&str, &str)> = keys.map(|key| (key.as_str(), "")).collect();
+            scene.keyed(&len.to_string(), &writes)
+        });
+        let block = scene.block(0, transactions.collect());
+        let block = BlockView::parse(block).unwrap();
+        let mut notes = Notes::default();
+        block.private_writes().for_each(|write| notes.add(&write));
+        let (purges, left_out) = notes.share();
+        let lens = (0..lens.len() as u64).map(|tx| purges.iter().filter(|p| p.tx == tx).count());
+        (lens.collect::<Vec<_>>(), left_out)
+    };
+    assert_eq!(noted(&[NOTED_MAX]), (vec![NOTED_MAX], BTreeMap::new()));
+    let more = NOTED_MAX + 7;
+    assert_eq!(noted(&[more]), (vec![NOTED_MAX], [(0, 7)].into()));
+    let most = NOTED_MAX - 10;
+    assert_eq!(noted(&[more, 10]), (vec![most, 10], [(0, 17)].into()));
 }
 
 #[test]
@@ -279,7 +394,8 @@ fn purges_are_told_in_one_line_and_counted() {
         let block = writer.vault.block(number).unwrap();
         let writes: Vec<_> = block.private_writes().collect();
         let (have, why) = Default::default();
-        writer.vault.account(number, &writes, &have, &why).unwrap()
+        let account = writer.vault.account(number, &writes, &have, &why);
+        account.unwrap().unwrap()
     });
     let blocks: Vec<_> = blocks.collect();
     let (_logging, subscriber, lines) = to_memory("info");
