@@ -55,7 +55,7 @@ pub const ANNOUNCERS_MAX: usize = 6;
 pub const HAVE_FANOUT: usize = 2;
 
 /// Views that are remembered: those of a few roots, with their predecessors.
-pub const VIEWS_MAX: usize = 8;
+pub const VIEWS_MAX: usize = 16;
 
 /// Trees that are remembered.
 pub const TREES_MAX: usize = 8;

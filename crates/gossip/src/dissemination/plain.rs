@@ -2,7 +2,7 @@
 //! ahead of what they have.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -16,6 +16,12 @@ use crate::id::{Moment, PkiId};
 
 /// How often it is looked whether plain peers move.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a plain peer says of its height is at most this old: twice the time between state infos.
+const ADVERTISED_AGE_MAX: Duration = Duration::from_secs(8);
+
+/// How often it is noted how far we are.
+const NOTE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A plain peer.
 #[derive(Clone, Debug)]
@@ -33,14 +39,46 @@ struct Ward {
 }
 
 impl Ward {
-    /// The next of ours that it may have now.
-    fn next(&self) -> Option<u64> {
-        let limit = self
-            .advertised
-            .max(self.given)
-            .saturating_add(PLAIN_AHEAD_MAX);
+    /// The next of ours that it may have now. One that keeps pace with us has what others gave it,
+    /// though it has not said so yet.
+    fn next(&self, progress: &Progress) -> Option<u64> {
+        let keeps_pace = self.advertised.saturating_add(PLAIN_AHEAD_MAX) >= progress.earlier();
+        let has = match keeps_pace && !self.is_pushed {
+            true => self.advertised.max(self.given).max(progress.now),
+            false => self.advertised.max(self.given),
+        };
         let next = self.waiting.range(self.advertised..).next().copied();
-        next.filter(|number| *number <= limit)
+        next.filter(|number| *number <= has.saturating_add(PLAIN_AHEAD_MAX))
+    }
+}
+
+/// How far we ourselves were.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Every block below is here.
+    now: u64,
+    /// The same, earlier: the first is what counts, or will.
+    before: VecDeque<(Moment, u64)>,
+}
+
+impl Progress {
+    fn note(&mut self, now: Moment, height: u64) {
+        self.now = height;
+        let last = self.before.back().copied();
+        if last.is_none_or(|(at, _)| now.since(at) >= NOTE_INTERVAL) {
+            self.before.push_back((now, height));
+        }
+        let is_old = |it: Option<&(Moment, u64)>| {
+            it.is_some_and(|(at, _)| now.since(*at) >= ADVERTISED_AGE_MAX)
+        };
+        while is_old(self.before.get(1)) {
+            self.before.pop_front();
+        }
+    }
+
+    /// As far as somebody who keeps pace must have said to be by now.
+    fn earlier(&self) -> u64 {
+        self.before.front().map_or(self.now, |(_, height)| *height)
     }
 }
 
@@ -48,6 +86,7 @@ impl Ward {
 #[derive(Debug, Default)]
 pub(super) struct Wards {
     all: BTreeMap<PkiId, Ward>,
+    progress: Progress,
 }
 
 impl Wards {
@@ -108,6 +147,10 @@ impl Dissemination {
             // Where nobody but the root takes part it looks after all.
             let guardian = guardian.map_or(self.me, |(guardian, _)| guardian);
             if guardian == self.me && number >= ward.advertised {
+                if ward.waiting.is_empty() && ward.unconfirmed.is_empty() {
+                    // It could not move before there was anything for it.
+                    ward.moved = now;
+                }
                 ward.waiting.insert(number);
                 if ward.waiting.len() > KEPT_MAX as usize {
                     ward.waiting.pop_last();
@@ -120,7 +163,10 @@ impl Dissemination {
     /// Gives plain peers what they may have by now, and tries anew where nothing moves.
     pub(super) fn look_after(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mut is_busy = false;
-        for (peer, ward) in &mut self.wards.all {
+        let prefix = self.prefix();
+        let Wards { all, progress } = &mut self.wards;
+        progress.note(now, prefix);
+        for (peer, ward) in all {
             let has_more = !ward.waiting.is_empty() || !ward.unconfirmed.is_empty();
             if has_more && now.since(ward.moved) >= PLAIN_STILL {
                 // What it says of itself counts again, and what was given in vain is given anew.
@@ -129,7 +175,7 @@ impl Dissemination {
                 ward.is_pushed = true;
                 ward.waiting.append(&mut ward.unconfirmed);
             }
-            while let Some(number) = ward.next() {
+            while let Some(number) = ward.next(progress) {
                 ward.waiting.remove(&number);
                 let whole = self.blocks.get(&number).and_then(|block| block.whole());
                 let Some(block) = whole else {
@@ -155,5 +201,55 @@ impl Dissemination {
         if is_busy && !self.timers.is_armed(Timer::Plain) {
             self.timers.arm(Timer::Plain, now + LOOK_INTERVAL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::after_start(Duration::from_secs(secs))
+    }
+
+    fn ward(advertised: u64, waiting: u64) -> Ward {
+        Ward {
+            advertised,
+            moved: Moment::ZERO,
+            given: 0,
+            waiting: [waiting].into(),
+            unconfirmed: BTreeSet::new(),
+            is_pushed: false,
+        }
+    }
+
+    #[test]
+    fn who_keeps_pace_is_given_more_than_it_said_to_be_ready_for() {
+        let mut progress = Progress::default();
+        for second in 0..20 {
+            progress.note(at(second), second * 10);
+        }
+        assert_eq!((progress.now, progress.earlier()), (190, 110));
+        assert_eq!(progress.before.len(), 9);
+        // It said 8 s ago what it must have said by now, or something newer.
+        assert_eq!(ward(100, 190).next(&progress), Some(190));
+        assert_eq!(ward(150, 200).next(&progress), Some(200));
+        assert_eq!(ward(150, 201).next(&progress), None);
+        // It is behind what it could have said: its own word counts.
+        assert_eq!(ward(99, 110).next(&progress), None);
+        assert_eq!(ward(99, 109).next(&progress), Some(109));
+        let stuck = Ward {
+            is_pushed: true,
+            ..ward(150, 161)
+        };
+        assert_eq!(stuck.next(&progress), None);
+    }
+
+    #[test]
+    fn a_ward_that_is_far_behind_at_the_start_is_not_believed_to_keep_pace() {
+        let mut progress = Progress::default();
+        progress.note(at(0), 5000);
+        assert_eq!(ward(4000, 5000).next(&progress), None);
+        assert_eq!(ward(4990, 5000).next(&progress), Some(5000));
     }
 }

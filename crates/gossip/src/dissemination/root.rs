@@ -20,8 +20,9 @@ use crate::{
     ports::Ports,
 };
 
-/// A view changes at most this often even if connections are lost.
-const URGENT_INTERVAL: Duration = Duration::from_millis(200);
+/// A view changes at most this often even if members fall silent or connections are lost: four
+/// times before the first change is used, and so many views are remembered.
+const URGENT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many must have lost the connection to a member.
 const LOST_BY: usize = 2;
@@ -34,6 +35,13 @@ const SLOW_TIME: Duration = Duration::from_secs(60);
 
 /// Acknowledgements that it takes to judge of a member.
 const ACKS_MIN: u32 = 8;
+
+/// Over which time reports of members that do not acknowledge are counted.
+const SILENCES_WINDOW: Duration = Duration::from_secs(5);
+
+/// Reports that it takes to call a member slow. With one per cent of messages lost, a member has
+/// about as many in this time if blocks come at ten in a second; but then so have all others.
+const SILENCES_MIN: u64 = 10;
 
 /// Why a member is a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +69,9 @@ pub(super) struct Throne {
     probes: BTreeMap<PkiId, u8>,
     ack_times: BTreeMap<PkiId, AckTime>,
     slow: BTreeMap<PkiId, Moment>,
+    /// How often each member was reported not to acknowledge, since a while.
+    silences: BTreeMap<PkiId, u32>,
+    silences_since: Moment,
     pub(super) trials: Trials,
     /// Chunks sent and chunks lost, as they were before each of the last blocks.
     losses: VecDeque<(u64, u64)>,
@@ -99,6 +110,9 @@ impl Dissemination {
             .retain(|peer, _| neighbours.find(peer).is_some());
         throne
             .ack_times
+            .retain(|peer, _| neighbours.find(peer).is_some());
+        throne
+            .silences
             .retain(|peer, _| neighbours.find(peer).is_some());
         throne
             .slow
@@ -264,7 +278,10 @@ impl Dissemination {
             return;
         }
         match kind {
-            Suspicion::Silent => self.probe(now, member, out),
+            Suspicion::Silent => {
+                self.note_silence(now, member);
+                self.probe(now, member, out);
+            }
             Suspicion::Lost => {
                 let reporters = self.throne.lost.entry(member).or_default();
                 if reporters.len() < LOST_BY {
@@ -276,6 +293,26 @@ impl Dissemination {
             }
             Suspicion::Alive => self.heard(now, member),
             Suspicion::Corrupt { .. } => {}
+        }
+    }
+
+    /// A member that answers probes and still is missed far more often than others cannot keep up.
+    fn note_silence(&mut self, now: Moment, member: PkiId) {
+        let members = self.neighbours.len().max(1);
+        let throne = &mut self.throne;
+        if now.since(throne.silences_since) >= SILENCES_WINDOW {
+            throne.silences.clear();
+            throne.silences_since = now;
+        }
+        let count = throne.silences.entry(member).or_default();
+        *count = count.saturating_add(1);
+        let count = u64::from(*count);
+        let all: u64 = throne.silences.values().copied().map(u64::from).sum();
+        let is_far_above = count * members as u64 >= all * u64::from(SLOW_FACTOR);
+        if count >= SILENCES_MIN && is_far_above && !throne.suspects.contains_key(&member) {
+            throne.silences.remove(&member);
+            throne.slow.insert(member, now + SLOW_TIME);
+            self.reconsider(now, true);
         }
     }
 
@@ -304,7 +341,7 @@ impl Dissemination {
                 self.send_probe(now, member, out);
             }
             Some(_) if self.realm().is_some() => {
-                self.put_aside(now, member, Fault::Silent, false);
+                self.put_aside(now, member, Fault::Silent, true);
             }
             _ => {}
         }

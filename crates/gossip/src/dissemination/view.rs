@@ -10,8 +10,9 @@ use super::{
 };
 use crate::id::{ChannelId, Moment, PkiId};
 
-/// Views of one author that are remembered: the one in use, the next, and one of latecomers.
-const PER_AUTHOR_MAX: usize = 3;
+/// Views of one author that are remembered: the one in use, one of latecomers, and those that may
+/// be published in quick succession before the first of them is used.
+const PER_AUTHOR_MAX: usize = 6;
 
 /// The low bits of an epoch, which are its author's so that two never publish the same.
 const TAG_BITS: u32 = 16;

@@ -127,7 +127,8 @@ impl Dissemination {
         };
         let is_news = self.neighbours.iter().any(|(peer, _)| is_new_suspect(peer));
         for (peer, neighbour) in self.neighbours.iter_mut() {
-            neighbour.seen = None;
+            // Trees of views before this one need not wait for it.
+            neighbour.seen = (class(peer) == Some(Class::Suspect)).then_some(Class::Suspect);
             if is_news && class(peer) != Some(Class::Suspect) {
                 neighbour.clear();
             }

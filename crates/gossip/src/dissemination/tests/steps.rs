@@ -449,7 +449,28 @@ fn a_view_is_changed_every_five_seconds_but_for_lost_connections() {
     };
     t.hear(4, lost);
     let out = t.wait_for_effects();
-    assert_eq!((t.now, out.len()), (at(5_200), 10));
+    assert_eq!((t.now, out.len()), (at(5_250), 10));
+}
+
+#[test]
+fn views_in_quick_succession_do_not_push_out_the_one_in_use() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    let in_use = |t: &Table| t.machine.views.in_use(t.now, &peer(1)).unwrap().epoch;
+    let first = in_use(&t);
+    for (lost, ms) in (3..7).zip((6_000..).step_by(250)) {
+        t.now = at(ms);
+        let (member, kind) = (peer(lost), Suspicion::Lost);
+        t.feed(Input::Connection {
+            peer: member,
+            is_up: false,
+        });
+        t.hear(2, Message::Suspect { member, kind });
+    }
+    assert_eq!(t.machine.sizes().views, 5, "one in use, four to be used");
+    assert_eq!(in_use(&t), first);
+    t.now = at(7_000);
+    assert_ne!(in_use(&t), first);
 }
 
 #[test]
@@ -478,6 +499,63 @@ fn who_does_not_answer_twice_is_a_suspect_until_it_speaks() {
     t.hear(3, Message::Status(message::Status::default()));
     t.wait_for_effects();
     assert_eq!(class(&t), Class::Normal);
+}
+
+#[test]
+fn who_is_missed_far_more_often_than_others_is_slow_though_it_answers() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    let report = |t: &mut Table, number| {
+        let (member, kind) = (peer(number), Suspicion::Silent);
+        t.hear(2, Message::Suspect { member, kind });
+        t.hear(number, Message::Status(message::Status::default()));
+    };
+    let class = |t: &Table, number| {
+        let view = t.machine.views.latest().unwrap();
+        view.member(view.index(&peer(number)).unwrap()).unwrap().1
+    };
+    t.now = at(6_000);
+    for _ in 0..20 {
+        for number in 3..=12 {
+            report(&mut t, number);
+        }
+    }
+    t.now = at(12_000);
+    for _ in 0..9 {
+        report(&mut t, 3);
+    }
+    t.now = at(17_000);
+    t.hear(2, Message::Status(message::Status::default()));
+    assert!((2..=12).all(|number| class(&t, number) == Class::Normal));
+    t.now = at(18_000);
+    for _ in 0..10 {
+        report(&mut t, 3);
+    }
+    assert_eq!(class(&t, 3), Class::Slow);
+    assert!((4..=12).all(|number| class(&t, number) == Class::Normal));
+}
+
+#[test]
+fn a_suspect_of_a_new_view_is_one_in_the_trees_of_the_old_one_too() {
+    let mut t = Table::of(12);
+    let old = t.machine.views.latest().unwrap();
+    let mut members = old.members.clone();
+    for (member, class) in &mut members {
+        if *member == peer(3) {
+            *class = Class::Suspect;
+        }
+    }
+    let view = View {
+        epoch: view::next_epoch(old.epoch, &peer(1)),
+        base: 0,
+        digest: View::digest_of(&members),
+        added: members,
+        ..old.in_full()
+    };
+    t.hear(1, Message::View(Arc::new(view)));
+    let seen = |t: &Table, number| t.machine.neighbours.find(&peer(number)).unwrap().seen;
+    assert_eq!(seen(&t, 3), Some(Class::Suspect));
+    assert_eq!(seen(&t, 4), None);
 }
 
 #[test]
