@@ -69,9 +69,9 @@ pub struct Wanted {
     pub digest: PrivateDigest,
     /// The hash that the block has.
     pub hash: [u8; DIGEST_LEN],
-    /// Something with another hash may be right, because keys were purged from it since. It is
-    /// handed on, not verified; the owner judges it, and says so if it was worthless
-    /// ([`Input::Doubted`]).
+    /// Something with another hash may be right, because keys were purged from it since. If nobody
+    /// gives what was wanted, that is handed on, not verified, and may be several for one; the
+    /// owner judges it, and says so if it was worthless ([`Input::Doubted`]).
     pub may_differ: bool,
     /// The serialized identities of those who endorsed the transaction: they had it.
     pub endorsers: Vec<Bytes>,

@@ -62,6 +62,10 @@ pub(super) const ASKED_MAX: usize = 64;
 /// Peers whose copy of an item was wrong. With so many of them it is left to reconciliation.
 pub(super) const WRONG_MAX: usize = 16;
 
+/// Other copies of an item that may do and are kept until it is known that nobody has what was
+/// wanted: one liar cannot keep an honest one out, and no member can fill the memory with one item.
+pub(super) const OTHERS_MAX: usize = 4;
+
 /// Bytes that were found for all gatherings of a channel and not yet handed on. What finds no room
 /// is left to reconciliation; one write set always does.
 pub const FOUND_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -76,7 +80,6 @@ pub(super) struct Gathers {
     gathers: BTreeMap<GatherKey, Gather>,
     /// By nonce.
     requests: BTreeMap<u64, Request>,
-    found_bytes: usize,
     /// Height of the chain as far as blocks prove it.
     chain_height: u64,
     ended: Vec<Ended>,
@@ -124,7 +127,6 @@ impl Gathers {
             doubts: Doubts::default(),
             gathers: BTreeMap::new(),
             requests: BTreeMap::new(),
-            found_bytes: 0,
             chain_height: 0,
             ended: Vec::new(),
         }
@@ -173,26 +175,29 @@ impl Gathers {
         let Some(request) = self.requests.remove(&nonce) else {
             return Answer::Unexpected;
         };
+        let others = self.gathers.iter().filter(|(key, _)| **key != request.key);
+        let others: usize = others.map(|(_, gather)| gather.bytes()).sum();
         let Some(gather) = self.gathers.get_mut(&request.key) else {
             return Answer::Unexpected;
         };
-        let (mut found, mut wrong) = (0, None);
+        let (mut found, mut verified, mut wrong) = (0, 0, None);
         for element in elements {
-            let room = match self.found_bytes {
+            let room = match others + gather.bytes() {
                 0 => usize::MAX,
                 bytes => FOUND_BYTES_MAX.saturating_sub(bytes),
             };
             match gather.take(from, nonce, element, room) {
-                Verdict::Found { bytes } => {
+                Verdict::Found { is_verified } => {
                     found += 1;
-                    self.found_bytes += bytes;
+                    verified += usize::from(is_verified);
                 }
                 Verdict::Empty | Verdict::NoRoom => {}
                 Verdict::Wrong(reason) => wrong = wrong.or(Some(reason)),
             }
         }
         gather.release(nonce);
-        if wrong.is_none() && found > 0 {
+        // What is not verified may be worthless.
+        if wrong.is_none() && verified > 0 {
             self.doubts.cleared(now, &from);
         }
         self.wake_waiting();
@@ -341,8 +346,6 @@ impl Gathers {
         for key in done {
             if let Some(gather) = self.gathers.remove(&key) {
                 let (found, missing) = gather.into_parts();
-                let bytes: usize = found.iter().map(|found| found.payload.len()).sum();
-                self.found_bytes = self.found_bytes.saturating_sub(bytes);
                 self.requests.retain(|_, request| request.key != key);
                 self.ended.push(Ended {
                     key,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Around, Ended, GatherKey, Wanted};
+use super::{Around, Ended, Found, GatherKey, Wanted};
 use crate::{
     config::PvtDataConfig,
     id::{Moment, PkiId},
@@ -31,6 +31,10 @@ pub(super) const MISSED_MAX: usize = 64;
 /// to the interval.
 pub(super) const LACKING_MAX: usize = 64;
 
+/// Write sets remembered of which something was found that nobody has verified. With more of them
+/// such a find is no progress, and the interval has to do.
+pub(super) const DOUBTFUL_MAX: usize = 10_000;
+
 #[derive(Debug)]
 pub(super) struct Reconcile {
     /// `reconcileSleepInterval`; none if there is no reconciliation.
@@ -48,6 +52,8 @@ pub(super) struct Reconcile {
     pub(super) lacking: BTreeSet<(String, String)>,
     /// What the last round found. Finding it again would be no progress.
     found: BTreeSet<PrivateDigest>,
+    /// What was found and not verified, in all rounds. It may be worthless, and is progress once.
+    doubtful: BTreeSet<PrivateDigest>,
     /// Peers of the channel that were there when it began, or came since.
     seen: BTreeSet<PkiId>,
     next_look: Moment,
@@ -78,6 +84,7 @@ impl Reconcile {
             again: false,
             lacking: BTreeSet::new(),
             found: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             seen: BTreeSet::new(),
             next_look: now,
         }
@@ -154,9 +161,7 @@ impl Reconcile {
         if self.phase != (Phase::Gathering { round }) {
             return;
         }
-        let found: BTreeSet<PrivateDigest> = ended.found.iter().map(|f| f.digest.clone()).collect();
-        let is_progress = !found.is_subset(&self.found);
-        self.found = found;
+        let is_progress = self.is_progress(&ended.found);
         if ended.missing.is_empty() {
             self.lacking.clear();
         }
@@ -167,6 +172,20 @@ impl Reconcile {
             _ => APART,
         };
         self.phase = Phase::Idle { until: now + wait };
+    }
+
+    /// Whether a round found what no round before it did.
+    pub(super) fn is_progress(&mut self, found: &[Found]) -> bool {
+        let (right, other): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.is_verified);
+        let right: BTreeSet<PrivateDigest> = right.iter().map(|f| f.digest.clone()).collect();
+        let mut is_progress = !right.is_subset(&self.found);
+        self.found = right;
+        for found in other {
+            if self.doubtful.len() < DOUBTFUL_MAX {
+                is_progress |= self.doubtful.insert(found.digest.clone());
+            }
+        }
+        is_progress
     }
 
     /// Everything below is durable.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{Found, Missing, Wanted},
-    ROUND_PAUSE, WRONG_MAX,
+    OTHERS_MAX, ROUND_PAUSE, WRONG_MAX,
     sources::Choice,
 };
 use crate::{
@@ -24,7 +24,9 @@ pub(super) struct Gather {
     /// Whether an item waits for room.
     has_waiting: bool,
     items: BTreeMap<PrivateDigest, Item>,
-    found: BTreeMap<PrivateDigest, Found>,
+    found: BTreeMap<PrivateDigest, Vec<Found>>,
+    /// Bytes of what was found and of what may do.
+    bytes: usize,
     missing: BTreeMap<PrivateDigest, Missing>,
 }
 
@@ -36,6 +38,8 @@ pub(super) struct Item {
     pub(super) asked: BTreeSet<PkiId>,
     /// Peers that gave something else.
     pub(super) wrong: BTreeSet<PkiId>,
+    /// What has another hash and may do all the same. Somebody else may have what was wanted.
+    others: Vec<Found>,
     /// In whatever round.
     was_asked: bool,
     state: State,
@@ -56,7 +60,7 @@ enum State {
 /// What an element of an answer was worth.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Found { bytes: usize },
+    Found { is_verified: bool },
     NoRoom,
     Empty,
     Wrong(String),
@@ -73,6 +77,7 @@ impl Gather {
             has_waiting: false,
             items: BTreeMap::new(),
             found: BTreeMap::new(),
+            bytes: 0,
             missing: BTreeMap::new(),
         };
         for wanted in wanted {
@@ -86,6 +91,7 @@ impl Gather {
             let item = Item {
                 asked: BTreeSet::new(),
                 wrong: BTreeSet::new(),
+                others: Vec::new(),
                 was_asked: false,
                 state: State::Idle,
                 wanted,
@@ -105,12 +111,17 @@ impl Gather {
         self.items.len()
     }
 
+    /// Bytes of what it has to hand on.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.items.is_empty()
     }
 
     pub(super) fn into_parts(self) -> (Vec<Found>, Vec<(PrivateDigest, Missing)>) {
-        let found = self.found.into_values().collect();
+        let found = self.found.into_values().flatten().collect();
         (found, self.missing.into_iter().collect())
     }
 
@@ -145,7 +156,8 @@ impl Gather {
 
     /// Everybody was asked for this.
     pub(super) fn exhausted(&mut self, now: Moment, digest: &PrivateDigest) {
-        if !self.repeats {
+        let has_others = |item: &Item| !item.others.is_empty();
+        if !self.repeats || self.items.get(digest).is_some_and(has_others) {
             return self.decide(digest, Missing::NotFound);
         }
         if let Some(item) = self.items.get_mut(digest) {
@@ -158,16 +170,26 @@ impl Gather {
     /// Nobody will have this.
     pub(super) fn decide(&mut self, digest: &PrivateDigest, why: Missing) {
         if let Some(item) = self.items.remove(digest) {
-            self.missing.insert(digest.clone(), item.missing(why));
+            self.conclude(item, why);
         }
     }
 
     /// What is not found by now is missing.
     pub(super) fn give_up(&mut self, why: Missing) {
-        let items = std::mem::take(&mut self.items);
-        let missing = items.into_iter();
-        self.missing
-            .extend(missing.map(|(digest, item)| (digest, item.missing(why))));
+        for item in std::mem::take(&mut self.items).into_values() {
+            self.conclude(item, why);
+        }
+    }
+
+    /// Of what was not found, what may do is handed on.
+    fn conclude(&mut self, item: Item, why: Missing) {
+        let why = item.missing(why);
+        let Item { wanted, others, .. } = item;
+        if others.is_empty() {
+            self.missing.insert(wanted.digest, why);
+        } else {
+            self.found.insert(wanted.digest, others);
+        }
     }
 
     /// Begins the next round for what has rested.
@@ -251,27 +273,52 @@ impl Gather {
             }
         };
         let bytes = payload.bytes.len();
-        if bytes > room {
-            self.decide(&digest, Missing::NoRoom);
-            return Verdict::NoRoom;
-        }
         let found = Found {
             payload: payload.bytes.clone(),
             from,
             is_verified: payload.hash == wanted.hash,
-            digest: digest.clone(),
+            digest,
         };
-        self.items.remove(&digest);
-        self.found.insert(digest, found);
-        Verdict::Found { bytes }
+        if !found.is_verified {
+            return self.keep_other(found, room);
+        }
+        let freed: usize = item.others.iter().map(|other| other.payload.len()).sum();
+        if bytes > room {
+            self.decide(&found.digest, Missing::NoRoom);
+            return Verdict::NoRoom;
+        }
+        self.bytes = self.bytes.saturating_sub(freed) + bytes;
+        self.items.remove(&found.digest);
+        self.found.insert(found.digest.clone(), vec![found]);
+        Verdict::Found { is_verified: true }
+    }
+
+    /// Keeps what may do, until it is known that nobody gives what was wanted.
+    fn keep_other(&mut self, found: Found, room: usize) -> Verdict {
+        let Some(item) = self.items.get_mut(&found.digest) else {
+            return Verdict::Empty;
+        };
+        let is_known = |other: &Found| other.from == found.from || other.payload == found.payload;
+        if item.others.len() >= OTHERS_MAX || item.others.iter().any(is_known) {
+            return Verdict::Empty;
+        }
+        if found.payload.len() > room {
+            return Verdict::NoRoom;
+        }
+        self.bytes += found.payload.len();
+        item.others.push(found);
+        Verdict::Found { is_verified: false }
     }
 }
 
 impl Item {
-    /// Who was never asked for cannot be said not to have it.
+    /// Who was never asked for cannot be said not to have it, and what somebody gave cannot be said
+    /// not to have been asked for.
     fn missing(&self, why: Missing) -> Missing {
         match why {
+            Missing::NotFound if !self.wrong.is_empty() => Missing::Differs,
             Missing::NotFound if !self.was_asked => Missing::NotAsked,
+            Missing::Expired if self.was_asked => Missing::NotFound,
             why => why,
         }
     }

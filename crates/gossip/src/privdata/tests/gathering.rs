@@ -334,12 +334,87 @@ fn what_may_differ_is_handed_on_to_be_judged() {
     };
     let ended = gathered(8, vec![unverified], vec![]);
     assert_eq!(out, [answered("b", 0, 1), ended]);
+    assert_eq!(t.private.sizes(), Sizes::default());
     let judged = Input::Doubted {
         peer: toy::identity("B", "b").pki_id,
         reason: "a key is missing".to_owned(),
     };
     let out = t.feed(judged);
     assert_eq!((warnings(&out), rules(&out)), (1, vec!["PD-S10"]));
+}
+
+/// Asks for what may differ until the one who is asked says what `say` gives; returns what came of
+/// it and who was asked.
+fn ask_all(names: &[&str], say: impl Fn(usize) -> PrivateElement) -> (Vec<Effect>, Vec<String>) {
+    let mut t = Table::among(&[]);
+    for name in names {
+        t.meet("B", name, 9);
+    }
+    let mut purged = wanted(8, 0);
+    purged.may_differ = true;
+    let mut out = t.want(8, vec![purged]);
+    let mut whom = Vec::new();
+    while let Some(asked) = t.asked(&out).pop() {
+        out = t.answer(&asked, vec![say(whom.len())]);
+        whom.push(asked.whom);
+    }
+    (out, whom)
+}
+
+#[test]
+fn what_may_differ_does_not_end_the_search_while_others_may_have_what_was_wanted() {
+    let (out, whom) = ask_all(&["b", "b2"], |at| match at {
+        0 => wrong(&digest(8, 0)),
+        _ => element(&digest(8, 0)),
+    });
+    let all = vec![found(&digest(8, 0), &whom[1])];
+    assert_eq!(out.last(), Some(&gathered(8, all, vec![])));
+}
+
+#[test]
+fn of_what_may_differ_so_many_copies_are_handed_on() {
+    let names: Vec<String> = (0..gather::OTHERS_MAX + 2)
+        .map(|n| format!("b{n}"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (out, whom) = ask_all(&names, |at| PrivateElement {
+        digest: digest(8, 0),
+        payloads: vec![payload(format!("left {}", at.max(1)))],
+    });
+    assert_eq!(whom.len(), names.len(), "each is asked once");
+    let Some(Effect::Gathered { found, .. }) = out.last() else {
+        panic!("{out:?}");
+    };
+    let from: Vec<_> = found.iter().map(|found| found.from).collect();
+    // The second gave what the first had given.
+    let others = [0, 2, 3, 4].map(|at| toy::identity("B", &whom[at]).pki_id);
+    assert_eq!(from, others);
+    assert_eq!(found.len(), gather::OTHERS_MAX);
+}
+
+#[test]
+fn what_was_lied_about_is_not_said_to_be_nowhere() {
+    let mut t = Table::with(Config::default());
+    t.meet("B", "b", 9);
+    t.meet("B", "b2", 9);
+    t.until(1000);
+    let mut item = wanted(8, 0);
+    item.digest.tx_id.clear();
+    let out = t.feed(Input::Wanted {
+        key: GatherKey::Reconcile(1),
+        items: vec![item.clone()],
+        patience: Duration::from_secs(60),
+    });
+    let first = t.the_one_asked(&out);
+    let out = t.answer(&first, vec![wrong(&item.digest)]);
+    let second = t.asked(&out).remove(0);
+    let out = t.answer(&second, vec![]);
+    let ended = Effect::Gathered {
+        key: GatherKey::Reconcile(1),
+        found: vec![],
+        missing: vec![(item.digest, Missing::Differs)],
+    };
+    assert_eq!(out.last(), Some(&ended));
 }
 
 #[test]

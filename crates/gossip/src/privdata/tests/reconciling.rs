@@ -1,7 +1,7 @@
 //! When old blocks are looked after.
 
 use super::*;
-use crate::privdata::reconcile::{LACKING_MAX, MISSED_MAX};
+use crate::privdata::reconcile::{DOUBTFUL_MAX, LACKING_MAX, MISSED_MAX};
 
 fn list(round: u64) -> Effect {
     Effect::ListMissing { round, limit: 10 }
@@ -219,4 +219,47 @@ fn whoever_left_the_channel_looks_after_nothing() {
         .tick(t.now, &t.channel, &view, &t.scene.ports, &mut out);
     assert_eq!(out, []);
     assert_eq!(t.private.deadline(), Some(at(62_000)));
+}
+
+#[test]
+fn what_nobody_has_verified_is_progress_once() {
+    let mut t = Table::with(Config::default());
+    t.meet("B", "b", 20);
+    let mut now = 1000;
+    let mut begun = Vec::new();
+    for round in 1..=5 {
+        assert_eq!(t.until(now), [list(round)]);
+        begun.push(now);
+        // Now this one and now that.
+        let mut item = old(8 + round % 2, 0);
+        item.may_differ = true;
+        let digest = item.digest.clone();
+        let out = t.listed(round, vec![item]);
+        let asked = t.the_one_asked(&out);
+        let out = t.answer(&asked, vec![wrong(&digest)]);
+        assert!(matches!(out.last(), Some(Effect::Gathered { found, .. }) if found.len() == 1));
+        now += if round <= 2 { 100 } else { 60_000 };
+    }
+    assert_eq!(begun, [1000, 1100, 1200, 61_200, 121_200]);
+}
+
+#[test]
+fn so_much_is_remembered_of_what_nobody_has_verified() {
+    let mut t = Table::with(Config::default());
+    let doubtful = |seq| Found {
+        is_verified: false,
+        ..found(&digest(8, seq), "b")
+    };
+    let most: Vec<_> = (0..DOUBTFUL_MAX as u64).map(doubtful).collect();
+    assert!(t.private.reconcile.is_progress(&most));
+    assert!(
+        !t.private
+            .reconcile
+            .is_progress(&[doubtful(DOUBTFUL_MAX as u64)])
+    );
+    assert!(
+        t.private
+            .reconcile
+            .is_progress(&[found(&digest(8, 0), "b")])
+    );
 }
