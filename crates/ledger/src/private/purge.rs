@@ -6,6 +6,8 @@
 //! says. That is put down before the first write set is changed, from when on nothing brings the key
 //! back, and again at the end: what a crash breaks off is gone on with by [`PrivateStore::resume`].
 
+mod told;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
@@ -25,6 +27,7 @@ use super::{
     },
 };
 use crate::StoreError;
+pub use told::{KeyPurge, NotedPurge, PurgeError, PurgeState, Purged, PurgedKeys, Touched};
 
 /// Transactions that are listed at a time, and collections of one that are named.
 pub const PURGES_LISTED_MAX: usize = 256;
@@ -43,90 +46,6 @@ const STEP_PAUSE: Duration = Duration::from_millis(1);
 const NOTED: u8 = 0;
 const BEGUN: u8 = 1;
 const DONE: u8 = 2;
-
-/// A key of which a transaction says that all values are to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyPurge {
-    /// The transaction's position in its block.
-    pub tx: u64,
-    /// The chaincode.
-    pub namespace: String,
-    /// Its collection.
-    pub collection: String,
-    /// SHA-256 of the key.
-    pub key_hash: [u8; 32],
-}
-
-/// A transaction that says that keys are to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotedPurge {
-    /// Its block.
-    pub block: u64,
-    /// Its position in it.
-    pub tx: u64,
-    /// The keys by chaincode and collection, of the first [`PURGES_LISTED_MAX`] collections.
-    pub collections: Vec<PurgedKeys>,
-    /// How many more keys it names, which are not noted, and which nothing purges.
-    pub left_out: u64,
-    /// What became of it.
-    pub state: PurgeState,
-}
-
-/// What became of a purge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PurgeState {
-    /// It changes nothing.
-    Noted,
-    /// It is being carried out, and so many write sets were changed.
-    Begun(u64),
-    /// It is carried out, and so many write sets were changed.
-    Done(u64),
-}
-
-/// What a purge did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Purged {
-    /// So many write sets were changed.
-    pub changed: u64,
-    /// So many of its keys are not noted, and are where they were.
-    pub left_out: u64,
-}
-
-/// Keys of a collection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PurgedKeys {
-    /// The chaincode.
-    pub namespace: String,
-    /// Its collection.
-    pub collection: String,
-    /// How many keys.
-    pub keys: u64,
-}
-
-/// How many write sets have a key that is to be forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Touched {
-    /// So many that were looked at.
-    pub sets: u64,
-    /// There are more that were not looked at.
-    pub is_cut: bool,
-}
-
-/// Why nothing was purged.
-#[derive(Debug, thiserror::Error)]
-pub enum PurgeError {
-    /// No such transaction says that a key is to be forgotten, as far as is known here.
-    #[error("transaction {tx} of block {block} purges nothing that is known here")]
-    Unknown {
-        /// The block.
-        block: u64,
-        /// The transaction.
-        tx: u64,
-    },
-    /// The store failed. Some may be purged; it goes on when it is tried again.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 impl PrivateStore {
     /// The transactions of committed blocks that say that keys are to be forgotten, from this one
@@ -648,70 +567,4 @@ fn hash(key: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::private::{Content, PrivateBlock, PrivateEntry};
-
-    /// `x` and `y`, which is written as text of one byte each.
-    const SET: &[u8] = b"\x1a\x06\x0a\x01x\x1a\x011\x1a\x06\x0a\x01y\x1a\x011";
-
-    fn left(store: &PrivateStore) -> BTreeSet<Vec<u8>> {
-        let sets = store.sets(0, 1).unwrap();
-        sets.map(|set| set.unwrap().rwset.to_vec()).collect()
-    }
-
-    fn state(store: &PrivateStore) -> PurgeState {
-        store.purges((0, 0), 1).unwrap()[0].state
-    }
-
-    #[test]
-    fn what_a_crash_breaks_off_is_gone_on_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = PrivateStore::open(dir.path(), 0).unwrap();
-        let entries = (0..STEP_LEN_MAX as u64 + 1).map(|tx| PrivateEntry {
-            tx,
-            namespace: "ns".into(),
-            collection: "a".into(),
-            block_to_live: 0,
-            content: Content::Held(Bytes::from_static(SET)),
-        });
-        let purge = KeyPurge {
-            tx: 0,
-            namespace: "ns".into(),
-            collection: "a".into(),
-            key_hash: hash("x"),
-        };
-        let blocks = [
-            (0, entries.collect(), Vec::new()),
-            (1, Vec::new(), vec![purge]),
-        ];
-        let blocks = blocks.map(|(number, entries, purges)| PrivateBlock {
-            number,
-            entries,
-            purges,
-            left_out: BTreeMap::new(),
-        });
-        store.prepare(&blocks).unwrap();
-        assert!(
-            store.resume().unwrap().is_empty(),
-            "nobody has said that it is valid"
-        );
-        assert_eq!(left(&store).len(), 1);
-        assert_eq!(store.begin((1, 0), 1).unwrap(), Some((BEGUN, 0)));
-        drop(store);
-        // Killed before the first step, and then after it.
-        let store = PrivateStore::open(dir.path(), 2).unwrap();
-        assert_eq!(left(&store), [SET.to_vec()].into());
-        assert_eq!(state(&store), PurgeState::Begun(0));
-        let some = store.trim_some(("ns", "a"), (0, 0), (1, 0)).unwrap();
-        assert_eq!(some, Some((0, STEP_LEN_MAX as u64)));
-        assert_eq!(left(&store).len(), 2);
-        assert_eq!(state(&store), PurgeState::Begun(STEP_LEN_MAX as u64));
-        drop(store);
-        let store = PrivateStore::open(dir.path(), 2).unwrap();
-        assert_eq!(store.resume().unwrap(), [(1, 0)]);
-        assert_eq!(left(&store), [SET[8..].to_vec()].into());
-        assert_eq!(state(&store), PurgeState::Done(STEP_LEN_MAX as u64 + 1));
-        assert!(store.resume().unwrap().is_empty());
-    }
-}
+mod tests;
