@@ -22,7 +22,7 @@ pub struct NotedPurge {
     pub block: u64,
     /// Its position in it.
     pub tx: u64,
-    /// The keys by chaincode and collection, of the first [`PURGES_LISTED_MAX`] collections.
+    /// The keys by chaincode and collection, of the first [`super::PURGES_LISTED_MAX`] collections.
     pub collections: Vec<PurgedKeys>,
     /// How many more keys it names, which are not noted, and which nothing purges.
     pub left_out: u64,
