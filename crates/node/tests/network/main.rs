@@ -205,7 +205,7 @@ async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
 
     leaver.leave(&channel()).await.unwrap();
     let again = leaver.leave(&channel()).await.unwrap_err();
-    assert!(matches!(again, LeaveRefused::NotJoined(_)), "{again}");
+    assert!(matches!(again, LeaveRefused::LeftBefore(_)), "{again}");
     shows(&stays, |channel| !is_peer(channel, me)).await;
     assert!(leaver.reader(&channel()).is_none());
     let shown = leaver.metrics().text();
