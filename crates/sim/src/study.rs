@@ -17,23 +17,27 @@ mod outcome;
 mod record;
 mod recovery;
 mod scenario;
+mod stripe;
 
 pub use floor::floor;
 pub use outcome::Outcome;
 pub use scenario::{Crowd, Net, Scenario};
+pub use stripe::{PlainDelivery, Stripe};
 
 use std::time::Duration;
 
 use network::{Network, Parcel};
 
 /// How blocks are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// (a) Fabric's gossip with its default settings.
     Fabric,
     /// (b) The enhanced gossip of arXiv 2004.07060 with this fan-out.
     Enhanced(Fanout),
+    /// (g) STRIPE, as the node runs it.
+    Stripe(Stripe),
 }
 
 /// To how many an enhanced gossip tells each thing.
@@ -62,6 +66,9 @@ trait Protocol {
 
     /// A timer of this node has run out.
     fn due(&mut self, net: &mut Network<Self::Body>, node: usize, timer: u64);
+
+    /// The membership layer found out that this node has crashed.
+    fn noticed(&mut self, _node: usize) {}
 }
 
 impl Scenario {
@@ -70,6 +77,7 @@ impl Scenario {
         match way {
             Way::Fabric => network::run(self, &mut fabric::Fabric::new(self)),
             Way::Enhanced(fanout) => network::run(self, &mut enhanced::Enhanced::new(self, fanout)),
+            Way::Stripe(options) => network::run(self, &mut stripe::Stripes::new(self, options)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Who misses something learns it from digests, and asks.
 
+use std::time::Duration;
+
 use rand::RngExt;
 
 use super::{
@@ -14,6 +16,9 @@ use crate::id::{Moment, PkiId};
 
 /// After so many unanswered requests the plain way is taken beside.
 const FETCH_AFTER: u32 = 6;
+
+/// No answer is waited for longer, if it need not take longer by itself.
+const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How a request is cut whose block is known by number only.
 const UNKNOWN: Cut = Cut { len: 0, k: 0, p: 0 };
@@ -210,7 +215,9 @@ impl Dissemination {
             }
             self.request(now, number, target, missing, out);
         }
-        let wait = wait * (1 << (tries.clamp(1, 3) - 1));
+        let wait = wait
+            .saturating_mul(backoff(tries))
+            .min(wait.max(PATIENCE_MAX));
         self.timers.arm(Timer::Retry(number), now + wait);
     }
 
@@ -423,6 +430,16 @@ impl Dissemination {
     }
 }
 
+/// How many times longer than an answer should take it is waited for: 1, 2, 4 and 4 times, which is
+/// for what gets lost, and from then on twice as long each time. Whose downlink cannot keep up would
+/// drown in second copies of what is already on its way.
+fn backoff(tries: u32) -> u32 {
+    match tries {
+        0..=3 => 1 << tries.saturating_sub(1),
+        _ => 1 << (tries - 2).min(16),
+    }
+}
+
 /// Whether a status says that its sender has this block.
 fn has(status: &Status, number: u64) -> bool {
     let Some(bit) = number.checked_sub(status.height) else {
@@ -432,4 +449,16 @@ fn has(status: &Status, number: u64) -> bool {
         .ok()
         .and_then(|word| status.ahead.get(word));
     word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_slowly_at_first() {
+        let waits: Vec<u32> = (1..9).map(backoff).collect();
+        assert_eq!(waits, [1, 2, 4, 4, 8, 16, 32, 64]);
+        assert_eq!(backoff(u32::MAX), 1 << 16);
+    }
 }

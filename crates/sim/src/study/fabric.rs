@@ -10,10 +10,10 @@ use super::{
 use crate::{millis, secs};
 
 /// Members that a batch goes to, and that a node pulls from.
-const FANOUT: usize = 3;
+pub(super) const FANOUT: usize = 3;
 
 /// A batch waits so long at most, ...
-const BATCH_INTERVAL: Duration = millis(10);
+pub(super) const BATCH_INTERVAL: Duration = millis(10);
 
 /// ... or until it is so long.
 const BATCH_LEN: usize = 10;
@@ -177,7 +177,7 @@ fn note(from: usize, to: usize, size: usize, body: Body) -> Parcel<Body> {
 }
 
 /// When an emitter that looks after its batch at this phase does so next.
-fn next_tick(phase: Duration, now: Duration) -> Duration {
+pub(super) fn next_tick(phase: Duration, now: Duration) -> Duration {
     let since = now.saturating_sub(phase).as_nanos();
     let ticks = since / BATCH_INTERVAL.as_nanos() + u128::from(now >= phase);
     phase + BATCH_INTERVAL.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 use super::{
     Crowd, Net, Outcome, Protocol, Scenario,
     record::Record,
-    scenario::{CHECKING, SEND_COST, bits, processing},
+    scenario::{CHECKING, bits, processing},
 };
 use crate::{millis, secs};
 
@@ -202,6 +202,29 @@ impl<B> Network<B> {
         self.record.has(node, block)
     }
 
+    pub(super) fn is_slow(&self, node: usize) -> bool {
+        self.nodes[node].slow
+    }
+
+    /// How long a node's processor, or its uplink with what waits for it, is busy from now on.
+    pub(super) fn backlog(&self, node: usize) -> Duration {
+        let it = &self.nodes[node];
+        let waiting = it.control.iter().chain(&it.bulk);
+        let sizes = waiting.filter_map(|place| Some(self.parcels[*place].as_ref()?.size));
+        let uplink = sizes.map(|size| self.send_time(node, size)).sum();
+        it.processor_free.saturating_sub(self.now).max(uplink)
+    }
+
+    /// Draws a crowd that the network itself need not know.
+    pub(super) fn crowd(&mut self, of: Crowd) -> Vec<bool> {
+        crowd(&mut self.rng, &self.scenario, of)
+    }
+
+    /// A seed for chance that is not the network's.
+    pub(super) fn seed(&mut self) -> [u8; 32] {
+        self.rng.random()
+    }
+
     /// Some time below this.
     pub(super) fn chance(&mut self, below: Duration) -> Duration {
         below.mul_f64(self.rng.random::<f64>())
@@ -320,7 +343,10 @@ impl<B> Network<B> {
                     self.take(place);
                 }
             }
-            Event::Noticed(node) => self.members.retain(|member| *member != node),
+            Event::Noticed(node) => {
+                self.members.retain(|member| *member != node);
+                protocol.noticed(node);
+            }
         }
     }
 
@@ -331,16 +357,11 @@ impl<B> Network<B> {
             return;
         };
         node.sending = true;
-        let slow = node.slow;
         let Some(parcel) = &self.parcels[place] else {
             return;
         };
         let (to, size) = (parcel.to, parcel.size);
-        let taken = if slow {
-            SLOW_SEND_COST + self.scenario.wire_time(size) * SLOWNESS
-        } else {
-            SEND_COST + self.scenario.wire_time(size)
-        };
+        let taken = self.send_time(from, size);
         self.record.sent(from, size, parcel.about, self.now);
         self.plan(self.now + taken, Event::Free(from));
         if self.scenario.loss > 0.0 && self.rng.random_bool(self.scenario.loss) {
@@ -353,6 +374,15 @@ impl<B> Network<B> {
             self.plan(last_bit, Event::There(place));
         } else {
             self.plan(first_bit, Event::FirstBit(place, last_bit));
+        }
+    }
+
+    /// How long a message of this size keeps the uplink busy.
+    fn send_time(&self, from: usize, size: usize) -> Duration {
+        if self.nodes[from].slow {
+            SLOW_SEND_COST + self.scenario.wire_time(size) * SLOWNESS
+        } else {
+            self.scenario.send_time(size)
         }
     }
 

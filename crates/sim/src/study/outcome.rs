@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 /// Parts into which the distribution of arrivals is cut.
-const PARTS: usize = 500;
+const PARTS: usize = 200;
 
 /// What a run gave. Times are from the injection of a block, over the blocks after the warm-up;
 /// a block that some node never got counts as long as the run lasted.
@@ -36,7 +36,7 @@ pub struct Outcome {
     /// When it ended.
     #[serde(rename = "ended_ms", serialize_with = "as_ms")]
     pub ended: Duration,
-    /// Times within which one in five hundred, two in five hundred, … of all arrivals happened.
+    /// Times within which one in two hundred, two in two hundred, … of all arrivals happened.
     #[serde(skip)]
     pub distribution: Vec<Duration>,
 }

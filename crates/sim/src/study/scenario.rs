@@ -1,6 +1,6 @@
 //! What a network of the study is like.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -26,6 +26,15 @@ pub enum Net {
     Lan,
     /// At random points of a square that is 80 ms wide, and 20 ms from everything.
     Wan,
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lan => "LAN",
+            Self::Wan => "WAN",
+        })
+    }
 }
 
 /// So many nodes of a network, taken at random. The root is never among them.
