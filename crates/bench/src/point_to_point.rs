@@ -30,9 +30,12 @@ use tidings_node::{
     msp_folder,
     tls::Tls,
 };
-use tidings_proto::gossip::{
-    DataMessage, Envelope, GossipMessage, Payload,
-    gossip_message::{Content, Tag},
+use tidings_proto::{
+    envelope::Opened,
+    gossip::{
+        DataMessage, Envelope, GossipMessage, Payload,
+        gossip_message::{Content, Tag},
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -87,13 +90,10 @@ struct Counter {
 }
 
 impl Inbox for Counter {
-    fn receive(&self, _: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()> {
-        // What does not decode is not counted, and so ends the run by its safety net.
-        if envelope.open().is_ok() {
-            let received = self.received.fetch_add(1, Ordering::Relaxed) + 1;
-            if received.is_multiple_of(BATCH) {
-                self.credit.add_permits(BATCH as usize);
-            }
+    fn receive(&self, _: Arc<Connection>, _: Opened) -> BoxFuture<'_, ()> {
+        let received = self.received.fetch_add(1, Ordering::Relaxed) + 1;
+        if received.is_multiple_of(BATCH) {
+            self.credit.add_permits(BATCH as usize);
         }
         std::future::ready(()).boxed()
     }

@@ -193,7 +193,9 @@ impl Channel {
             Input::Configure(join) => self.configure(now, &join, view, ports, out),
             Input::Height(height) => {
                 self.own.set_height(height, view.me.wall_ns(now));
-                let again = self.blocks.resume(&self.wanted());
+                let wanted = self.wanted();
+                let again = self.blocks.resume(&wanted);
+                self.blocks.watch(now, &wanted);
                 out.extend(
                     again
                         .into_iter()
@@ -229,7 +231,10 @@ impl Channel {
                 }
             }
             Input::PullNow => self.blocks.hasten(now),
-            Input::CommitRefused(number) => self.blocks.forget(number),
+            Input::CommitRefused(number) => {
+                self.blocks.forget(number);
+                self.blocks.watch(now, &self.wanted());
+            }
             Input::NotKept { block, source } => self.blocks.put_off(block, source),
         }
     }

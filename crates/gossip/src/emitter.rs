@@ -1,7 +1,8 @@
 //! Holds messages back for a moment so that those that belong together are routed together.
 //!
 //! Promises: a message is routed as often as the settings say, in the order of arrival, at the
-//! latest one burst latency after it was the first to wait; nothing wakes while nothing waits.
+//! latest one burst latency after it was the first to wait, and at once if it is urgent; nothing
+//! wakes while nothing waits.
 //! Knows nothing of peers, channels or what a message means.
 //!
 //! Rules: docs/protocol/dissemination.md.
@@ -19,6 +20,8 @@ pub const WAITING_MAX: usize = 1000;
 pub enum Input {
     /// Route this soon.
     Add(Outgoing),
+    /// Route this now; it does not wait, and nothing that waits goes with it.
+    Urgent(Outgoing),
 }
 
 /// What the emitter wants done.
@@ -60,10 +63,19 @@ impl Emitter {
 
     /// Feeds one input. With zero iterations nothing is ever routed.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
-        let Input::Add(message) = input;
         if self.iterations == 0 {
             return;
         }
+        let (message, iterations_left) = match input {
+            Input::Add(message) => (message, self.iterations),
+            Input::Urgent(message) => {
+                out.push(Effect::Route(vec![message.clone()]));
+                if self.iterations == 1 {
+                    return;
+                }
+                (message, self.iterations - 1)
+            }
+        };
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.pop_front();
             out.push(Effect::Notify(Notice::Warning(format!(
@@ -73,7 +85,7 @@ impl Emitter {
         }
         self.waiting.push_back(Waiting {
             message,
-            iterations_left: self.iterations,
+            iterations_left,
         });
         if self.waiting.len() >= self.burst_size {
             self.emit(now, out);
@@ -180,6 +192,26 @@ mod tests {
         assert_eq!(add(&mut e, at(0), 2), []);
         assert_eq!(add(&mut e, at(0), 3), route(&[1, 2, 3]));
         assert_eq!(e.deadline(), None);
+    }
+
+    #[test]
+    fn what_is_urgent_leaves_by_itself_and_again_with_the_others() {
+        let urgent = |emitter: &mut Emitter, number| {
+            let mut out = Vec::new();
+            emitter.handle(at(1), Input::Urgent(message(number)), &mut out);
+            out
+        };
+        let mut e = emitter(10, 1);
+        assert_eq!(add(&mut e, at(0), 1), []);
+        assert_eq!(urgent(&mut e, 2), route(&[2]));
+        assert_eq!(tick(&mut e, at(10)), route(&[1]));
+        assert_eq!(urgent(&mut e, 3), route(&[3]));
+        assert_eq!((e.deadline(), e.waiting()), (None, 0));
+        let mut e = emitter(10, 2);
+        assert_eq!(urgent(&mut e, 4), route(&[4]));
+        assert_eq!(tick(&mut e, at(11)), route(&[4]));
+        assert_eq!((e.deadline(), e.waiting()), (None, 0));
+        assert_eq!(urgent(&mut emitter(10, 0), 5), []);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     dissemination::message as stripe,
     id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId},
     verify::Refused,
+    wire,
 };
 
 /// Something that passed its check. Only this crate makes one, in [`crate::verify`].
@@ -164,13 +165,19 @@ pub struct VerifiedBlock {
     pub bytes: Bytes,
 }
 
-/// A block as gossip carries it.
+/// A block that gossip brought.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockMessage {
     /// The block.
     pub block: VerifiedBlock,
-    /// The envelope that gossip carries it in, made anew: whoever sent it may have packed more in.
-    pub envelope: Envelope,
+}
+
+impl BlockMessage {
+    /// As gossip carries it on, made anew. Blocks travel unsigned: what came beside this one, in
+    /// fields known or unknown, is nothing that we vouch for.
+    pub fn envelope(&self, channel: &ChannelId) -> Envelope {
+        wire::block(channel, self.block.number, self.block.bytes.clone())
+    }
 }
 
 /// A block of a state response with the private data that the responder was willing to give.

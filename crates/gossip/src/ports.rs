@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidings_proto::protos::CollectionConfigPackage;
 
 use crate::{
-    id::{ChannelId, DIGEST_LEN, OrgId, PkiId},
+    id::{ChannelId, OrgId, PkiId},
     message::{PeerIdentity, StateInfo, VerifiedBlock},
 };
 
@@ -36,24 +36,25 @@ pub trait Verifier: Send + Sync {
     fn verify(&self, signer: &PeerIdentity, message: &[u8], signature: &[u8])
     -> Result<(), String>;
 
-    /// Checks a block against the current configuration of the channel.
+    /// The same block, if exactly these bytes passed [`Self::verify_block`] lately under what is
+    /// the configuration now. It does not share the memory of `block`.
+    fn verified_before(
+        &self,
+        _channel: &ChannelId,
+        _number: u64,
+        _block: &Bytes,
+    ) -> Option<VerifiedBlock> {
+        None
+    }
+
+    /// Checks a block against the current configuration of the channel. The memory of `block` may
+    /// be kept, so it had better not be a small part of something large.
     fn verify_block(
         &self,
         channel: &ChannelId,
         number: u64,
         block: &Bytes,
     ) -> Result<VerifiedBlock, String>;
-
-    /// The same of bytes whose SHA-256 is known already.
-    fn verify_hashed_block(
-        &self,
-        channel: &ChannelId,
-        number: u64,
-        block: &Bytes,
-        _sha256: &[u8; DIGEST_LEN],
-    ) -> Result<VerifiedBlock, String> {
-        self.verify_block(channel, number, block)
-    }
 }
 
 /// What the core itself asks, from its one task.

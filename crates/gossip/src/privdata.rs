@@ -120,10 +120,6 @@ pub enum Missing {
 
 /// What happens to the private data of a channel.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an input is moved once, from where it is made to where it is handled"
-)]
 pub enum Input {
     /// A message about private data. Others have no effect.
     Received {

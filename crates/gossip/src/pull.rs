@@ -306,6 +306,25 @@ impl Puller {
         self.next_round <= now
     }
 
+    /// One of these.
+    pub fn choose<'a>(&mut self, candidates: &'a [Destination]) -> Option<&'a Destination> {
+        random::pick(&mut self.rng, candidates, 1).pop()
+    }
+
+    /// Begins a round with this one peer now, unless items are awaited already; false then. It does
+    /// not count as one of those that come again and again.
+    pub fn begin_early(&mut self, now: Moment, to: Destination, out: &mut Vec<Effect>) -> bool {
+        let awaits = |round: &Round| {
+            let asked = || round.asked.values();
+            now < round.ends && asked().any(|asked| !asked.requested.is_empty())
+        };
+        if self.round.as_ref().is_some_and(awaits) {
+            return false;
+        }
+        self.ask(now, vec![to], out);
+        true
+    }
+
     /// Does what is due. `candidates` are the peers that a round may ask; only looked at when
     /// [`Self::begins_round`].
     pub fn tick(&mut self, now: Moment, candidates: &[Destination], out: &mut Vec<Effect>) {
@@ -327,8 +346,14 @@ impl Puller {
     fn begin_round(&mut self, now: Moment, candidates: &[Destination], out: &mut Vec<Effect>) {
         self.next_round = now + self.times.interval;
         self.hasty_from = now + HASTE;
+        let chosen = random::pick(&mut self.rng, candidates, self.peers_per_round);
+        let chosen = chosen.into_iter().cloned().collect();
+        self.ask(now, chosen, out);
+    }
+
+    fn ask(&mut self, now: Moment, chosen: Vec<Destination>, out: &mut Vec<Effect>) {
         let mut asked = BTreeMap::new();
-        for to in random::pick(&mut self.rng, candidates, self.peers_per_round) {
+        for to in chosen {
             let nonce = self.rng.random();
             let content = Content::Hello(GossipHello {
                 nonce,
@@ -339,7 +364,7 @@ impl Puller {
                 to: to.clone(),
                 envelope: self.topic.envelope(content),
             });
-            asked.insert(to.peer, Asked::new(to.clone(), nonce));
+            asked.insert(to.peer, Asked::new(to, nonce));
         }
         self.round = (!asked.is_empty()).then(|| Round {
             phase: Phase::Digests {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidings_proto::{
     gossip::{
-        self as wire_types, Properties,
+        self as wire_types, Envelope, Properties,
         gossip_message::{Content, Tag},
     },
     protos::CollectionConfigPackage,
@@ -226,7 +226,12 @@ pub(crate) fn block(number: u64) -> VerifiedBlock {
 
 /// The same, as gossip carries it.
 pub(crate) fn block_message(number: u64) -> BlockMessage {
-    let block = block(number);
-    let envelope = wire::block(&"ch".into(), number, block.bytes.clone());
-    BlockMessage { block, envelope }
+    BlockMessage {
+        block: block(number),
+    }
+}
+
+/// The same as it is on the wire.
+pub(crate) fn block_envelope(number: u64) -> Envelope {
+    block_message(number).envelope(&"ch".into())
 }

@@ -170,6 +170,17 @@ impl<V> Window<V> {
         Added::Taken { evicted }
     }
 
+    /// The highest number.
+    pub fn highest(&self) -> Option<u64> {
+        self.entries.keys().next_back().copied()
+    }
+
+    /// No number below this one would be taken.
+    pub fn lowest_news(&self) -> u64 {
+        self.highest()
+            .map_or(0, |highest| highest.saturating_sub(self.width))
+    }
+
     /// The element of this number, unless it is too old.
     pub fn get(&self, number: u64) -> Option<&V> {
         let value = self.entries.get(&number)?;

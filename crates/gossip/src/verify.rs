@@ -28,7 +28,6 @@ use crate::{
         Verified, VerifiedBlock,
     },
     ports::Verifier,
-    wire,
 };
 
 mod private;
@@ -107,6 +106,15 @@ pub fn verify<V: Verifier + ?Sized>(
     let opened = envelope
         .open()
         .map_err(|error| Refused::new(UNDECODABLE, error))?;
+    verify_opened(connection, opened, verifier)
+}
+
+/// The same for one that was decoded already.
+pub fn verify_opened<V: Verifier + ?Sized>(
+    connection: &Connection,
+    opened: Opened,
+    verifier: &V,
+) -> Result<Verified<Message>, Refused> {
     let gate = Gate {
         connection,
         verifier,
@@ -125,7 +133,7 @@ pub fn judge<V: Verifier + ?Sized>(
     if Digest::of(bytes) != *hash {
         return Verdict::Corrupt;
     }
-    match verifier.verify_hashed_block(channel, number, bytes, &hash.0) {
+    match verifier.verify_block(channel, number, bytes) {
         Ok(block) => Verdict::Good(block),
         Err(_reason) => Verdict::Refused,
     }
@@ -394,10 +402,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         let block = self
             .checked_block(channel, seq_num, &data)
             .map_err(|reason| Refused::new(rule, reason))?;
-        // Blocks travel unsigned: what came beside one, in fields known or unknown, is nothing that
-        // we vouch for or hand on.
-        let envelope = wire::block(channel, seq_num, block.bytes.clone());
-        Ok(BlockMessage { block, envelope })
+        Ok(BlockMessage { block })
     }
 
     fn checked_block(
@@ -406,12 +411,11 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         number: u64,
         data: &Bytes,
     ) -> Result<VerifiedBlock, String> {
-        let block = self.verifier.verify_block(channel, number, data)?;
-        Ok(VerifiedBlock {
-            previous_hash: copied(&block.previous_hash),
-            bytes: copied(&block.bytes),
-            ..block
-        })
+        // Several neighbours push the same.
+        if let Some(block) = self.verifier.verified_before(channel, number, data) {
+            return Ok(block);
+        }
+        self.verifier.verify_block(channel, number, &copied(data))
     }
 
     /// Ends before the first bad block, or the first whose private data would not stay small when

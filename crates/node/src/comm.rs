@@ -31,7 +31,10 @@ use tidings_gossip::{
     effect::Destination,
     id::{ConnectionId, PkiId, Ticket},
 };
-use tidings_proto::gossip::{Envelope, gossip_server::GossipServer};
+use tidings_proto::{
+    envelope::Opened,
+    gossip::{Envelope, gossip_server::GossipServer},
+};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
@@ -123,7 +126,7 @@ impl fmt::Debug for CommConfig {
 pub trait Inbox: Send + Sync + 'static {
     /// Takes one message. Until this is done nothing more is read from this connection, and soon
     /// its peer can send no more; other connections go on.
-    fn receive(&self, from: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()>;
+    fn receive(&self, from: Arc<Connection>, message: Opened) -> BoxFuture<'_, ()>;
 }
 
 /// Whom comm works with.

@@ -18,7 +18,7 @@ use prost::Message;
 use tidings_gossip::{
     JoinChannel, PeerIdentity, Ports, VerifiedBlock, Verifier,
     delivery::{Agreement, VerifiedHeader},
-    id::{ChannelId, DIGEST_LEN, OrgId, PkiId},
+    id::{ChannelId, OrgId, PkiId},
     message::StateInfo,
     ports::{CollectionName, Terms},
 };
@@ -41,8 +41,8 @@ use crate::{
     commit::{ChannelView, members},
     private::Judge,
 };
-use memory::Known;
 pub(crate) use memory::Recent;
+use memory::{Known, RecentBlocks};
 
 /// Identities that verify something: twice what the core keeps, so that what it keeps is here.
 const KNOWN_MAX: usize = 16_384;
@@ -50,8 +50,11 @@ const KNOWN_MAX: usize = 16_384;
 /// Verified signatures remembered: an alive message of every member, several times over.
 const SIGNATURES_MAX: usize = 16_384;
 
-/// Verified blocks remembered: more than the payload buffers of all channels usually hold.
-const BLOCKS_MAX: usize = 256;
+/// Verified blocks remembered: several times what the peers of a channel push on.
+const BLOCKS_MAX: usize = 64;
+
+/// Bytes of these. What is on its way to the ledger is in memory anyway.
+const BLOCKS_BYTES_MAX: usize = 8 << 20;
 
 /// Everything the node knows of who may say what.
 #[derive(Debug)]
@@ -59,16 +62,7 @@ pub struct Crypto {
     services: RwLock<Arc<CryptoServices>>,
     known: RwLock<Known>,
     signatures: Mutex<Recent<[u8; 32], ()>>,
-    blocks: Mutex<Recent<[u8; 32], BlockFacts>>,
-}
-
-/// What was found out about a block.
-#[derive(Clone, Debug)]
-struct BlockFacts {
-    hash: [u8; 32],
-    previous_hash: Bytes,
-    is_config: bool,
-    config_sequence: u64,
+    blocks: Mutex<RecentBlocks>,
 }
 
 impl Crypto {
@@ -78,7 +72,7 @@ impl Crypto {
             services: RwLock::new(Arc::new(services)),
             known: RwLock::new(Known::new(KNOWN_MAX)),
             signatures: Mutex::new(Recent::new(SIGNATURES_MAX)),
-            blocks: Mutex::new(Recent::new(BLOCKS_MAX)),
+            blocks: Mutex::new(RecentBlocks::new(BLOCKS_MAX, BLOCKS_BYTES_MAX)),
         }
     }
 
@@ -400,52 +394,44 @@ impl Verifier for Crypto {
         Ok(())
     }
 
+    fn verified_before(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+        block: &Bytes,
+    ) -> Option<VerifiedBlock> {
+        let sequence = self.config_sequence(channel)?;
+        let seen = lock(&self.blocks).find(channel, number).cloned()?;
+        // Comparing costs a fraction of hashing.
+        (seen.config_sequence == sequence && seen.bytes == *block).then_some(seen)
+    }
+
     fn verify_block(
         &self,
         channel: &ChannelId,
         number: u64,
         block: &Bytes,
     ) -> Result<VerifiedBlock, String> {
-        self.verify_hashed_block(channel, number, block, &sha256(block))
-    }
-
-    fn verify_hashed_block(
-        &self,
-        channel: &ChannelId,
-        number: u64,
-        block: &Bytes,
-        sha256: &[u8; DIGEST_LEN],
-    ) -> Result<VerifiedBlock, String> {
+        if let Some(seen) = self.verified_before(channel, number, block) {
+            return Ok(seen);
+        }
         let services = self.services();
         let config = services
             .channel(channel.as_str())
             .ok_or("we are not on the channel")?;
-        let digest = sha256_parts(&[channel.as_bytes(), &[0], &number.to_be_bytes(), sha256]);
-        let seen = lock(&self.blocks).find(&digest).cloned();
-        let facts = match seen {
-            Some(facts) if facts.config_sequence == config.sequence() => facts,
-            _ => {
-                let found = services
-                    .verify_block(channel.as_str(), number, block)
-                    .map_err(|error| error.to_string())?;
-                let facts = BlockFacts {
-                    hash: found.header_hash,
-                    previous_hash: Bytes::copy_from_slice(&found.previous_hash),
-                    is_config: found.is_config,
-                    config_sequence: config.sequence(),
-                };
-                lock(&self.blocks).insert(digest, facts.clone());
-                facts
-            }
-        };
-        Ok(VerifiedBlock {
+        let found = services
+            .verify_block(channel.as_str(), number, block)
+            .map_err(|error| error.to_string())?;
+        let verified = VerifiedBlock {
             number,
-            hash: facts.hash,
-            previous_hash: facts.previous_hash,
-            is_config: facts.is_config,
-            config_sequence: facts.config_sequence,
+            hash: found.header_hash,
+            previous_hash: Bytes::copy_from_slice(&found.previous_hash),
+            is_config: found.is_config,
+            config_sequence: config.sequence(),
             bytes: block.clone(),
-        })
+        };
+        lock(&self.blocks).insert(channel, verified.clone());
+        Ok(verified)
     }
 }
 

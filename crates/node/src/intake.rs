@@ -10,7 +10,7 @@ use tidings_gossip::{
     Connection, Input, Message, Verified,
     verify::{self, Refused},
 };
-use tidings_proto::gossip::Envelope;
+use tidings_proto::envelope::Opened;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{comm::Inbox, crypto::Crypto, metrics::Metrics};
@@ -44,13 +44,13 @@ impl Intake {
     async fn check(
         &self,
         from: &Arc<Connection>,
-        envelope: Envelope,
+        message: Opened,
     ) -> Result<Verified<Message>, Refused> {
-        if envelope.wire_len() <= INLINE_LEN_MAX {
-            return verify::verify(from, envelope, self.crypto.as_ref());
+        if message.envelope().wire_len() <= INLINE_LEN_MAX {
+            return verify::verify_opened(from, message, self.crypto.as_ref());
         }
         let (crypto, connection) = (Arc::clone(&self.crypto), Arc::clone(from));
-        let check = move || verify::verify(&connection, envelope, crypto.as_ref());
+        let check = move || verify::verify_opened(&connection, message, crypto.as_ref());
         match spawn_blocking(check).await {
             Ok(result) => result,
             // The runtime is going down: nobody will miss the message.
@@ -61,9 +61,9 @@ impl Intake {
         }
     }
 
-    async fn take(&self, from: Arc<Connection>, envelope: Envelope) {
+    async fn take(&self, from: Arc<Connection>, message: Opened) {
         let timer = self.metrics.check_duration.start_timer();
-        let checked = self.check(&from, envelope).await;
+        let checked = self.check(&from, message).await;
         timer.observe_duration();
         match checked {
             Ok(message) => {
@@ -82,7 +82,7 @@ impl Intake {
 }
 
 impl Inbox for Intake {
-    fn receive(&self, from: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()> {
-        self.take(from, envelope).boxed()
+    fn receive(&self, from: Arc<Connection>, message: Opened) -> BoxFuture<'_, ()> {
+        self.take(from, message).boxed()
     }
 }

@@ -8,10 +8,16 @@
 
 use std::fmt;
 
-use crate::gossip::{
-    GossipMessage, PullMsgType,
-    gossip_message::{Content, Tag},
+use crate::{
+    gossip::{
+        GossipMessage, PullMsgType,
+        gossip_message::{Content, Tag},
+    },
+    wire::{Field, Fields, Value},
 };
+
+/// Number of the field of the first kind; those of the others follow without gaps.
+const FIRST_FIELD: u64 = 5;
 
 /// Checks the tag of a message that the main loop took from the network. Nested envelopes are
 /// not subject to it.
@@ -146,6 +152,25 @@ impl Kind {
         Self::PrivateData,
         Self::Stripe,
     ];
+
+    /// The kind of a serialized message, without decoding it. Of bytes that do not decode it may
+    /// be any.
+    pub fn of_payload(payload: &[u8]) -> Option<Self> {
+        let mut kind = None;
+        for field in Fields::new(payload) {
+            if let Field {
+                number,
+                value: Value::Bytes(_),
+                ..
+            } = field.ok()?
+            {
+                let index = number.checked_sub(FIRST_FIELD);
+                let found = index.and_then(|index| Self::ALL.get(usize::try_from(index).ok()?));
+                kind = found.copied().or(kind);
+            }
+        }
+        kind
+    }
 
     /// The kind of a content.
     pub fn of(content: &Content) -> Self {

@@ -1,8 +1,11 @@
 //! The latest blocks that go round in a channel, and the pulling of them.
 //!
+//! A block that did not come although a later one was pushed is pulled at once from whoever pushed
+//! that, and not with the next round.
+//!
 //! Knows nothing of the ledger but its height: what was committed from elsewhere is not offered.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use rand::rngs::ChaCha8Rng;
@@ -11,19 +14,42 @@ use tidings_proto::gossip::Envelope;
 use crate::{
     config::Config,
     effect::{Destination, Source},
-    id::{ChannelId, Moment},
+    id::{ChannelId, Moment, PkiId},
     message::{BlockMessage, Connection, Pull, VerifiedBlock},
     pull::{self, Puller, Topic},
     store::{Added, Window},
     wire,
 };
 
+/// How long a block may be missing that a later one overtook, before it is pulled. Pushes by
+/// different ways differ by what a few hops take.
+const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Pause after the first such pull that did not bring it. Each further one is twice as long: whoever
+/// is asked answers two rounds a second.
+const OVERTAKEN_RETRY: Duration = Duration::from_millis(100);
+
+/// More doublings would be rarer than rounds that come by themselves.
+const DOUBLINGS_MAX: u32 = 5;
+
 #[derive(Debug)]
 pub(super) struct Blocks {
     seen: Window<()>,
     puller: Puller,
+    /// The highest block that was pushed to us, and by whom unless that peer was asked for others.
+    pushed: Option<(u64, Option<PkiId>)>,
+    gap: Option<Gap>,
     /// Those seen for which there was no room on the way to the ledger. Nobody sends them again.
     put_off: BTreeMap<u64, (VerifiedBlock, Source)>,
+}
+
+/// A block is missing that was overtaken.
+#[derive(Debug)]
+struct Gap {
+    missing: u64,
+    /// When to pull it.
+    due: Moment,
+    pulls: u32,
 }
 
 /// The name of a block in digests: its number in decimal.
@@ -46,13 +72,20 @@ impl Blocks {
         Self {
             seen: Window::new(config.max_block_count_to_store, Some(ttl)),
             puller: Puller::new(Topic::Blocks(id.clone()), config, now, rng),
+            pushed: None,
+            gap: None,
             put_off: BTreeMap::new(),
         }
     }
 
-    /// Whether the block is news; if so it is offered from now on.
-    pub(super) fn store(&mut self, now: Moment, block: &BlockMessage) -> bool {
-        self.hold(now, block.block.number, || block.envelope.clone())
+    /// The block as gossip carries it, if it is news; then it is offered from now on.
+    pub(super) fn store(
+        &mut self,
+        now: Moment,
+        channel: &ChannelId,
+        block: &BlockMessage,
+    ) -> Option<Envelope> {
+        self.hold(now, block.block.number, || block.envelope(channel))
     }
 
     /// A block that came to us from elsewhere than gossip, as gossip carries it; none if gossip
@@ -63,12 +96,8 @@ impl Blocks {
         channel: &ChannelId,
         block: &VerifiedBlock,
     ) -> Option<Envelope> {
-        if !self.seen.is_news(block.number) {
-            return None;
-        }
-        let envelope = wire::block(channel, block.number, block.bytes.clone());
-        self.hold(now, block.number, || envelope.clone())
-            .then_some(envelope)
+        let envelope = || wire::block(channel, block.number, block.bytes.clone());
+        self.hold(now, block.number, envelope)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -100,6 +129,7 @@ impl Blocks {
     pub(super) fn pull(
         &mut self,
         now: Moment,
+        channel: &ChannelId,
         from: &Connection,
         message: Pull<BlockMessage>,
         wanted: &Range<u64>,
@@ -127,7 +157,7 @@ impl Blocks {
                 asked.sort_by_key(|item| item.block.number);
                 return asked
                     .into_iter()
-                    .filter(|item| self.store(now, item))
+                    .filter(|item| self.store(now, channel, item).is_some())
                     .map(|item| item.block)
                     .collect();
             }
@@ -139,8 +169,41 @@ impl Blocks {
         self.puller.hasten(now);
     }
 
+    /// Whether [`Self::tick`] looks at candidates.
     pub(super) fn begins_round(&self, now: Moment) -> bool {
-        self.puller.begins_round(now)
+        self.puller.begins_round(now) || self.gap.as_ref().is_some_and(|gap| gap.due <= now)
+    }
+
+    /// This peer pushed a block.
+    pub(super) fn pushed(&mut self, number: u64, by: PkiId) {
+        if self.pushed.is_none_or(|(highest, _)| highest <= number) {
+            self.pushed = Some((number, Some(by)));
+        }
+    }
+
+    /// Looks for the lowest block that is wanted and was overtaken.
+    pub(super) fn watch(&mut self, now: Moment, wanted: &Range<u64>) {
+        let missing = self.overtaken(wanted);
+        match (&self.gap, missing) {
+            (Some(gap), Some(missing)) if gap.missing == missing => {}
+            (_, missing) => {
+                self.gap = missing.map(|missing| Gap {
+                    missing,
+                    due: now + OVERTAKEN_PATIENCE,
+                    pulls: 0,
+                });
+            }
+        }
+    }
+
+    fn overtaken(&self, wanted: &Range<u64>) -> Option<u64> {
+        let (highest, _) = self.pushed?;
+        // What is further below would not be taken any more.
+        let lowest = wanted.start.max(self.seen.lowest_news());
+        let overtaken = lowest..highest.min(wanted.end);
+        overtaken
+            .into_iter()
+            .find(|number| self.seen.is_news(*number))
     }
 
     pub(super) fn tick(
@@ -153,22 +216,49 @@ impl Blocks {
             self.let_go(number);
         }
         self.puller.tick(now, candidates, out);
+        self.pull_overtaken(now, candidates, out);
+    }
+
+    fn pull_overtaken(
+        &mut self,
+        now: Moment,
+        candidates: &[Destination],
+        out: &mut Vec<pull::Effect>,
+    ) {
+        let Some(gap) = self.gap.as_mut().filter(|gap| gap.due <= now) else {
+            return;
+        };
+        gap.due = now + OVERTAKEN_RETRY.saturating_mul(1 << gap.pulls.min(DOUBLINGS_MAX));
+        gap.pulls = gap.pulls.saturating_add(1);
+        let witness = self.pushed.as_mut().and_then(|(_, by)| by.take());
+        let is_witness = |to: &&Destination| Some(to.peer) == witness;
+        let to = candidates.iter().find(is_witness);
+        if let Some(to) = to.or_else(|| self.puller.choose(candidates)) {
+            self.puller.begin_early(now, to.clone(), out);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let times = [self.seen.deadline(), self.puller.deadline()];
+        let gap = self.gap.as_ref().map(|gap| gap.due);
+        let times = [self.seen.deadline(), self.puller.deadline(), gap];
         times.into_iter().flatten().min()
     }
 
-    fn hold(&mut self, now: Moment, number: u64, envelope: impl FnOnce() -> Envelope) -> bool {
+    fn hold(
+        &mut self,
+        now: Moment,
+        number: u64,
+        envelope: impl FnOnce() -> Envelope,
+    ) -> Option<Envelope> {
         match self.seen.add(now, number, ()) {
-            Added::Refused => false,
+            Added::Refused => None,
             Added::Taken { evicted } => {
                 for (old, ()) in evicted {
                     self.let_go(old);
                 }
-                self.puller.add(name(number), envelope());
-                true
+                let envelope = envelope();
+                self.puller.add(name(number), envelope.clone());
+                Some(envelope)
             }
         }
     }

@@ -144,14 +144,20 @@ impl Channel {
         block: BlockMessage,
         out: &mut Vec<Effect>,
     ) {
+        let number = block.block.number;
         // What the ledger has is no news, though a node that was just started remembers nothing.
-        if block.block.number >= self.own.height() && self.blocks.store(now, &block) {
-            out.push(self.emit_block(block.envelope, Some(from.peer())));
+        if number < self.own.height() {
+            return;
+        }
+        self.blocks.pushed(number, from.peer());
+        if let Some(envelope) = self.blocks.store(now, &self.id, &block) {
+            out.push(self.emit_block(envelope, Some(from.peer())));
             out.push(Effect::Block {
                 block: block.block,
                 source: Source::Push,
             });
         }
+        self.blocks.watch(now, &self.wanted());
     }
 
     fn take_pull(
@@ -171,12 +177,16 @@ impl Channel {
         }
         let wanted = self.wanted();
         let mut effects = Vec::new();
-        for block in self.blocks.pull(now, from, pull, &wanted, &mut effects) {
+        let news = self
+            .blocks
+            .pull(now, &self.id, from, pull, &wanted, &mut effects);
+        for block in news {
             out.push(Effect::Block {
                 block,
                 source: Source::Pull,
             });
         }
+        self.blocks.watch(now, &wanted);
         out.extend(effects.into_iter().map(Effect::from));
     }
 

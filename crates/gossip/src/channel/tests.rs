@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     id::PeerTime,
     message::{BlockMessage, PeerIdentity, Pull},
-    scene::{SEED, Scene, at, block, block_message, join, state_info},
+    scene::{SEED, Scene, at, block, block_envelope, block_message, join, state_info},
     toy,
 };
 

@@ -346,8 +346,11 @@ impl<P: Ports> Node<P> {
                 }),
                 channel::Effect::Emit(message) => {
                     let is_block = matches!(message.subject, Subject::Block(_));
-                    if !(is_block && self.goes_by_stripes(now, id)) {
+                    if !is_block {
                         self.push(emitter::Input::Add(message));
+                    } else if !self.goes_by_stripes(now, id) {
+                        // Whoever waits for a block gains nothing from what comes along with it.
+                        self.push(emitter::Input::Urgent(message));
                     }
                 }
                 // Whoever left has no ledger that it could be for.

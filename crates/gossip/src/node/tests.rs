@@ -13,7 +13,7 @@ use crate::{
     id::ConnectionId,
     input::SendByCriteria,
     message::{Connection, Leadership, Message, Pull, Verified},
-    scene::{at, block, block_message, join, state_info},
+    scene::{at, block, block_envelope, block_message, join, state_info},
     toy::{self, Speech, ToyPorts, connection, identity},
 };
 
@@ -450,13 +450,12 @@ fn a_leader_asks_the_orderer_and_hands_blocks_to_ledger_and_peers() {
         private_data: vec![],
     };
     assert_eq!(out.iter().filter(|e| **e == commit).count(), 1);
-    let out = t.tick(at(30));
     let push = Effect::Send {
         to: Destination {
             peer: a.pki_id,
             endpoint: "a:1".to_owned(),
         },
-        envelope: block_message(1).envelope,
+        envelope: block_envelope(1),
     };
     assert_eq!(out.iter().filter(|e| **e == push).count(), 1, "{out:?}");
     t.feed(Input::Committed {
@@ -482,18 +481,16 @@ fn a_block_of_the_owner_goes_to_ledger_and_peers() {
         source: Source::Deliver,
         private_data: vec![],
     };
-    let mut out = t.feed(offer());
-    out.retain(|effect| !matches!(effect, Effect::Notify(_)));
-    assert_eq!(out, [commit]);
     let push = Effect::Send {
         to: Destination {
             peer: a.pki_id,
             endpoint: "a:1".to_owned(),
         },
-        envelope: block_message(1).envelope,
+        envelope: block_envelope(1),
     };
-    let out = t.tick(at(30));
-    assert_eq!(out.iter().filter(|e| **e == push).count(), 1, "{out:?}");
+    let mut out = t.feed(offer());
+    out.retain(|effect| !matches!(effect, Effect::Notify(_)));
+    assert_eq!(out, [commit, push]);
     assert_eq!(t.feed(offer()), [], "once");
 }
 

@@ -167,6 +167,28 @@ fn when_all_have_answered_items_are_asked_for_at_once() {
 }
 
 #[test]
+fn an_early_round_does_not_put_off_the_others_nor_end_one_that_awaits_items() {
+    let mut puller = puller("a");
+    let mut out = Vec::new();
+    assert!(puller.begin_early(at(1_000), to("b"), &mut out));
+    let [Effect::Send { envelope, .. }] = &out[..] else {
+        panic!("one hello expected: {out:?}");
+    };
+    let message = envelope.clone().open().unwrap().into_parts().1;
+    let Some(Content::Hello(hello)) = message.content else {
+        panic!("a hello expected");
+    };
+    assert_eq!(puller.deadline(), Some(at(2_000)), "the end of its digests");
+    let asked = digest(&mut puller, at(1_010), "b", hello.nonce, &["1"]);
+    assert_eq!(asked.len(), 1);
+    assert!(!puller.begin_early(at(1_020), to("c"), &mut Vec::new()));
+    let items = update(&mut puller, at(1_030), "b", hello.nonce, &["1"]);
+    assert_eq!(items.len(), 1);
+    assert!(puller.begin_early(at(1_040), to("c"), &mut Vec::new()));
+    assert!(puller.begins_round(at(4_000)) && !puller.begins_round(at(3_999)));
+}
+
+#[test]
 fn an_item_that_two_have_is_asked_of_one() {
     let mut puller = puller("initiator");
     let nonces = begin(&mut puller, &["a", "b"]);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::*;
 use crate::{
     message::PeerIdentity,
-    scene::{SEED, Scene, block_message, state_info},
+    scene::{SEED, Scene, block_envelope, state_info},
     toy::{self, Speech},
 };
 
@@ -108,7 +108,7 @@ fn alive(speaker: &Arc<PeerIdentity>, external: &str, internal: &str) -> Outgoin
 fn block(number: u64, source: Option<PkiId>) -> Outgoing {
     Outgoing {
         subject: Subject::Block("ch".into()),
-        envelope: block_message(number).envelope,
+        envelope: block_envelope(number),
         source,
     }
 }

@@ -14,11 +14,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use prost::Message as _;
-use tidings_proto::{
-    gossip::{Envelope, GossipMessage},
-    tag::Kind,
-};
+use tidings_proto::{gossip::Envelope, tag::Kind};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -227,7 +223,7 @@ impl Stream for Outgoing {
         if self.shared.discarded.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
-        self.counters.sent(kind(&envelope), len);
+        self.counters.sent(Kind::of_payload(&envelope.payload), len);
         Poll::Ready(Some(envelope))
     }
 }
@@ -241,10 +237,6 @@ impl Drop for Outgoing {
             }
         }
     }
-}
-
-fn kind(envelope: &Envelope) -> Option<Kind> {
-    GossipMessage::decode(envelope.payload.clone()).ok()?.kind()
 }
 
 /// The same as the body of a response, which ends with a status.
@@ -284,7 +276,7 @@ impl Stream for Responses {
 mod tests {
     use bytes::Bytes;
     use futures_util::StreamExt as _;
-    use tidings_proto::gossip::{Acknowledgement, gossip_message::Content};
+    use tidings_proto::gossip::{Acknowledgement, GossipMessage, gossip_message::Content};
 
     use super::*;
     use crate::metrics::Metrics;

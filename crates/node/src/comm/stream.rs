@@ -367,8 +367,7 @@ async fn read(
         if matches!(kind, Some(Kind::Conn | Kind::Empty)) {
             continue;
         }
-        let (envelope, _) = opened.into_parts();
-        context.inbox.receive(connection.clone(), envelope).await;
+        context.inbox.receive(connection.clone(), opened).await;
     }
     Ok(())
 }

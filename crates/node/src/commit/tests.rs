@@ -285,3 +285,24 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
     expected.extend(vec!["refused 1".to_owned(); JOBS_MAX]);
     assert_eq!(all, expected);
 }
+
+#[test]
+fn what_was_verified_is_known_by_all_its_bytes_until_a_configuration_is_put_in_force() {
+    let material = Material::new();
+    let crypto = crypto(&material);
+    let channel = ChannelId::from(CHANNEL);
+    let block = ordinary(1, &[3; 32], &material, &material.orderers[0]).encode();
+    let before = |number, bytes: &Bytes| crypto.verified_before(&channel, number, bytes);
+    assert_eq!(before(1, &block), None);
+    let verified = crypto.verify_block(&channel, 1, &block).unwrap();
+    let copy = Bytes::copy_from_slice(&block);
+    let known = before(1, &copy).unwrap();
+    assert_eq!(known, verified);
+    assert_eq!(known.bytes.as_ptr(), block.as_ptr(), "one copy in memory");
+    assert_eq!(before(2, &block), None);
+    let mut other = block.to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    assert_eq!(before(1, &other.into()), None);
+    crypto.install(crypto.config(&channel).unwrap());
+    assert_eq!(before(1, &block), None);
+}

@@ -7,8 +7,8 @@ use std::{
 };
 
 use tidings_gossip::{
-    PeerIdentity,
-    id::{OrgId, PkiId},
+    PeerIdentity, VerifiedBlock,
+    id::{ChannelId, OrgId, PkiId},
 };
 
 /// Identities that may verify something. When there is no room, the oldest of the organization
@@ -118,6 +118,63 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     }
 }
 
+/// Blocks that were verified lately, whole, one of each number: what comes again is compared with
+/// them. The oldest go when there is no room.
+#[derive(Debug)]
+pub(super) struct RecentBlocks {
+    blocks: HashMap<(ChannelId, u64), VerifiedBlock>,
+    order: VecDeque<(ChannelId, u64)>,
+    bytes: usize,
+    len_max: usize,
+    bytes_max: usize,
+}
+
+impl RecentBlocks {
+    pub(super) fn new(len_max: usize, bytes_max: usize) -> Self {
+        Self {
+            blocks: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            len_max,
+            bytes_max,
+        }
+    }
+
+    pub(super) fn find(&self, channel: &ChannelId, number: u64) -> Option<&VerifiedBlock> {
+        self.blocks.get(&(channel.clone(), number))
+    }
+
+    /// Keeps a block in place of the one of its number, unless it is larger than all that may be
+    /// kept.
+    pub(super) fn insert(&mut self, channel: &ChannelId, block: VerifiedBlock) {
+        let (key, len) = ((channel.clone(), block.number), block.bytes.len());
+        if let Some(before) = self.blocks.remove(&key) {
+            self.bytes -= before.bytes.len();
+            self.order.retain(|other| *other != key);
+        }
+        if len > self.bytes_max {
+            return;
+        }
+        while self.order.len() >= self.len_max || self.bytes + len > self.bytes_max {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            if let Some(gone) = self.blocks.remove(&oldest) {
+                self.bytes -= gone.bytes.len();
+            }
+        }
+        self.bytes += len;
+        self.order.push_back(key.clone());
+        self.blocks.insert(key, block);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -174,5 +231,37 @@ mod tests {
         assert_eq!(recent.order.len(), 2);
         recent.clear();
         assert_eq!(recent.find(&3), None);
+    }
+
+    #[test]
+    fn recent_blocks_are_bounded_in_number_and_bytes_and_the_oldest_go() {
+        let channel = ChannelId::from("ch");
+        let block = |number, len| VerifiedBlock {
+            number,
+            hash: [0; 32],
+            previous_hash: Bytes::new(),
+            is_config: false,
+            config_sequence: 0,
+            bytes: vec![7; len].into(),
+        };
+        let mut recent = RecentBlocks::new(3, 100);
+        for number in 1..=4 {
+            recent.insert(&channel, block(number, 10));
+        }
+        let numbers = |recent: &RecentBlocks| {
+            let held = (1..=9).filter(|number| recent.find(&channel, *number).is_some());
+            (held.collect::<Vec<u64>>(), recent.bytes)
+        };
+        assert_eq!(numbers(&recent), (vec![2, 3, 4], 30));
+        recent.insert(&channel, block(3, 20));
+        assert_eq!(numbers(&recent), (vec![2, 3, 4], 40), "in its place");
+        recent.insert(&channel, block(5, 80));
+        assert_eq!(numbers(&recent), (vec![3, 5], 100));
+        recent.insert(&channel, block(6, 101));
+        assert_eq!(numbers(&recent), (vec![3, 5], 100), "larger than all");
+        assert!(recent.find(&ChannelId::from("other"), 3).is_none());
+        recent.clear();
+        assert_eq!(numbers(&recent), (vec![], 0));
+        assert!(recent.order.is_empty());
     }
 }

@@ -17,9 +17,12 @@ use tidings_node::{
     metrics::Metrics,
     service::RunningNode,
 };
-use tidings_proto::gossip::{
-    Envelope, GossipMessage,
-    gossip_message::{Content, Tag},
+use tidings_proto::{
+    envelope::Opened,
+    gossip::{
+        Envelope, GossipMessage,
+        gossip_message::{Content, Tag},
+    },
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -41,8 +44,8 @@ pub(crate) struct Talker {
 struct Ear(mpsc::Sender<GossipMessage>);
 
 impl Inbox for Ear {
-    fn receive(&self, _: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()> {
-        let message = envelope.open().unwrap().into_parts().1;
+    fn receive(&self, _: Arc<Connection>, message: Opened) -> BoxFuture<'_, ()> {
+        let (_, message) = message.into_parts();
         // The test may have heard enough.
         let _ = self.0.try_send(message);
         async {}.boxed()

@@ -1,5 +1,7 @@
 //! Tags and the contents that may carry them.
 
+use prost::Message;
+
 use super::*;
 use crate::gossip::{DataDigest, DataRequest, DataUpdate, GossipHello};
 
@@ -153,4 +155,21 @@ fn every_kind_is_listed_once_and_four_are_pulls() {
         let message = message(0, Some(content));
         assert_eq!(message.is_pull(), message.pull_type().is_some());
     }
+}
+
+#[test]
+fn the_kind_of_a_serialized_message_is_that_of_its_last_content() {
+    for content in every_content() {
+        let kind = Kind::of(&content);
+        let plain = message(1, Some(content)).encode_to_vec();
+        assert_eq!(Kind::of_payload(&plain), Some(kind));
+        // Another content and an unknown field before, and an unknown one behind.
+        let ack = message(1, Some(Content::Ack(Default::default()))).encode_to_vec();
+        let merged = [&ack[..], &[0xe2, 0x03, 0], &plain, &[0xe2, 0x03, 0]].concat();
+        let decoded = GossipMessage::decode(&merged[..]).unwrap();
+        assert_eq!(Kind::of_payload(&merged), decoded.kind());
+        assert_eq!(decoded.kind(), Some(kind));
+    }
+    assert_eq!(Kind::of_payload(&message(1, None).encode_to_vec()), None);
+    assert_eq!(Kind::of_payload(&[0xff]), None);
 }

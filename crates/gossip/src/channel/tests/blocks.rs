@@ -8,7 +8,7 @@ fn a_pushed_block_is_spread_and_handed_on_once() {
     let mut t = Table::new();
     let spread = Effect::Emit(Outgoing {
         subject: Subject::Block("ch".into()),
-        envelope: block_message(5).envelope,
+        envelope: block_envelope(5),
         source: Some(b().pki_id),
     });
     let news = Effect::Block {
@@ -49,7 +49,7 @@ fn a_delivered_block_is_spread_unsigned() {
     let mut t = Table::new();
     let spread = Effect::Emit(Outgoing {
         subject: Subject::Block("ch".into()),
-        envelope: block_message(5).envelope,
+        envelope: block_envelope(5),
         source: None,
     });
     assert_eq!(t.feed(Input::Gossip(block(5))), [spread]);
@@ -133,6 +133,93 @@ fn blocks_are_pulled_from_our_height_on() {
     };
     let out = t.receive(&a(), pull(Pull::Update { nonce, items }));
     assert_eq!(out, [pulled(10), pulled(29)], "not pushed on");
+}
+
+/// Nobody but A says anything, and nothing else falls due for an hour.
+fn of_own_org_with_a() -> Table {
+    let hour = Duration::from_secs(3600);
+    let mut t = Table::with(Config {
+        request_state_info_interval: hour,
+        publish_state_info_interval: hour,
+        pull_interval: hour,
+        membership_tracker_interval: hour,
+        ..Config::default()
+    });
+    t.feed(Input::Height(10));
+    t.hears(&a(), 20);
+    t
+}
+
+const NONE: [u64; 0] = [];
+
+/// Nonces of the hellos among these.
+fn hellos(out: &[Effect]) -> Vec<u64> {
+    let hello = |effect: &Effect| match effect {
+        Effect::Send { to, envelope } if to.peer == a().pki_id => {
+            match envelope.clone().open().unwrap().into_parts().1.content {
+                Some(Content::Hello(hello)) => Some(hello.nonce),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    out.iter().filter_map(hello).collect()
+}
+
+#[test]
+fn a_block_that_was_overtaken_is_pulled_from_whoever_brought_a_later_one() {
+    let mut t = of_own_org_with_a();
+    t.receive(&a(), pushed(10));
+    assert_eq!(hellos(&t.until(50)), NONE, "nothing was overtaken");
+    t.receive(&a(), pushed(12));
+    assert_eq!(hellos(&t.until(59)), NONE);
+    let out = t.until(60);
+    let [nonce] = hellos(&out)[..] else {
+        panic!("a hello expected: {out:?}");
+    };
+    let digests = vec![Bytes::from_static(b"11"), Bytes::from_static(b"12")];
+    let out = t.receive(&a(), pull(Pull::Digest { nonce, digests }));
+    assert_eq!(out.len(), 1, "a request at once: {out:?}");
+    let items = vec![block_message(11)];
+    let pulled = Effect::Block {
+        block: block(11),
+        source: Source::Pull,
+    };
+    assert_eq!(
+        t.receive(&a(), pull(Pull::Update { nonce, items })),
+        [pulled]
+    );
+    assert_eq!(hellos(&t.until(9_000)), NONE, "nothing is missing any more");
+}
+
+#[test]
+fn what_nobody_gives_is_pulled_ever_more_rarely() {
+    let mut t = of_own_org_with_a();
+    t.receive(&a(), pushed(11));
+    let mut times = Vec::new();
+    for ms in 0..10_000 {
+        times.extend(hellos(&t.until(ms)).iter().map(|_| ms));
+    }
+    assert_eq!(times, [10, 110, 310, 710, 1510, 3110, 6310, 9510]);
+    t.feed(Input::Height(12));
+    assert_eq!(hellos(&t.until(60_000)), NONE, "it came another way");
+}
+
+#[test]
+fn a_block_that_comes_in_a_moment_is_not_pulled() {
+    let mut t = of_own_org_with_a();
+    t.receive(&a(), pushed(12));
+    t.until(5);
+    t.receive(&a(), pushed(11));
+    t.until(9);
+    t.receive(&a(), pushed(10));
+    assert_eq!(hellos(&t.until(9_000)), NONE);
+    t.receive(&a(), pushed(40));
+    assert_eq!(
+        hellos(&t.until(9_100)),
+        NONE,
+        "far ahead is for state transfer"
+    );
 }
 
 #[test]

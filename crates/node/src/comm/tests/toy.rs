@@ -11,11 +11,14 @@ use tidings_gossip::{
     id::{OrgId, PkiId},
 };
 use tidings_msp::crypto::{sha256, sha256_parts};
-use tidings_proto::gossip::{
-    ConnEstablish, Empty, Envelope, GossipHello, GossipMessage, PullMsgType,
-    gossip_client::GossipClient,
-    gossip_message::{Content, Tag},
-    gossip_server::{Gossip, GossipServer},
+use tidings_proto::{
+    envelope::Opened,
+    gossip::{
+        ConnEstablish, Empty, Envelope, GossipHello, GossipMessage, PullMsgType,
+        gossip_client::GossipClient,
+        gossip_message::{Content, Tag},
+        gossip_server::{Gossip, GossipServer},
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -152,7 +155,8 @@ impl Authenticator for Toy {
 struct ToTest(mpsc::Sender<(Arc<Connection>, Envelope)>);
 
 impl Inbox for ToTest {
-    fn receive(&self, from: Arc<Connection>, envelope: Envelope) -> BoxFuture<'_, ()> {
+    fn receive(&self, from: Arc<Connection>, message: Opened) -> BoxFuture<'_, ()> {
+        let (envelope, _) = message.into_parts();
         Box::pin(async move {
             // A test that has seen enough no longer takes messages.
             let _ = self.0.send((from, envelope)).await;
