@@ -14,6 +14,7 @@ mod roster;
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use rand::{RngExt, rngs::ChaCha8Rng};
 use sha2::{Digest, Sha256};
 use tidings_proto::gossip::{
@@ -34,6 +35,7 @@ use crate::{
     pull, random,
     router::{Outgoing, Subject},
     store::Latest,
+    summary::Summary,
     view::View,
     wire,
 };
@@ -445,14 +447,17 @@ impl Channel {
             self.next_request = now + LONELY_RETRY.min(self.config.request_state_info_interval);
             return;
         }
-        let channel_mac = mac(&view.me.identity.pki_id, &self.id).to_vec().into();
-        let content = Content::StateInfoPullReq(StateInfoPullRequest { channel_mac });
-        let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
-        let envelope = wire::unsigned(&message);
+        let channel_mac = Bytes::copy_from_slice(&mac(&view.me.identity.pki_id, &self.id));
         for member in random::pick(&mut self.rng, &members, self.config.pull_peer_num) {
+            let known = self.roster.known_with(&member.org, view);
+            let content = Content::StateInfoPullReq(StateInfoPullRequest {
+                channel_mac: channel_mac.clone(),
+                known: Summary::of(self.rng.random(), &known).to_wire(),
+            });
+            let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
             out.push(Effect::Send {
                 to: member.destination(),
-                envelope: envelope.clone(),
+                envelope: wire::unsigned(&message),
             });
         }
     }

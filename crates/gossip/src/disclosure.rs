@@ -29,6 +29,15 @@ pub fn may_disclose(own: &OrgId, subject: Party<'_>, to: Party<'_>) -> bool {
     subject_org == own && !subject.external_endpoint.is_empty() && !to.external_endpoint.is_empty()
 }
 
+/// Whether we and a peer of the organization `with` may both know of `subject`, and tell each other.
+pub fn is_shared(own: &OrgId, subject: Party<'_>, with: &OrgId) -> bool {
+    if with == own {
+        return subject.org == Some(own);
+    }
+    let is_ours = subject.org == Some(own) || subject.org == Some(with);
+    is_ours && !subject.external_endpoint.is_empty()
+}
+
 /// Whether `to` may be given the identity of `subject` when it pulls.
 pub fn may_serve_identity(own: &OrgId, subject: Party<'_>, to: Option<&OrgId>) -> bool {
     match to {

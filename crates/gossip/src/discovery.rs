@@ -18,7 +18,6 @@ use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::{Config, Me},
-    disclosure,
     effect::{Destination, Notice},
     id::{ChannelId, Moment, OrgId, PeerTime, PkiId, Ticket},
     identity::Identities,
@@ -27,18 +26,23 @@ use crate::{
     ports::Ports,
     random,
     store::Latest,
+    summary::Summary,
 };
 
+mod asking;
 mod connects;
 mod dialogue;
 mod members;
 mod outreach;
 mod probes;
+mod rhythm;
 mod room;
 mod voice;
 
 pub use members::MEMBERS_MAX;
+pub use rhythm::PERIOD_MAX;
 
+use asking::Questions;
 use connects::{Connects, Target};
 use members::{Change, Members};
 use probes::Probes;
@@ -67,6 +71,8 @@ pub enum Input {
         nonce: u64,
         /// The requester about itself.
         about: Box<Alive>,
+        /// What it knows already.
+        known: Option<Summary>,
     },
     /// Somebody tells whom it knows.
     MembershipResponse {
@@ -159,6 +165,8 @@ pub struct Member {
     pub metadata: Bytes,
     /// When it last spoke, by its own count.
     pub time: PeerTime,
+    /// How long it may take until it speaks again, if it said so.
+    pub period: Option<Duration>,
     /// Its latest alive message, as received.
     pub envelope: Envelope,
     /// When we heard of that message.
@@ -202,6 +210,11 @@ pub struct Discovery {
     next_alive: Moment,
     next_check: Moment,
     next_sync: Moment,
+    /// How long others were told that we may take to speak again.
+    own_period: Duration,
+    /// What it was when we last spoke to all.
+    spoken_period: Duration,
+    questions: Questions,
     /// The incarnation of the last peer that spoke in our name, which was reported.
     impostor: Option<u64>,
 }
@@ -236,6 +249,9 @@ impl Discovery {
             next_alive: Moment::ZERO + period(config.alive_time_interval),
             next_check: Moment::ZERO + check_period(config),
             next_sync: Moment::ZERO,
+            own_period: period(config.alive_time_interval),
+            spoken_period: Duration::ZERO,
+            questions: Questions::default(),
             impostor: None,
             config: config.clone(),
         }
@@ -259,7 +275,13 @@ impl Discovery {
         };
         match input {
             Input::Alive { from, alive } => self.gossiped(world, from, alive, out),
-            Input::MembershipRequest { nonce, about } => self.requested(world, nonce, &about, out),
+            Input::MembershipRequest {
+                nonce,
+                about,
+                known,
+            } => {
+                self.requested(world, nonce, &about, known.as_ref(), out);
+            }
             Input::MembershipResponse {
                 from,
                 nonce,
@@ -268,7 +290,7 @@ impl Discovery {
             } => {
                 let after_trouble = self.connects.answered(now, from, nonce);
                 self.reached(after_trouble, out);
-                self.responded(world, &alive, &dead, out);
+                self.responded(world, from, &alive, &dead, out);
             }
             Input::Unreachable(peer) => {
                 if self.bury(peer, out) {
@@ -307,7 +329,6 @@ impl Discovery {
         self.reconnect(now, out);
         self.connect(world, out);
         if self.next_alive <= now {
-            self.next_alive = now + period(self.config.alive_time_interval);
             self.speak(world, out);
         }
         if self.next_sync <= now {
@@ -415,7 +436,9 @@ impl Discovery {
         if !self.makes_room(world, about, out) {
             return Change::Full;
         }
+        let was_alone = self.members.alive().is_empty();
         let change = self.members.update(world.now, about);
+        self.keep_time(world.now, about, change, was_alone);
         if matches!(change, Change::Learned | Change::Resurrected)
             && let Some(member) = self.members.get(&about.peer)
         {
@@ -431,6 +454,7 @@ impl Discovery {
     fn bury(&mut self, peer: PkiId, out: &mut Vec<Effect>) -> bool {
         let was_alive = self.members.bury(&peer);
         if was_alive {
+            self.questions.answered(&peer);
             out.push(Effect::Notify(Notice::MemberDead(peer)));
             out.push(Effect::Close(peer));
         }
@@ -443,6 +467,7 @@ impl Discovery {
         let Some(member) = self.members.erase(&peer) else {
             return;
         };
+        self.questions.answered(&peer);
         if self.heard.len() < HEARD_MAX {
             self.heard.add(world.now, peer, member.time, ());
         }
@@ -456,18 +481,18 @@ impl Discovery {
     /// named to us.
     fn check(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
         let now = world.now;
-        let timeout = self.config.alive_expiration_timeout;
-        let silent: Vec<PkiId> = members::silent(self.members.alive(), now, timeout)
+        let patience = |member: &Member| rhythm::patience(&self.config, member);
+        let silent: Vec<PkiId> = members::silent(self.members.alive(), now, patience)
             .map(|member| member.peer)
             .collect();
         for peer in silent {
             self.bury(peer, out);
         }
-        let lost: Vec<PkiId> =
-            members::silent(self.members.dead(), now, forgetting_time(&self.config))
-                .filter(|member| self.targets_at(member).is_empty())
-                .map(|member| member.peer)
-                .collect();
+        let memory = |member: &Member| rhythm::memory(&self.config, member);
+        let lost: Vec<PkiId> = members::silent(self.members.dead(), now, memory)
+            .filter(|member| self.targets_at(member).is_empty())
+            .map(|member| member.peer)
+            .collect();
         for peer in lost {
             self.erase(world, peer, out);
         }
@@ -481,39 +506,6 @@ impl Discovery {
             .chain(self.anchors.values().flatten().cloned())
             .filter(|target| own.contains(&&target.endpoint))
             .collect()
-    }
-
-    /// Only while somebody is there to hear it.
-    fn speak(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
-        if !self.members.alive().is_empty() {
-            let alive = self.voice.gossip(world.now, world.me, world.ports);
-            out.push(Effect::Gossip {
-                alive: Box::new(alive),
-                source: None,
-            });
-        }
-    }
-
-    /// Asks a few members whom they know.
-    fn sync(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
-        let alive: Vec<&Member> = self.members.alive().values().collect();
-        let chosen = random::pick(&mut self.rng, &alive, self.config.pull_peer_num);
-        if chosen.is_empty() {
-            return;
-        }
-        let own = self.voice.speak(world.now, world.me, world.ports);
-        for member in chosen {
-            let org = world.identities.org_of(&member.peer);
-            out.push(ask(world.me, org, member.destination(), 0, &own.envelope));
-        }
-    }
-}
-
-/// A membership request; what only our organization may know is in it only for a peer of it.
-fn ask(me: &Me, org: Option<&OrgId>, to: Destination, nonce: u64, own: &Envelope) -> Effect {
-    Effect::Send {
-        to,
-        envelope: voice::request(nonce, disclosure::for_org(&me.identity.org, org, own)),
     }
 }
 

@@ -400,7 +400,9 @@ impl Identities {
         };
         let mut effects = Vec::new();
         match pull {
-            Pull::Hello { nonce } => puller.hello(now, from, nonce, allowed, &mut effects),
+            Pull::Hello { nonce, known } => {
+                puller.hello(now, from, nonce, known.as_ref(), allowed, &mut effects);
+            }
             Pull::Digest { nonce, digests } => {
                 let wanted = |id: &[u8]| PkiId::from_wire(id).is_some();
                 puller.digest(now, from.peer(), nonce, digests, wanted, &mut effects);

@@ -33,6 +33,7 @@ pub mod router;
 #[cfg(test)]
 mod scene;
 pub mod store;
+mod summary;
 #[cfg(test)]
 mod toy;
 pub mod transfer;
@@ -47,4 +48,5 @@ pub use input::{Input, JoinChannel};
 pub use message::{Connection, Message, PeerIdentity, Verified, VerifiedBlock};
 pub use node::Node;
 pub use ports::{Ports, Verifier};
+pub use summary::Summary;
 pub use view::View;

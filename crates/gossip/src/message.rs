@@ -4,7 +4,7 @@
 //! missing part, a PKI-ID of the wrong length or an unchecked signature. Signed envelopes are kept as
 //! received because they are forwarded byte for byte.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tidings_proto::{
@@ -15,6 +15,7 @@ use tidings_proto::{
 use crate::{
     dissemination::message as stripe,
     id::{ChannelId, ConnectionId, DIGEST_LEN, OrgId, PeerTime, PkiId},
+    summary::Summary,
     verify::Refused,
     wire,
 };
@@ -91,6 +92,8 @@ pub struct Alive {
     pub metadata: Bytes,
     /// When it spoke.
     pub time: PeerTime,
+    /// How long it may take until it speaks again, if it said so; Fabric's peers do not.
+    pub period: Option<Duration>,
     /// Its identity: the embedded one, else the one known under `peer`.
     pub identity: Arc<PeerIdentity>,
     /// As received.
@@ -280,6 +283,8 @@ pub enum Pull<I> {
     Hello {
         /// Names the round.
         nonce: u64,
+        /// What the asker has already.
+        known: Option<Summary>,
     },
     /// This is what I have.
     Digest {
@@ -315,6 +320,8 @@ pub enum Message {
         nonce: u64,
         /// The requester about itself.
         about: Box<Alive>,
+        /// What it knows already.
+        known: Option<Summary>,
     },
     /// Whom somebody knows. Elements that did not pass are left out.
     MembershipResponse {
@@ -347,6 +354,8 @@ pub enum Message {
     StateInfoPullRequest {
         /// SHA-256 of the requester's PKI-ID and the channel name.
         channel_mac: [u8; DIGEST_LEN],
+        /// What it knows already.
+        known: Option<Summary>,
     },
     /// What somebody knows of the channel's peers. Elements that did not pass are left out.
     StateSnapshot {

@@ -25,7 +25,9 @@ use crate::{
     id::{ChannelId, ConnectionId, Moment, PkiId},
     message::Connection,
     pace::{self, Pace},
-    random, verify, wire,
+    random,
+    summary::Summary,
+    verify, wire,
 };
 
 /// Rounds of one peer that are remembered at a time, of which it has one every few seconds. At
@@ -151,12 +153,14 @@ impl Puller {
         self.items.remove(id);
     }
 
-    /// Somebody asks what we have. `allowed` tells which items it may know of.
+    /// Somebody asks what we have. `allowed` tells which items it may know of. If it knows all of
+    /// them and nothing else, that is what it is told by an empty list.
     pub fn hello(
         &mut self,
         now: Moment,
         from: &Connection,
         nonce: u64,
+        known: Option<&Summary>,
         allowed: impl Fn(&[u8]) -> bool,
         out: &mut Vec<Effect>,
     ) {
@@ -164,7 +168,7 @@ impl Puller {
         if !self.answered.answers(now, from.peer()) || !self.remember(now, from.peer(), nonce) {
             return;
         }
-        let digests: Vec<Bytes> = self
+        let mut digests: Vec<Bytes> = self
             .items
             .keys()
             .filter(|id| allowed(id))
@@ -172,6 +176,9 @@ impl Puller {
             .collect();
         if digests.is_empty() {
             return;
+        }
+        if known.is_some_and(|known| known.is_of_names(digests.iter())) {
+            digests.clear();
         }
         let msg_type = self.topic.msg_type();
         let content = Content::DataDig(DataDigest {
@@ -353,11 +360,12 @@ impl Puller {
 
     fn ask(&mut self, now: Moment, chosen: Vec<Destination>, out: &mut Vec<Effect>) {
         let mut asked = BTreeMap::new();
+        let known = Summary::of_names(self.rng.random(), self.items.keys()).to_wire();
         for to in chosen {
             let nonce = self.rng.random();
             let content = Content::Hello(GossipHello {
                 nonce,
-                metadata: Bytes::new(),
+                metadata: known.clone(),
                 msg_type: self.topic.msg_type(),
             });
             out.push(Effect::Send {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tidings_proto::{
     common::{MspPrincipal, SignaturePolicyEnvelope},
     gossip::{
-        AliveMessage, Envelope, Member, PeerTime as WireTime, Secret, SecretEnvelope,
+        AliveMessage, Envelope, Member, PeerTime as WireTime, Rhythm, Secret, SecretEnvelope,
         gossip_message::{Content, Tag},
     },
     protos::{
@@ -257,6 +258,7 @@ impl Speech {
                     seq_num: 1,
                 }),
                 identity: Bytes::new(),
+                rhythm: Bytes::new(),
             },
             internal_endpoint: internal.to_owned(),
         }
@@ -267,6 +269,13 @@ impl Speech {
             inc_num: time.incarnation,
             seq_num: time.sequence,
         });
+        self
+    }
+
+    /// Says that it speaks this often.
+    pub(crate) fn every(mut self, secs: u32) -> Self {
+        let period_ms = secs * 1000;
+        self.message.rhythm = Rhythm { period_ms }.encode_to_vec().into();
         self
     }
 
@@ -299,6 +308,10 @@ impl Speech {
             internal_endpoint: Some(self.internal_endpoint.clone()).filter(|e| !e.is_empty()),
             metadata: member.metadata,
             time: time(timestamp.inc_num, timestamp.seq_num),
+            period: Some(&self.message.rhythm)
+                .filter(|rhythm| !rhythm.is_empty())
+                .map(|rhythm| Rhythm::decode(rhythm.clone()).expect("a speech has a rhythm"))
+                .map(|rhythm| Duration::from_millis(rhythm.period_ms.into())),
             identity: Arc::clone(&self.speaker),
             envelope: self.envelope(),
         }

@@ -28,6 +28,7 @@ use crate::{
         Verified, VerifiedBlock,
     },
     ports::Verifier,
+    summary::Summary,
 };
 
 mod private;
@@ -176,6 +177,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             }
             Content::MemReq(request) => Message::MembershipRequest {
                 nonce,
+                known: known(&request.known),
                 about: Box::new(self.requester(request)?),
             },
             Content::MemRes(response) => self.membership(nonce, response),
@@ -190,6 +192,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             Content::StateSnapshot(snapshot) => self.snapshot(channel_id(&channel)?, snapshot),
             Content::StateInfoPullReq(request) => Message::StateInfoPullRequest {
                 channel_mac: signed::mac(&request.channel_mac)?,
+                known: Summary::from_wire(&request.known),
             },
             Content::StateRequest(request) => Message::StateRequest {
                 channel: channel_id(&channel)?,
@@ -306,7 +309,10 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
         let (blocks, pull) = match content {
             Content::Hello(hello) => (
                 is_blocks(hello.msg_type),
-                Pull::Hello { nonce: hello.nonce },
+                Pull::Hello {
+                    nonce: hello.nonce,
+                    known: Summary::from_wire(&hello.metadata),
+                },
             ),
             Content::DataDig(digest) => (
                 is_blocks(digest.msg_type),
@@ -447,13 +453,21 @@ enum NoItems {}
 
 fn retype<I>(pull: Pull<NoItems>) -> Pull<I> {
     match pull {
-        Pull::Hello { nonce } => Pull::Hello { nonce },
+        Pull::Hello { nonce, known } => Pull::Hello { nonce, known },
         Pull::Digest { nonce, digests } => Pull::Digest { nonce, digests },
         Pull::Request { nonce, digests } => Pull::Request { nonce, digests },
         Pull::Update { nonce, .. } => Pull::Update {
             nonce,
             items: Vec::new(),
         },
+    }
+}
+
+/// What a requester knows. Go has the field and neither fills nor reads it.
+fn known(known: &[Bytes]) -> Option<Summary> {
+    match known {
+        [summary] => Summary::from_wire(summary),
+        _ => None,
     }
 }
 

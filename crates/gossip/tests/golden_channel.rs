@@ -189,6 +189,7 @@ impl Place {
             internal_endpoint: None,
             metadata: Bytes::new(),
             time: time(1, 1),
+            period: None,
             identity: Arc::clone(peer),
             envelope: Envelope::default(),
         };
@@ -278,6 +279,17 @@ fn our_state_infos_are_those_of_go() {
     }
 }
 
+/// A request for state infos of ours without the one thing in it that Fabric does not know.
+fn without_summary(ours: &Envelope) -> Envelope {
+    let mut message = ours.clone().open().unwrap().into_parts().1;
+    let Some(Content::StateInfoPullReq(request)) = &mut message.content else {
+        panic!("a request expected");
+    };
+    let known = std::mem::take(&mut request.known);
+    assert_eq!(known.len(), 16, "who knows nobody has little to say");
+    Envelope::unsigned(&message)
+}
+
 #[test]
 fn our_requests_for_state_infos_are_those_of_go() {
     let Some(recorded) = Recorded::open() else {
@@ -295,7 +307,7 @@ fn our_requests_for_state_infos_are_those_of_go() {
             channel::Effect::Send { envelope, .. } => Some(envelope),
             _ => None,
         });
-        assert_eq!(sent, Some(envelope));
+        assert_eq!(without_summary(&sent.unwrap()), envelope);
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     logging::foreign,
     metrics::Metrics,
     private::{Chore, PrivateAsk, PrivateParts},
+    routine::{is_routine, tells_of_change},
     serve::{Ask, Blocks, Serve},
     status::{ChannelStatus, MemberStatus, Status},
     stripes::Stripes,
@@ -40,6 +41,8 @@ pub(crate) const CONTROL_MAX: usize = 1024;
 
 /// Least time between two looks at the node's state for those who watch it.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// The same after nothing but what happens all the time.
+const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time between two looks at how much waits for the core.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -123,9 +126,8 @@ impl Driver {
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
         let (mut shown, mut sampled) = (Moment::ZERO, Moment::ZERO);
-        let mut unseen = false;
+        let mut show_at: Option<Moment> = None;
         loop {
-            let show_at = unseen.then(|| shown + STATUS_INTERVAL);
             let due = [self.node.deadline(), show_at].into_iter().flatten().min();
             let input = tokio::select! {
                 biased;
@@ -162,11 +164,18 @@ impl Driver {
                 () = self.until(due) => None,
                 Some(input) = inlets.messages.recv() => Some(input),
             };
-            self.step(input, &mut effects);
-            unseen = true;
+            let was_routine = self.step(input, &mut effects);
+            let interval = if was_routine {
+                ROUTINE_INTERVAL
+            } else {
+                STATUS_INTERVAL
+            };
+            let due = shown + interval;
+            let due = show_at.map_or(due, |planned| planned.min(due));
+            show_at = Some(due);
             let now = self.now();
-            if now >= shown + STATUS_INTERVAL {
-                (shown, unseen) = (now, false);
+            if now >= due {
+                (shown, show_at) = (now, None);
                 self.show();
                 self.measure(&inlets);
             }
@@ -180,10 +189,13 @@ impl Driver {
     }
 
     /// Feeds one input, or the passing of time, and does what comes out. What cannot be done is
-    /// fed back at once, so the core never waits for an answer that was lost on the way.
-    fn step(&mut self, input: Option<Input>, effects: &mut Vec<Effect>) {
+    /// fed back at once, so the core never waits for an answer that was lost on the way. Tells
+    /// whether that was nothing but routine.
+    fn step(&mut self, input: Option<Input>, effects: &mut Vec<Effect>) -> bool {
+        let mut was_routine = true;
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            was_routine &= is_routine(input.as_ref());
             if let Some(input) = &input {
                 self.lookout.input(input);
                 self.note_stream(input);
@@ -197,11 +209,13 @@ impl Driver {
             self.input_time = (self.input_time * 15 + self.now().since(now)) / 16;
             timer.observe_duration();
             for effect in effects.drain(..) {
+                was_routine &= !tells_of_change(&effect);
                 let is_joined = |channel: &ChannelId| self.channels.contains_key(channel);
                 self.lookout.effect(&effect, is_joined);
                 inputs.extend(self.perform(effect).map(Some));
             }
         }
+        was_routine
     }
 
     fn note_stream(&mut self, input: &Input) {

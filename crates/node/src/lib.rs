@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod msp_folder;
 pub mod operations;
 pub mod private;
+mod routine;
 pub mod serve;
 pub mod service;
 pub mod status;

@@ -5,7 +5,8 @@ use tidings_gossip::{
     transfer::Progress,
 };
 
-/// The node as it was at most a tenth of a second ago.
+/// The node as it was at most a tenth of a second ago; changes that only show in what members
+/// exchange all the time, as that of an endpoint, take a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Members that are alive, ourselves left out.

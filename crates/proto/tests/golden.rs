@@ -107,6 +107,7 @@ fn w_g3_an_alive_message_shows_its_empty_parts() {
             seq_num: 1,
         }),
         identity: Bytes::new(),
+        rhythm: Bytes::new(),
     };
     let message = of(Tag::Empty, 0, Content::AliveMsg(alive));
     both_ways(
@@ -117,6 +118,7 @@ fn w_g3_an_alive_message_shows_its_empty_parts() {
         membership: Some(Member::default()),
         timestamp: Some(PeerTime::default()),
         identity: Bytes::new(),
+        rhythm: Bytes::new(),
     };
     both_ways(
         &of(Tag::Empty, 0, Content::AliveMsg(zero)),

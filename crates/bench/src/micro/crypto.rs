@@ -120,6 +120,7 @@ impl Bench {
                     seq_num: number,
                 }),
                 identity,
+                ..AliveMessage::default()
             })),
             ..GossipMessage::default()
         };

@@ -184,7 +184,8 @@ impl Ends {
             bail!("a round begins with a hello");
         };
         let (from, all) = (&self.from_asker, |_: &[u8]| true);
-        self.owner.hello(now, from, hello.nonce, all, &mut out);
+        self.owner
+            .hello(now, from, hello.nonce, None, all, &mut out);
         let Content::DataDig(digest) = self.carried(&mut out)? else {
             bail!("a hello is answered by a digest");
         };

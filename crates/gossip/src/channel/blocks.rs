@@ -136,7 +136,10 @@ impl Blocks {
         out: &mut Vec<pull::Effect>,
     ) -> Vec<VerifiedBlock> {
         match message {
-            Pull::Hello { nonce } => self.puller.hello(now, from, nonce, |_| true, out),
+            Pull::Hello { nonce, known } => {
+                self.puller
+                    .hello(now, from, nonce, known.as_ref(), |_| true, out);
+            }
             Pull::Digest { nonce, digests } => {
                 let seen = &self.seen;
                 let is_wanted = |name: &[u8]| {

@@ -14,6 +14,7 @@ use crate::{
     message::{BlockMessage, Connection, Leadership, Message, Pull, StateInfo},
     ports::Ports,
     router::{Outgoing, Subject},
+    summary::Summary,
     view::View,
     wire,
 };
@@ -34,7 +35,9 @@ impl Channel {
             return;
         }
         match message {
-            Message::StateInfoPullRequest { .. } => self.answer(now, from, view, out),
+            Message::StateInfoPullRequest { known, .. } => {
+                self.answer(now, from, known.as_ref(), view, out);
+            }
             Message::StateInfo(info) => self.take_state_info(from, *info, view, ports, out),
             Message::StateSnapshot { elements, .. } => {
                 self.take_snapshot(from, elements, view, ports, out);
@@ -50,7 +53,7 @@ impl Channel {
     fn check(&self, from: &Connection, message: &Message) -> Result<(), (&'static str, String)> {
         let (subject, channel_mac) = match message {
             Message::StateInfo(info) => (info.peer, Some(&info.channel_mac)),
-            Message::StateInfoPullRequest { channel_mac } => (from.peer(), Some(channel_mac)),
+            Message::StateInfoPullRequest { channel_mac, .. } => (from.peer(), Some(channel_mac)),
             _ => (from.peer(), None),
         };
         if channel_mac.is_some_and(|channel_mac| !self.is_meant(&subject, channel_mac)) {
@@ -66,13 +69,25 @@ impl Channel {
         Ok(())
     }
 
-    fn answer(&mut self, now: Moment, to: &Connection, view: &View<'_>, out: &mut Vec<Effect>) {
+    fn answer(
+        &mut self,
+        now: Moment,
+        to: &Connection,
+        known: Option<&Summary>,
+        view: &View<'_>,
+        out: &mut Vec<Effect>,
+    ) {
         if !self.answered.answers(now, to.peer()) {
             let reason = "it asks for state infos too often".to_owned();
             out.push(refused(to, "M-S3", reason));
             return;
         }
-        let elements = self.roster.snapshot_for(to.org(), view, &mut self.rng);
+        let elements = self
+            .roster
+            .snapshot_for(to.org(), known, view, &mut self.rng);
+        if known.is_some() && elements.is_empty() {
+            return;
+        }
         let content = Content::StateSnapshot(StateInfoSnapshot { elements });
         let message = wire::gossip_message(0, Some(&self.id), Tag::ChanOrOrg, content);
         out.push(Effect::Reply {

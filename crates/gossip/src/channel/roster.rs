@@ -12,6 +12,7 @@ use crate::{
     message::StateInfo,
     order::{self, Relation},
     ports::Ports,
+    summary::{Known, Summary},
     view::View,
 };
 
@@ -115,20 +116,20 @@ impl Roster {
             .retain(|peer, _| *peer == me || discovery.member(peer).is_some());
     }
 
-    /// What a peer of this organization may know: its own organization everything, others
-    /// nothing about our peers without an external endpoint.
+    /// What a peer of this organization may know, as far as it does not know it already.
     pub(super) fn snapshot_for(
         &self,
         org: &OrgId,
+        known: Option<&Summary>,
         view: &View<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Vec<Envelope> {
-        let own = &view.me.identity.org;
-        let visible: Vec<&StateInfo> = self
-            .infos
-            .values()
-            .filter(|info| org == own || info.identity.org != *own || is_external(info, view))
-            .collect();
+        let difference = known.map(|known| known.difference(&self.known_with(org, view)));
+        let is_news = |info: &&StateInfo| {
+            let difference = difference.as_ref();
+            difference.is_none_or(|difference| difference.concerns(&info.peer))
+        };
+        let visible: Vec<&StateInfo> = self.visible(org, view).filter(is_news).collect();
         let start = match visible.len() {
             0 => 0,
             len => rng.random_range(0..len),
@@ -144,6 +145,24 @@ impl Roster {
                 bytes <= SNAPSHOT_BYTES_MAX
             })
             .collect()
+    }
+
+    /// What we and a peer of this organization may both know.
+    pub(super) fn known_with(&self, org: &OrgId, view: &View<'_>) -> Known {
+        let time = |info: &StateInfo| (info.time.incarnation, info.time.sequence);
+        self.visible(org, view)
+            .map(|info| (info.peer, time(info)))
+            .collect()
+    }
+
+    /// Our own organization may know everything, others nothing about our peers without an
+    /// external endpoint.
+    fn visible<'a>(&'a self, org: &OrgId, view: &View<'a>) -> impl Iterator<Item = &'a StateInfo> {
+        let (own, view) = (&view.me.identity.org, *view);
+        let is_own = org == own;
+        self.infos
+            .values()
+            .filter(move |info| is_own || info.identity.org != *own || is_external(info, &view))
     }
 
     fn admit(&self, info: &StateInfo, ports: &impl Ports) -> Result<(), String> {

@@ -8,6 +8,7 @@ use crate::{
     id::PeerTime,
     message::{BlockMessage, PeerIdentity, Pull},
     scene::{SEED, Scene, at, block, block_envelope, block_message, join, state_info},
+    summary::Known,
     toy,
 };
 
@@ -117,6 +118,7 @@ fn c() -> Arc<PeerIdentity> {
 fn pull_request(of: &Arc<PeerIdentity>) -> Message {
     Message::StateInfoPullRequest {
         channel_mac: mac(&of.pki_id, &"ch".into()),
+        known: None,
     }
 }
 
@@ -227,7 +229,10 @@ fn s_c2_a_message_that_names_another_channel_is_refused() {
     };
     let hello = Message::BlockPull {
         channel: other.clone(),
-        pull: Pull::Hello { nonce: 1 },
+        pull: Pull::Hello {
+            nonce: 1,
+            known: None,
+        },
     };
     let leadership = Message::Leadership(Leadership {
         channel: other,
@@ -248,7 +253,10 @@ fn s_c3_a_sender_whose_organization_is_not_in_the_channel_is_refused() {
         Message::StateInfo(Box::new(state_info(&a(), "ch", 9, 9))),
         snapshot_message(vec![state_info(&b(), "ch", 1, 1)]),
         pushed(1),
-        pull(Pull::Hello { nonce: 1 }),
+        pull(Pull::Hello {
+            nonce: 1,
+            known: None,
+        }),
         Message::Leadership(leadership(&a(), toy::time(1, 1))),
     ];
     for message in messages {
@@ -386,6 +394,75 @@ fn m_s3_who_asks_for_state_infos_without_end_is_not_answered() {
     t.snapshot(&b());
     t.until(500);
     t.snapshot(&a());
+}
+
+#[test]
+fn who_knows_our_state_infos_is_told_what_is_different_only() {
+    let mut t = Table::new();
+    let crowd: Vec<Arc<PeerIdentity>> = (0..40)
+        .map(|number| toy::identity("A", &number.to_string()))
+        .collect();
+    for peer in &crowd {
+        t.info(&a(), state_info(peer, "ch", 1, 1));
+    }
+    let ask = |t: &mut Table, known: &Known| {
+        let request = Message::StateInfoPullRequest {
+            channel_mac: mac(&a().pki_id, &"ch".into()),
+            known: Some(Summary::of(9, known)),
+        };
+        t.now = t.now + Duration::from_secs(4);
+        t.receive(&a(), request)
+    };
+    let known: Known = crowd.iter().map(|peer| (peer.pki_id, (1, 1))).collect();
+    assert_eq!(ask(&mut t, &known), []);
+    for news in [
+        state_info(&crowd[7], "ch", 2, 1),
+        state_info(&b(), "ch", 1, 1),
+    ] {
+        t.info(&a(), news.clone());
+        let out = ask(&mut t, &known);
+        let [Effect::Reply { envelope, .. }] = out.as_slice() else {
+            panic!("one reply expected: {out:?}");
+        };
+        let opened = envelope.clone().open().unwrap();
+        let Some(Content::StateSnapshot(snapshot)) = &opened.message().content else {
+            panic!("a snapshot expected");
+        };
+        assert!(snapshot.elements.contains(&news.envelope));
+        assert!(snapshot.elements.len() < 30, "not everything once more");
+    }
+}
+
+#[test]
+fn a_request_for_state_infos_says_what_we_know() {
+    let mut t = Table::new();
+    t.info(&a(), state_info(&b(), "ch", 1, 5));
+    t.hears(&a(), 1);
+    let out = t.until(4000);
+    let requests: Vec<StateInfoPullRequest> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { envelope, .. } => {
+                envelope.clone().open().unwrap().into_parts().1.content
+            }
+            _ => None,
+        })
+        .filter_map(|content| match content {
+            Content::StateInfoPullReq(request) => Some(request),
+            _ => None,
+        })
+        .collect();
+    assert!(!requests.is_empty());
+    for request in requests {
+        let summary = Summary::from_wire(&request.known).unwrap();
+        let known = t.channel.roster.known_with(&"A".into(), &t.scene.view());
+        let nobody = known
+            .keys()
+            .all(|peer| !summary.difference(&known).concerns(peer));
+        assert!(nobody);
+        let difference = summary.difference(&Known::new());
+        assert!(difference.concerns(&b().pki_id));
+    }
 }
 
 #[test]

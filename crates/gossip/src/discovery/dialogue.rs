@@ -12,6 +12,7 @@ use crate::{
     id::PkiId,
     message::Alive,
     ports::Ports,
+    summary::Summary,
 };
 
 /// Largest sum of envelopes in one answer, many times what the largest known network needs.
@@ -25,6 +26,7 @@ impl Discovery {
         world: &World<'_, impl Ports>,
         nonce: u64,
         about: &Alive,
+        known: Option<&Summary>,
         out: &mut Vec<Effect>,
     ) {
         let me = world.me;
@@ -59,16 +61,23 @@ impl Discovery {
                 peer: about.peer,
                 endpoint: internal.unwrap_or(&about.endpoint).clone(),
             },
-            envelope: self.response(world, nonce, to),
+            envelope: self.response(world, nonce, to, known),
         });
     }
 
-    /// Ourselves, then the living, then the dead, as far as there is room.
-    fn response(&mut self, world: &World<'_, impl Ports>, nonce: u64, to: Party<'_>) -> Envelope {
+    /// Ourselves, then the living, then the dead, as far as there is room and the requester does not
+    /// know it already.
+    fn response(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        nonce: u64,
+        to: Party<'_>,
+        known: Option<&Summary>,
+    ) -> Envelope {
         let me = world.me;
-        let own = self
-            .voice
-            .recent(world.now, self.config.alive_time_interval, me, world.ports);
+        let oldest = self.config.alive_time_interval;
+        let (voice, period) = (&mut self.voice, self.own_period);
+        let own = voice.recent(world.now, oldest, period, me, world.ports);
         let own = disclosure::for_org(&me.identity.org, to.org, &own.envelope);
         let may_know = |member: &Member| {
             let subject = Party {
@@ -77,8 +86,17 @@ impl Discovery {
             };
             disclosure::may_disclose(&me.identity.org, subject, to)
         };
+        let difference = known.map(|known| {
+            let mut ours = self.known_if(may_know);
+            ours.insert(me.identity.pki_id, (me.incarnation_ns, 1));
+            known.difference(&ours)
+        });
+        let is_news = |member: &Member| {
+            let difference = difference.as_ref();
+            difference.is_none_or(|difference| difference.concerns(&member.peer))
+        };
         let disclosed = |member: &Member| {
-            may_know(member)
+            (is_news(member) && may_know(member))
                 .then(|| disclosure::for_org(&me.identity.org, to.org, &member.envelope))
         };
         let mut room = RESPONSE_BYTES_MAX.saturating_sub(own.wire_len());
@@ -93,11 +111,13 @@ impl Discovery {
     pub(super) fn responded(
         &mut self,
         world: &World<'_, impl Ports>,
+        from: PkiId,
         alive: &[Alive],
         dead: &[Alive],
         out: &mut Vec<Effect>,
     ) {
         let own = world.me.identity.pki_id;
+        self.questions.answered(&from);
         for about in alive {
             if self.is_worth(world, own, about) {
                 self.update(world, about, out);
@@ -108,6 +128,7 @@ impl Discovery {
                 self.members.learn_dead(world.now, about);
             }
         }
+        self.doubt(world, dead, out);
     }
 
     fn is_worth(&self, world: &World<'_, impl Ports>, own: PkiId, about: &Alive) -> bool {

@@ -124,15 +124,15 @@ impl Members {
     }
 }
 
-/// Those of a set that were last heard of longer ago than this.
+/// Those of a set that were last heard of longer ago than this says of each.
 pub(super) fn silent(
     members: &BTreeMap<PkiId, Member>,
     now: Moment,
-    longest: Duration,
+    longest: impl Fn(&Member) -> Duration,
 ) -> impl Iterator<Item = &Member> {
     members
         .values()
-        .filter(move |member| now.since(member.last_seen) > longest)
+        .filter(move |member| now.since(member.last_seen) > longest(member))
 }
 
 fn new(now: Moment, message: &Alive) -> Member {
@@ -143,6 +143,7 @@ fn new(now: Moment, message: &Alive) -> Member {
         internal_endpoint: message.internal_endpoint.clone().unwrap_or_default(),
         metadata: message.metadata.clone(),
         time: message.time,
+        period: message.period,
         envelope: message.envelope.clone(),
         last_seen: now,
     }
@@ -155,6 +156,7 @@ fn refresh(member: &mut Member, now: Moment, message: &Alive) {
     }
     member.metadata = message.metadata.clone();
     member.time = message.time;
+    member.period = message.period;
     member.envelope = message.envelope.clone();
     member.last_seen = now;
 }

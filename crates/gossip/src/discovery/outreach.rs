@@ -9,7 +9,7 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Discovery, Effect, World, ask, bootstrap,
+    Discovery, Effect, World, bootstrap,
     connects::{Due, Target},
     period, refused,
 };
@@ -74,9 +74,10 @@ impl Discovery {
         };
         if answered && let Some(member) = self.members.dead().get(&peer) {
             let to = member.destination();
-            let own = self.voice.speak(world.now, world.me, world.ports);
+            let own = self.word(world);
             let org = world.identities.org_of(&peer);
-            out.push(ask(world.me, org, to, 0, &own.envelope));
+            let effect = self.ask(world, org, to, 0, &own.envelope);
+            out.push(effect);
         }
         self.knock(world.now, out);
     }
@@ -126,13 +127,14 @@ impl Discovery {
             return;
         }
         let nonce = self.rng.random();
-        let own = self.voice.speak(world.now, me, world.ports);
+        let own = self.word(world);
         self.connects.asked(world.now, &target, peer.pki_id, nonce);
         let to = Destination {
             peer: peer.pki_id,
             endpoint: target.endpoint,
         };
-        out.push(ask(me, Some(&peer.org), to, nonce, &own.envelope));
+        let effect = self.ask(world, Some(&peer.org), to, nonce, &own.envelope);
+        out.push(effect);
     }
 
     fn not_reached(&mut self, now: Moment, target: &Target, reason: &str, out: &mut Vec<Effect>) {

@@ -11,9 +11,11 @@ use crate::{
     verify,
 };
 
+mod asking;
 mod dialogue;
 mod life;
 mod outreach;
+mod rhythm;
 mod room;
 
 fn at(secs: u64) -> Moment {
@@ -105,7 +107,14 @@ impl Stage {
 
     fn ask(&mut self, now: Moment, nonce: u64, about: Alive) -> Vec<Effect> {
         let about = Box::new(about);
-        self.handle(now, Input::MembershipRequest { nonce, about })
+        self.handle(
+            now,
+            Input::MembershipRequest {
+                nonce,
+                about,
+                known: None,
+            },
+        )
     }
 
     fn tell(&mut self, now: Moment, alive: Vec<Alive>, dead: Vec<Alive>) -> Vec<Effect> {
@@ -214,7 +223,7 @@ fn request(stage: &Stage, effect: &Effect) -> (u64, Alive) {
         .unwrap()
         .into_inner()
     {
-        crate::Message::MembershipRequest { nonce, about } => (nonce, *about),
+        crate::Message::MembershipRequest { nonce, about, .. } => (nonce, *about),
         other => panic!("expected a membership request, got {other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tidings_proto::gossip::{
     AliveMessage, Envelope, Member, MembershipRequest, MembershipResponse, PeerTime as WireTime,
-    Secret, SecretEnvelope,
+    Rhythm, Secret, SecretEnvelope,
     gossip_message::{Content, Tag},
 };
 
@@ -40,7 +40,14 @@ impl Voice {
     }
 
     /// A new alive message with the secret for our own organization.
-    pub(super) fn speak(&mut self, now: Moment, me: &Me, ports: &impl Ports) -> Alive {
+    /// `period` is how long it may take until we speak again.
+    pub(super) fn speak(
+        &mut self,
+        now: Moment,
+        period: Duration,
+        me: &Me,
+        ports: &impl Ports,
+    ) -> Alive {
         self.sequence += 1;
         let time = PeerTime {
             incarnation: me.incarnation_ns,
@@ -62,6 +69,7 @@ impl Voice {
                 seq_num: time.sequence,
             }),
             identity,
+            rhythm: rhythm(period),
         });
         let envelope = wire::signed(ports, &wire::gossip_message(0, None, Tag::Empty, content));
         let secret = self.secret.get_or_insert_with(|| secret(me, ports));
@@ -71,14 +79,21 @@ impl Voice {
             internal_endpoint: Some(me.endpoint.clone()),
             metadata: me.metadata.clone(),
             time,
+            period: Some(period),
             identity: Arc::clone(&me.identity),
             envelope: envelope.with_secret(secret.clone()),
         }
     }
 
     /// A new one, to be gossiped.
-    pub(super) fn gossip(&mut self, now: Moment, me: &Me, ports: &impl Ports) -> Alive {
-        let alive = self.speak(now, me, ports);
+    pub(super) fn gossip(
+        &mut self,
+        now: Moment,
+        period: Duration,
+        me: &Me,
+        ports: &impl Ports,
+    ) -> Alive {
+        let alive = self.speak(now, period, me, ports);
         self.gossiped = Some((now, alive.clone()));
         alive
     }
@@ -89,14 +104,20 @@ impl Voice {
         &mut self,
         now: Moment,
         oldest: Duration,
+        period: Duration,
         me: &Me,
         ports: &impl Ports,
     ) -> Alive {
         match &self.gossiped {
             Some((at, alive)) if now.since(*at) <= oldest => alive.clone(),
-            _ => self.speak(now, me, ports),
+            _ => self.speak(now, period, me, ports),
         }
     }
+}
+
+fn rhythm(period: Duration) -> Bytes {
+    let period_ms = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    Rhythm { period_ms }.encode_to_vec().into()
 }
 
 fn secret(me: &Me, ports: &impl Ports) -> SecretEnvelope {
@@ -108,10 +129,10 @@ fn secret(me: &Me, ports: &impl Ports) -> SecretEnvelope {
     }
 }
 
-pub(super) fn request(nonce: u64, self_information: Envelope) -> Envelope {
+pub(super) fn request(nonce: u64, self_information: Envelope, known: Bytes) -> Envelope {
     let content = Content::MemReq(MembershipRequest {
         self_information: Some(self_information),
-        known: Vec::new(),
+        known: vec![known],
     });
     wire::unsigned(&wire::gossip_message(nonce, None, Tag::Empty, content))
 }

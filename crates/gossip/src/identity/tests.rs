@@ -85,7 +85,7 @@ impl Stage {
     /// What this peer is told of us when it asks, and what it gets when it asks for all.
     fn offered(&mut self, to: &Arc<PeerIdentity>, all: &[&Arc<PeerIdentity>]) -> Vec<PkiId> {
         let nonce = 77;
-        let out = self.pull(at(0), to, Pull::Hello { nonce });
+        let out = self.pull(at(0), to, Pull::Hello { nonce, known: None });
         let told: Vec<PkiId> = match contents(out).as_slice() {
             [] => Vec::new(),
             [Content::DataDig(DataDigest { digests, .. })] => digests
@@ -422,7 +422,14 @@ fn an_expired_identity_in_an_answer_spoils_nothing_but_itself() {
     );
     assert!(stage.identities.identity(&far.pki_id).is_some());
     // Not stored, so not handed on either (I-G4).
-    let told = stage.pull(at(4), &friend, Pull::Hello { nonce: 1 });
+    let told = stage.pull(
+        at(4),
+        &friend,
+        Pull::Hello {
+            nonce: 1,
+            known: None,
+        },
+    );
     let told = contents(told);
     let [Content::DataDig(digest)] = &told[..] else {
         panic!("expected a digest");
@@ -502,7 +509,12 @@ fn what_a_message_shows() {
     };
     check(Message::Alive(Box::new(alive(&a))), &[&a]);
     let about = Box::new(alive(&b));
-    check(Message::MembershipRequest { nonce: 1, about }, &[&b]);
+    let request = Message::MembershipRequest {
+        nonce: 1,
+        about,
+        known: None,
+    };
+    check(request, &[&b]);
     let (one, two) = (vec![alive(&a)], vec![alive(&b)]);
     let response = Message::MembershipResponse {
         nonce: 1,
@@ -510,5 +522,11 @@ fn what_a_message_shows() {
         dead: two,
     };
     check(response, &[&a, &b]);
-    check(Message::IdentityPull(Pull::Hello { nonce: 1 }), &[]);
+    check(
+        Message::IdentityPull(Pull::Hello {
+            nonce: 1,
+            known: None,
+        }),
+        &[],
+    );
 }

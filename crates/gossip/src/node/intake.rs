@@ -169,8 +169,16 @@ impl<P: Ports> Node<P> {
                 from: sender,
                 alive,
             }),
-            Message::MembershipRequest { nonce, about } => {
-                self.push(discovery::Input::MembershipRequest { nonce, about });
+            Message::MembershipRequest {
+                nonce,
+                about,
+                known,
+            } => {
+                self.push(discovery::Input::MembershipRequest {
+                    nonce,
+                    about,
+                    known,
+                });
             }
             Message::MembershipResponse { nonce, alive, dead } => {
                 self.push(discovery::Input::MembershipResponse {
@@ -190,7 +198,7 @@ impl<P: Ports> Node<P> {
                 });
             }
             Message::StateInfo(info) => self.receive_state_info(now, from, info, out),
-            Message::StateInfoPullRequest { channel_mac } => {
+            Message::StateInfoPullRequest { channel_mac, .. } => {
                 match self.channel_of_mac(&sender, &channel_mac) {
                     Some(id) => self.push_message(id, from, message),
                     None => {

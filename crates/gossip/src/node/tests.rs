@@ -243,7 +243,10 @@ fn s_n6_messages_of_channels_that_we_are_not_in_are_refused() {
         },
         Message::BlockPull {
             channel: channel(),
-            pull: Pull::Hello { nonce: 1 },
+            pull: Pull::Hello {
+                nonce: 1,
+                known: None,
+            },
         },
         Message::StateSnapshot {
             channel: channel(),
@@ -275,6 +278,7 @@ fn s_n7_a_pull_request_counts_with_the_mac_of_its_connection_only() {
     let (a, b) = (t.meet("A", "a"), t.meet("A", "b"));
     let request = |peer: &Arc<PeerIdentity>| Message::StateInfoPullRequest {
         channel_mac: channel::mac(&peer.pki_id, &"ch".into()),
+        known: None,
     };
     refused(&a, "S-N7", &t.receive(&a, request(&b)));
     let out = t.receive(&a, request(&a));
@@ -318,7 +322,12 @@ fn s_c3_blocks_are_not_transferred_to_organizations_outside_the_channel() {
 fn i_s7_nothing_is_heard_from_a_dropped_identity() {
     let mut t = Table::new(follower());
     let stranger = identity("A", "stranger");
-    let hello = || Message::IdentityPull(Pull::Hello { nonce: 1 });
+    let hello = || {
+        Message::IdentityPull(Pull::Hello {
+            nonce: 1,
+            known: None,
+        })
+    };
     refused(&stranger, "I-S7", &t.receive(&stranger, hello()));
     let peer = t.meet("A", "peer");
     let out = t.feed(Input::Revoked(peer.pki_id));

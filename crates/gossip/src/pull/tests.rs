@@ -122,7 +122,7 @@ fn update(puller: &mut Puller, now: Moment, from: &str, nonce: u64, ids: &[&str]
 
 fn hello(puller: &mut Puller, now: Moment, from: &str, nonce: u64) -> Vec<Effect> {
     let mut out = Vec::new();
-    puller.hello(now, &connection(from), nonce, |_| true, &mut out);
+    puller.hello(now, &connection(from), nonce, None, |_| true, &mut out);
     out
 }
 
@@ -186,6 +186,52 @@ fn an_early_round_does_not_put_off_the_others_nor_end_one_that_awaits_items() {
     assert_eq!(items.len(), 1);
     assert!(puller.begin_early(at(1_040), to("c"), &mut Vec::new()));
     assert!(puller.begins_round(at(4_000)) && !puller.begins_round(at(3_999)));
+}
+
+#[test]
+fn who_has_just_what_it_may_have_is_told_so_in_no_words() {
+    let mut puller = holding("responder", &["1", "2", "3"]);
+    let ids = |of: &[&str]| of.iter().map(|text| id(text)).collect::<Vec<_>>();
+    let mut told = |round: u64, has: &[&str]| {
+        let known = Summary::of_names(round, ids(has).iter());
+        let (mut out, asker) = (Vec::new(), connection("asker"));
+        let allowed = |id: &[u8]| id != b"3";
+        puller.hello(
+            at(round * 4000),
+            &asker,
+            round,
+            Some(&known),
+            allowed,
+            &mut out,
+        );
+        let [Effect::Reply { envelope, .. }] = out.as_slice() else {
+            panic!("one reply expected: {out:?}");
+        };
+        match envelope.clone().open().unwrap().into_parts().1.content {
+            Some(Content::DataDig(digest)) => digest.digests,
+            other => panic!("a digest expected: {other:?}"),
+        }
+    };
+    assert_eq!(told(1, &["1", "2"]), ids(&[]));
+    assert_eq!(told(2, &["1"]), ids(&["1", "2"]));
+    assert_eq!(told(3, &["1", "2", "3"]), ids(&["1", "2"]));
+}
+
+#[test]
+fn a_hello_says_what_we_have() {
+    let mut puller = holding("initiator", &["5", "6"]);
+    let mut out = Vec::new();
+    puller.tick(at(4000), &[to("a")], &mut out);
+    let [Effect::Send { envelope, .. }] = out.as_slice() else {
+        panic!("one hello expected: {out:?}");
+    };
+    let Some(Content::Hello(hello)) = envelope.clone().open().unwrap().into_parts().1.content
+    else {
+        panic!("a hello expected");
+    };
+    let known = Summary::from_wire(&hello.metadata).unwrap();
+    assert!(known.is_of_names([id("5"), id("6")].iter()));
+    assert!(!known.is_of_names([id("5")].iter()));
 }
 
 #[test]
@@ -292,7 +338,7 @@ fn p_s3_a_hello_is_good_for_one_answer() {
 fn p_s4_what_may_not_be_known_is_neither_told_nor_given() {
     let mut puller = holding(RESPONDER, &["1", "2"]);
     let mut out = Vec::new();
-    puller.hello(at(0), &connection("a"), 7, |id| id == b"2", &mut out);
+    puller.hello(at(0), &connection("a"), 7, None, |id| id == b"2", &mut out);
     check(&out, &["digest on 1: 2"]);
     out.clear();
     let ids = [id("1"), id("2")];

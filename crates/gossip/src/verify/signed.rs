@@ -1,16 +1,17 @@
 //! The checks of messages that their subject signed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
 use tidings_proto::gossip::{
-    self, AliveMessage, Chaincode, Envelope, LeadershipMessage, PeerTime as WireTime,
+    self, AliveMessage, Chaincode, Envelope, LeadershipMessage, PeerTime as WireTime, Rhythm,
     SecretEnvelope, StateInfo as WireStateInfo, gossip_message::Content,
 };
 
 use super::{ALIVE_LEN_MAX, CHAINCODES_MAX, Gate, KEPT_LEN_MAX, Refused, copied, open, pki_id};
 use crate::{
+    discovery::PERIOD_MAX,
     id::{ChannelId, DIGEST_LEN, PeerTime, PkiId},
     message::{Alive, Extension, IdentityMessage, Leadership, PeerIdentity, StateInfo},
     ports::Verifier,
@@ -51,6 +52,7 @@ impl<V: Verifier + ?Sized> Gate<'_, V> {
             internal_endpoint,
             metadata: copied(&member.metadata),
             time,
+            period: period(&alive.rhythm),
             identity,
             envelope: kept(&envelope),
         })
@@ -233,6 +235,13 @@ fn time(time: Option<WireTime>) -> Result<PeerTime, Refused> {
         incarnation: time.inc_num,
         sequence: time.seq_num,
     })
+}
+
+/// What is no rhythm says nothing: to Fabric it is an unknown field, and refused by nobody.
+fn period(rhythm: &Bytes) -> Option<Duration> {
+    let rhythm = (!rhythm.is_empty()).then(|| Rhythm::decode(rhythm.clone()).ok())??;
+    let period = Duration::from_millis(rhythm.period_ms.into());
+    Some(period.min(PERIOD_MAX))
 }
 
 /// What must hold before a signature is worth checking.

@@ -226,6 +226,7 @@ fn good(stage: &Stage) -> Vec<GossipMessage> {
             Tag::ChanOrOrg,
             Content::StateInfoPullReq(StateInfoPullRequest {
                 channel_mac: Bytes::from(vec![7; 32]),
+                known: Bytes::new(),
             }),
         ),
         message(

@@ -424,6 +424,17 @@ pub struct AliveMessage {
     pub timestamp: ::core::option::Option<PeerTime>,
     #[prost(bytes = "bytes", tag = "4")]
     pub identity: ::prost::bytes::Bytes,
+    /// A `Rhythm`, as bytes so that another use of the number spoils nothing but itself. Fabric's
+    /// peers keep and forward what was signed as it is.
+    #[prost(bytes = "bytes", tag = "100")]
+    pub rhythm: ::prost::bytes::Bytes,
+}
+/// Not of Fabric: how often a tidings node says that it is alive.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rhythm {
+    /// Longest time until the next time; 0: as often as Fabric's peers.
+    #[prost(uint32, tag = "1")]
+    pub period_ms: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MembershipRequest {
@@ -546,6 +557,9 @@ pub struct StateInfoSnapshot {
 pub struct StateInfoPullRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub channel_mac: ::prost::bytes::Bytes,
+    /// Not of Fabric: a summary of what the asker knows. What is the same need not be told.
+    #[prost(bytes = "bytes", tag = "100")]
+    pub known: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoteStateRequest {

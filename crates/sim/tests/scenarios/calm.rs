@@ -67,3 +67,41 @@ fn equal_seeds_give_equal_runs() {
         assert_ne!(first, trace(seed + 1), "seed {seed}");
     }
 }
+
+/// Everybody but the one sees all others, and nobody else is thought to be dead.
+fn all_see_all_but(world: &World, peers: usize, gone: usize) -> bool {
+    (0..peers).filter(|peer| *peer != gone).all(|peer| {
+        let node = world.node(peer).expect("it is up");
+        let dead: Vec<_> = node.dead_members().map(|member| member.peer).collect();
+        node.members().count() == peers - 2
+            && Some(&dead[..]) == world.pki_id(gone).as_ref().map(std::slice::from_ref)
+    })
+}
+
+#[test]
+fn many_peers_say_little_and_see_at_once_who_is_gone() {
+    const PEERS: usize = 48;
+    const GONE: usize = 7;
+    for seed in seeds(0..4) {
+        let mut world = World::new(seed).peers(PEERS).state_transfer(true);
+        world.crash(GONE, secs(400)..secs(4000));
+        let sees_all = |world: &World| {
+            let all = (0..PEERS).filter_map(|peer| world.node(peer));
+            all.into_iter()
+                .all(|node| node.members().count() == PEERS - 1)
+        };
+        world.run_until(sees_all, secs(10));
+        world.run_for(secs(200) - world.now());
+        let before = world.stats().bytes();
+        world.run_for(secs(199));
+        assert!(sees_all(&world), "nobody is lost in a good network");
+        let rate = (world.stats().bytes() - before) / PEERS as u64 / 199;
+        assert!(rate <= QUIET_BYTES_MAX, "{rate} bytes a second and peer");
+        world.run_until(
+            |world| world.now() > secs(401) && all_see_all_but(world, PEERS, GONE),
+            secs(450),
+        );
+        world.run_for(secs(100));
+        assert!(all_see_all_but(&world, PEERS, GONE), "seed {seed}");
+    }
+}

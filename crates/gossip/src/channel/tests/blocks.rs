@@ -61,7 +61,12 @@ fn s_c7_blocks_are_pulled_by_own_members_only() {
     let mut t = Table::new();
     t.receive(&a(), pushed(5));
     t.hears(&b(), 1);
-    let hello = || pull(Pull::Hello { nonce: 1 });
+    let hello = || {
+        pull(Pull::Hello {
+            nonce: 1,
+            known: None,
+        })
+    };
     assert_eq!(rules(&t.receive(&b(), hello())), ["S-C7"]);
     assert_eq!(rules(&t.receive(&a(), hello())), ["S-C7"]);
     t.hears(&a(), 1);

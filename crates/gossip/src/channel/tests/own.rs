@@ -77,7 +77,16 @@ fn who_left_says_so_takes_no_part_and_may_come_back() {
     assert_eq!(t.feed(Input::Leave), []);
     assert_eq!(t.peers(), []);
     assert!(t.channel.has_left());
-    assert_eq!(t.receive(&a(), pull(Pull::Hello { nonce: 1 })), []);
+    assert_eq!(
+        t.receive(
+            &a(),
+            pull(Pull::Hello {
+                nonce: 1,
+                known: None
+            })
+        ),
+        []
+    );
     assert_eq!(t.until(30_000), [], "asks nobody for anything");
     assert_eq!(t.snapshot(&a()).len(), 2, "still answers");
     assert_eq!(

@@ -26,6 +26,7 @@ fn a_new_peer_is_learned_and_its_message_goes_on() {
         internal_endpoint: "p:1".to_owned(),
         metadata: alive.metadata,
         time: alive.time,
+        period: None,
         envelope: alive.envelope,
         last_seen: at(3),
     };

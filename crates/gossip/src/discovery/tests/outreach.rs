@@ -476,6 +476,7 @@ fn a_named_endpoint_whose_peer_was_erased_is_reached_for_anew() {
     stage.meet(&a("other"), "", "other:1");
     let anchors = BTreeMap::from([("B".into(), vec!["anchor:1".to_owned()])]);
     let channel = ChannelId::from("ch");
+    stage.tick(at(0));
     stage.handle(at(0), Input::Anchors { channel, anchors });
     let ticket = identify(&stage.tick(at(0)));
     let out = identified(&mut stage, at(0), ticket, Ok(&b("anchor")));
@@ -483,6 +484,7 @@ fn a_named_endpoint_whose_peer_was_erased_is_reached_for_anew() {
     respond(&mut stage, at(0), &b("anchor"), nonce);
     stage.meet(&b("anchor"), "anchor:1", "");
     assert_eq!(stage.node.connects.deadline(), None);
+    stage.run(at(1));
     for (peer, endpoint) in [
         (a("other"), None),
         (a("boot"), Some("boot:1")),

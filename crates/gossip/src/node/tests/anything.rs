@@ -156,6 +156,7 @@ fn message(what: usize, from: &Connection, other: &Arc<PeerIdentity>, n: u64) ->
         19 => Message::MembershipRequest {
             nonce: n,
             about: Box::new(said(&from.identity)),
+            known: None,
         },
         20 => Message::StateInfo(Box::new(info())),
         21 => Message::StateSnapshot {
@@ -164,6 +165,7 @@ fn message(what: usize, from: &Connection, other: &Arc<PeerIdentity>, n: u64) ->
         },
         22 => Message::StateInfoPullRequest {
             channel_mac: channel::mac(&from.peer(), &channel),
+            known: None,
         },
         23 => Message::Block {
             channel,
@@ -216,7 +218,7 @@ fn transferred(number: u64) -> TransferredBlock {
 fn pull<I>(n: u64, digests: Vec<Bytes>, item: impl Fn() -> I) -> Pull<I> {
     let nonce = n / 4 % 2;
     match n % 4 {
-        0 => Pull::Hello { nonce },
+        0 => Pull::Hello { nonce, known: None },
         1 => Pull::Digest { nonce, digests },
         2 => Pull::Request { nonce, digests },
         _ => Pull::Update {

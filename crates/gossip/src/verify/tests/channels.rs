@@ -51,7 +51,10 @@ fn s_c1_a_channel_mac_of_another_length() {
         let mut info = state_info(&stage.peer);
         info.channel_mac = channel_mac.clone();
         stage.refused(info_envelope(&stage.peer, info), "S-C1");
-        let pull = Content::StateInfoPullReq(StateInfoPullRequest { channel_mac });
+        let pull = Content::StateInfoPullReq(StateInfoPullRequest {
+            channel_mac,
+            known: Bytes::new(),
+        });
         stage.refused(unsigned("", Tag::ChanOrOrg, pull), "S-C1");
     }
 }

@@ -1,6 +1,12 @@
 //! Peers about themselves, and the identities that they show.
 
+use std::time::Duration;
+
+use prost::Message as _;
+use tidings_proto::gossip::Rhythm;
+
 use super::*;
+use crate::discovery::PERIOD_MAX;
 
 #[test]
 fn d_s1_self_information_about_another() {
@@ -129,4 +135,42 @@ fn s_n12_an_unsigned_identity_discards_the_whole_update() {
     let good = identity_envelope(&stage.peer, &stage.peer);
     let bare = Envelope::signed(good.payload.clone(), Bytes::new());
     stage.refused(update(PullMsgType::IdentityMsg, vec![good, bare]), "W-S2");
+}
+
+#[test]
+fn a_rhythm_that_is_none_says_nothing_and_none_is_too_slow() {
+    let stage = Stage::new();
+    let period = |rhythm: Vec<u8>| {
+        let mut speech = speech(&stage.peer);
+        speech.message.rhythm = rhythm.into();
+        match stage.accepted(speech.envelope()) {
+            Message::Alive(alive) => alive.period,
+            other => panic!("an alive message expected: {other:?}"),
+        }
+    };
+    let of = |period_ms| Rhythm { period_ms }.encode_to_vec();
+    assert_eq!(period(Vec::new()), None);
+    assert_eq!(period(b"\xff".to_vec()), None);
+    assert_eq!(period(of(5000)), Some(Duration::from_secs(5)));
+    assert_eq!(period(of(u32::MAX)), Some(PERIOD_MAX));
+}
+
+#[test]
+fn a_summary_that_is_none_says_nothing() {
+    let stage = Stage::new();
+    let known = |known: Vec<Bytes>| {
+        let content = Content::MemReq(MembershipRequest {
+            self_information: Some(speech(&stage.peer).envelope()),
+            known,
+        });
+        match stage.accepted(unsigned("", Tag::Empty, content)) {
+            Message::MembershipRequest { known, .. } => known,
+            other => panic!("a request expected: {other:?}"),
+        }
+    };
+    let summary = Bytes::from(vec![3; 24]);
+    assert_eq!(known(vec![]), None);
+    assert_eq!(known(vec![Bytes::from(vec![3; 25])]), None);
+    assert_eq!(known(vec![summary.clone(), summary.clone()]), None);
+    assert_eq!(known(vec![summary.clone()]).unwrap().to_wire(), summary);
 }

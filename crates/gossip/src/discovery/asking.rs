@@ -1,0 +1,183 @@
+//! Asking members whom they know, and so whether they are there.
+//!
+//! Promises: everybody is asked now and then, those first of whom nothing was heard for long; a
+//! member that leaves question after question open is dead, and nobody is dead because another
+//! says so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rand::RngExt;
+use tidings_proto::gossip::Envelope;
+
+use super::{Discovery, Effect, Member, World, rhythm, voice};
+use crate::{
+    disclosure::{self, Party},
+    effect::Destination,
+    id::{OrgId, PkiId},
+    message::Alive,
+    ports::Ports,
+    random,
+    summary::{Known, Summary},
+};
+
+/// Questions in a row after which a member of our organization that answered none of them is
+/// dead. Three of them take at least two intervals, time enough for any that is there.
+const OPEN_MAX: u32 = 3;
+
+/// Questions that are open, and what there is still time for before the next round of them.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// How many each member left open in a row. Only those of members that are alive.
+    open: BTreeMap<PkiId, u32>,
+    /// Members that were doubted by others since the last round.
+    doubted: usize,
+}
+
+impl Questions {
+    pub(super) fn answered(&mut self, peer: &PkiId) {
+        self.open.remove(peer);
+    }
+
+    fn asked(&mut self, peer: PkiId) {
+        let open = self.open.entry(peer).or_default();
+        *open = open.saturating_add(1);
+    }
+}
+
+impl Discovery {
+    /// Asks a few members whom they know: some by chance, those of whom too little was heard, and
+    /// those who did not answer.
+    pub(super) fn sync(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
+        self.bury_the_mute(out);
+        self.questions.doubted = 0;
+        let few = self.config.pull_peer_num;
+        let alive: Vec<&Member> = self.members.alive().values().collect();
+        let chosen = random::pick(&mut self.rng, &alive, few);
+        let mut chosen: BTreeSet<PkiId> = chosen.into_iter().map(|member| member.peer).collect();
+        chosen.extend(self.overdue(world, few));
+        chosen.extend(self.questions.open.keys().copied().take(few));
+        if chosen.is_empty() {
+            return;
+        }
+        let own = self.word(world);
+        for peer in chosen {
+            self.question(world, peer, &own, out);
+        }
+    }
+
+    /// Somebody says that these are dead, of whom we believe otherwise: we ask them.
+    pub(super) fn doubt(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        dead: &[Alive],
+        out: &mut Vec<Effect>,
+    ) {
+        for about in dead {
+            let believed = self.members.alive().get(&about.peer);
+            let is_doubtful = believed.is_some_and(|member| {
+                rhythm::is_slow(&self.config, member) && member.time <= about.time
+            });
+            let is_asked = self.questions.open.contains_key(&about.peer);
+            if is_doubtful && !is_asked && self.questions.doubted < self.config.pull_peer_num {
+                self.questions.doubted += 1;
+                let own = self.word(world);
+                self.question(world, about.peer, &own, out);
+            }
+        }
+    }
+
+    /// The question itself; what only our organization may know is in it only for a peer of it.
+    pub(super) fn ask(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        org: Option<&OrgId>,
+        to: Destination,
+        nonce: u64,
+        own: &Envelope,
+    ) -> Effect {
+        let known = self.known_with(world, org);
+        let known = Summary::of(self.rng.random(), &known).to_wire();
+        let own = disclosure::for_org(&world.me.identity.org, org, own);
+        Effect::Send {
+            to,
+            envelope: voice::request(nonce, own, known),
+        }
+    }
+
+    fn question(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        peer: PkiId,
+        own: &Alive,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(member) = self.members.alive().get(&peer) else {
+            return;
+        };
+        let (to, org) = (member.destination(), world.identities.org_of(&peer));
+        // Those of other organizations may have reasons not to answer.
+        if org == Some(&world.me.identity.org) && rhythm::is_slow(&self.config, member) {
+            self.questions.asked(peer);
+        }
+        let effect = self.ask(world, org, to, 0, &own.envelope);
+        out.push(effect);
+    }
+
+    fn bury_the_mute(&mut self, out: &mut Vec<Effect>) {
+        let open = self.questions.open.iter();
+        let mute: Vec<PkiId> = open
+            .filter(|(_, open)| **open >= OPEN_MAX)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in mute {
+            self.bury(peer, out);
+        }
+    }
+
+    /// Some of those who have been silent for more than half the time that they may be, the most
+    /// silent first.
+    fn overdue(&self, world: &World<'_, impl Ports>, few: usize) -> Vec<PkiId> {
+        let is_overdue = |member: &&Member| {
+            let silence: Duration = world.now.since(member.last_seen);
+            silence > rhythm::patience(&self.config, member) / 2
+        };
+        let mut overdue: Vec<&Member> = self.members.alive().values().filter(is_overdue).collect();
+        overdue.sort_by_key(|member| member.last_seen);
+        overdue.iter().take(few).map(|member| member.peer).collect()
+    }
+
+    /// What a peer of this organization and we may tell each other: everybody that is known, with
+    /// incarnation and whether it is alive.
+    fn known_with(&self, world: &World<'_, impl Ports>, org: Option<&OrgId>) -> Known {
+        let own = &world.me.identity.org;
+        let Some(with) = org else {
+            return Known::new();
+        };
+        let is_shared = |subject: &OrgId, endpoint: &str| {
+            let subject = Party {
+                org: Some(subject),
+                external_endpoint: endpoint,
+            };
+            disclosure::is_shared(own, subject, with)
+        };
+        let mut known = self.known_if(|member| is_shared(&member.org, &member.endpoint));
+        if is_shared(own, &world.me.external_endpoint) {
+            known.insert(world.me.identity.pki_id, (world.me.incarnation_ns, 1));
+        }
+        known
+    }
+
+    /// Members that satisfy this, with incarnation and whether they are alive.
+    pub(super) fn known_if(&self, filter: impl Fn(&Member) -> bool) -> Known {
+        let alive = self.members.alive().values().map(|member| (member, 1));
+        let dead = self.members.dead().values().map(|member| (member, 0));
+        alive
+            .chain(dead)
+            .filter(|(member, _)| filter(member))
+            .map(|(member, is_alive)| (member.peer, (member.time.incarnation, is_alive)))
+            .collect()
+    }
+}
