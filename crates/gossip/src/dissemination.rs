@@ -355,7 +355,7 @@ impl Dissemination {
                     self.reconsider(now, false);
                 }
             }
-            Input::Height(height) => self.grow(now, height, out),
+            Input::Height(height) => self.grow(now, height),
         }
         self.tick(now, ports, out);
     }
@@ -377,8 +377,7 @@ impl Dissemination {
                 Timer::Publish => self.publish(now, ports, out),
                 Timer::Probe(peer) => self.unanswered(now, peer, out),
                 Timer::Verdict(number) => self.decide(now, number, out),
-                Timer::Plain => self.look_after(now, out),
-                Timer::Sweep => self.sweep(now, out),
+                Timer::Sweep => self.sweep(now),
             }
         }
     }
@@ -460,9 +459,8 @@ impl Dissemination {
         members.truncate(MEMBERS_MAX - 1);
         plain.truncate(PLAIN_MAX);
         self.neighbours.replace(members);
-        self.wards.replace(now, &plain);
+        self.wards.replace(&plain);
         self.crown(now, ports, out);
-        self.look_after(now, out);
     }
 
     fn connection(&mut self, now: Moment, peer: PkiId, is_up: bool, out: &mut Vec<Effect>) {
@@ -494,16 +492,16 @@ impl Dissemination {
         number >= self.height && number < self.prefix().saturating_add(AHEAD_MAX)
     }
 
-    fn grow(&mut self, now: Moment, height: u64, out: &mut Vec<Effect>) {
+    fn grow(&mut self, now: Moment, height: u64) {
         if height <= self.height {
             return;
         }
         self.height = height;
-        self.sweep(now, out);
+        self.sweep(now);
     }
 
     /// Drops blocks that are old or far behind, and parts of blocks that came otherwise.
-    fn sweep(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    fn sweep(&mut self, now: Moment) {
         let (height, oldest) = (self.height, self.height.saturating_sub(KEPT_MAX));
         let is_over = |number: u64, block: &Block| {
             number < oldest
@@ -532,7 +530,6 @@ impl Dissemination {
         if !self.blocks.is_empty() && !self.timers.is_armed(Timer::Sweep) {
             self.timers.arm(Timer::Sweep, now + SWEEP_INTERVAL);
         }
-        self.look_after(now, out);
     }
 
     fn forget(&mut self, number: u64) {

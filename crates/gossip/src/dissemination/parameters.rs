@@ -116,9 +116,6 @@ pub const WARDS_PER_MEMBER: usize = 8;
 /// ignores everything below n - 10.
 pub const PLAIN_AHEAD_MAX: u64 = 10;
 
-/// How long a plain peer that was given blocks may stand still until its own word counts again.
-pub const PLAIN_STILL: Duration = Duration::from_secs(10);
-
 /// Members that inject a block in turn where the leader is a plain peer.
 pub const TAKEOVERS_MAX: usize = 4;
 
@@ -160,7 +157,7 @@ impl Default for Parameters {
         Self {
             uplink_bps: 1_000_000_000,
             block_len_max: 10 << 20,
-            plain_delivery: PlainDelivery::Quiet,
+            plain_delivery: PlainDelivery::Push,
             parity: None,
             latency: Duration::from_micros(500),
         }

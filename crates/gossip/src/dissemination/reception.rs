@@ -309,7 +309,7 @@ impl Dissemination {
         for stripe in 0..stripes {
             self.forward(now, number, stripe, out);
         }
-        self.sweep(now, out);
+        self.sweep(now);
         self.give_to_wards(now, number, out);
     }
 

@@ -27,8 +27,6 @@ pub(super) enum Timer {
     Probe(PkiId),
     /// Accusations about this block are gathered.
     Verdict(u64),
-    /// Look after plain peers that stand still.
-    Plain,
     /// Drop what is old.
     Sweep,
 }

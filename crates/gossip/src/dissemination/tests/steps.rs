@@ -769,7 +769,7 @@ fn parity_begins_with_losses_and_ends_without() {
 }
 
 #[test]
-fn a_plain_peer_is_given_no_more_than_ten_ahead_and_more_as_it_moves() {
+fn a_plain_peer_is_pushed_each_block_once_that_is_no_more_than_ten_ahead() {
     let mut t = Table::bare(2, 2);
     t.feed(Input::Leader(Leader::Peer(peer(1))));
     let view = view(EPOCH, 1, everybody(2));
@@ -797,21 +797,15 @@ fn a_plain_peer_is_given_no_more_than_ten_ahead_and_more_as_it_moves() {
         };
         out.into_iter().filter_map(one).collect()
     };
+    let pushed = |number| vec![(number, PlainDelivery::Push)];
     assert_eq!(given(give(&mut t, 2)), [], "it has that");
-    assert_eq!(given(give(&mut t, 14)), [], "too far");
-    assert_eq!(
-        given(give(&mut t, 13)),
-        [(13, PlainDelivery::Quiet), (14, PlainDelivery::Quiet)]
-    );
-    assert_eq!(given(give(&mut t, 26)), [], "too far again");
-    assert_eq!(given(t.feed(plain(16))), [(26, PlainDelivery::Quiet)]);
-    // It does not move although blocks were given: its own word counts again, and it is pushed.
-    t.now = at(20_000);
-    let mut again = Vec::new();
-    while again.is_empty() && t.now < at(40_000) {
-        again = given(t.wait());
-    }
-    assert_eq!(again, [(26, PlainDelivery::Push)]);
+    assert_eq!(given(give(&mut t, 14)), [], "too far: it pulls that");
+    assert_eq!(given(give(&mut t, 13)), pushed(13));
+    assert_eq!(given(give(&mut t, 24)), [], "too far again");
+    assert_eq!(given(t.feed(plain(16))), [], "nothing is given late");
+    assert_eq!(given(give(&mut t, 26)), pushed(26));
+    assert_eq!(given(give(&mut t, 36)), pushed(36), "ten above what it was given");
+    assert_eq!(given(give(&mut t, 26)), [], "once");
 }
 
 #[test]
