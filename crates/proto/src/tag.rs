@@ -16,8 +16,11 @@ use crate::{
     wire::{Field, Fields, Value},
 };
 
-/// Number of the field of the first kind; those of the others follow without gaps.
+/// Number of the field of the first kind; those of Fabric's others follow without gaps.
 const FIRST_FIELD: u64 = 5;
+
+/// Number of the field of [`Kind::Stripe`], far from those.
+const STRIPE_FIELD: u64 = 100;
 
 /// Checks the tag of a message that the main loop took from the network. Nested envelopes are
 /// not subject to it.
@@ -164,12 +167,19 @@ impl Kind {
                 ..
             } = field.ok()?
             {
-                let index = number.checked_sub(FIRST_FIELD);
-                let found = index.and_then(|index| Self::ALL.get(usize::try_from(index).ok()?));
-                kind = found.copied().or(kind);
+                kind = Self::of_field(number).or(kind);
             }
         }
         kind
+    }
+
+    fn of_field(number: u64) -> Option<Self> {
+        if number == STRIPE_FIELD {
+            return Some(Self::Stripe);
+        }
+        let index = usize::try_from(number.checked_sub(FIRST_FIELD)?).ok()?;
+        let kind = Self::ALL.get(index).copied();
+        kind.filter(|kind| *kind != Self::Stripe)
     }
 
     /// The kind of a content.
