@@ -55,6 +55,8 @@ pub enum Effect {
     Say(Envelope),
     /// Pull blocks from now on, or stop.
     Lead(bool),
+    /// This peer leads us from now on.
+    Follow(PkiId),
 }
 
 /// The election of one channel, as one peer sees it.
@@ -68,6 +70,8 @@ pub struct Election {
     sequence: u64,
     /// A declaration was heard since we last began to follow.
     leader_exists: bool,
+    /// Whom we follow, and when it last declared itself.
+    leader: Option<(PkiId, Moment)>,
     yielding_until: Option<Moment>,
     /// Heard since we last began to follow.
     proposals: BTreeSet<PkiId>,
@@ -102,6 +106,7 @@ impl Election {
             incarnation: me.incarnation_ns,
             sequence: 0,
             leader_exists: false,
+            leader: None,
             yielding_until: None,
             proposals: BTreeSet::new(),
             phase: Phase::Out,
@@ -125,6 +130,7 @@ impl Election {
             }
             Input::Heard(message) => self.hear_candidate(message.peer),
             Input::Yield if self.is_leading() => {
+                self.leader = None;
                 let silence = self.config.leader_alive_threshold;
                 self.yielding_until = Some(now + silence.saturating_mul(YIELD_FACTOR));
                 out.push(Effect::Lead(false));
@@ -189,6 +195,7 @@ impl Election {
             out.push(Effect::Lead(false));
         }
         self.leader_exists = false;
+        self.leader = None;
         self.yielding_until = None;
         self.proposals.clear();
         self.phase = Phase::Out;
@@ -218,6 +225,22 @@ impl Election {
                 self.phase = Phase::Leading { next, said };
             }
         }
+        if !matches!(self.phase, Phase::Out | Phase::Leading { .. }) {
+            self.follow_whom(now, from, out);
+        }
+    }
+
+    /// Of two that declare themselves the higher one is about to step down.
+    fn follow_whom(&mut self, now: Moment, from: PkiId, out: &mut Vec<Effect>) {
+        let is_heard = |at: Moment| now.since(at) < self.config.leader_alive_threshold;
+        match self.leader {
+            Some((leader, at)) if leader < from && is_heard(at) => {}
+            Some((leader, _)) if leader == from => self.leader = Some((from, now)),
+            _ => {
+                self.leader = Some((from, now));
+                out.push(Effect::Follow(from));
+            }
+        }
     }
 
     /// Proposes ourselves if nobody leads.
@@ -240,6 +263,7 @@ impl Election {
         if self.leader_exists || lowest.is_some_and(|lowest| *lowest < self.me) {
             self.follow(now);
         } else {
+            self.leader = None;
             out.push(Effect::Lead(true));
             self.declare(now, ports, out);
         }

@@ -110,7 +110,7 @@ impl Dissemination {
         };
         let way = here.group.as_ref().and_then(|group| group.way(0));
         let of_way = way.and_then(|way| self.views.find(way.epoch));
-        let view = of_way.or_else(|| self.views.latest());
+        let view = of_way.or_else(|| self.view_that_counts(now));
         let place = view.map(|view| {
             let order = self.drawer.order(&self.channel, &view, number);
             (order, view)

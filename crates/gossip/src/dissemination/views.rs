@@ -7,7 +7,7 @@ use super::{
     message::{Chunk, Class, Message, View},
     parameters::{STRAYS_MAX, STRIPES_MAX, VIEW_REQUEST_INTERVAL, WARDS_PER_MEMBER},
     refused,
-    view::Unfit,
+    view::{Known, Unfit},
 };
 use crate::{
     id::{Moment, PkiId},
@@ -24,17 +24,21 @@ impl Dissemination {
     /// Whether blocks travel by stripes: whoever leads has said that we and others take part, and
     /// plain peers are few enough for us to look after.
     pub fn is_active(&self, now: Moment) -> bool {
-        let view = match self.leader {
-            Leader::Me => self.views.in_use(now, &self.me),
-            Leader::Peer(root) => self.views.latest_of(&root),
-            Leader::Unknown | Leader::Appointed => self.views.latest(),
-        };
-        view.is_some_and(|view| {
+        self.view_that_counts(now).is_some_and(|view| {
             let guardians = view.members.len().saturating_sub(1);
             guardians > 0
                 && view.index(&self.me).is_some()
                 && self.wards.len() <= guardians.saturating_mul(WARDS_PER_MEMBER)
         })
+    }
+
+    /// By whoever leads, or else whoever's came last.
+    pub(super) fn view_that_counts(&self, now: Moment) -> Option<Arc<Known>> {
+        match self.leader {
+            Leader::Me => self.views.in_use(now, &self.me),
+            Leader::Peer(root) => self.views.latest_of(&root),
+            Leader::Unknown | Leader::Appointed => self.views.latest(),
+        }
     }
 
     pub(super) fn follow(
@@ -115,7 +119,7 @@ impl Dissemination {
 
     /// What the root says of members counts more than what was found here before; and where it
     /// found who is at fault, those are cleared who only handed on what they got.
-    pub(super) fn found_out(&mut self, view: &super::view::Known) {
+    pub(super) fn found_out(&mut self, view: &Known) {
         let before = self.views.latest_of(&view.root);
         let class = |peer: &PkiId| view.member(view.index(peer)?).map(|(_, class)| class);
         let was = |peer: &PkiId| {

@@ -89,6 +89,7 @@ impl Peer {
                 _ => "proposes".to_owned(),
             },
             Effect::Lead(leads) => format!("leads {leads}"),
+            Effect::Follow(leader) => format!("follows {}", leader.as_bytes()[0]),
         });
         words.collect::<Vec<_>>().join(", ")
     }
@@ -136,7 +137,7 @@ fn start_up_waits_for_a_steady_membership_but_not_for_ever() {
 #[test]
 fn a_declaration_during_start_up_makes_a_follower() {
     let mut t = Peer::new(1);
-    assert_eq!(t.handle(500, said(9, true)), "");
+    assert_eq!(t.handle(500, said(9, true)), "follows 9");
     assert_eq!(t.due(), 10_500);
     assert_eq!(t.tick(10_500, 2), "proposes", "nothing was heard since");
 }
@@ -162,7 +163,7 @@ fn a_declaration_ends_the_wait_for_proposals() {
     let mut t = Peer::new(1);
     t.tick(0, 2);
     t.tick(1000, 2);
-    assert_eq!(t.handle(1500, said(9, true)), "");
+    assert_eq!(t.handle(1500, said(9, true)), "follows 9");
     assert_eq!(t.due(), 11_500);
 }
 
@@ -182,9 +183,27 @@ fn a_follower_that_hears_its_leader_stays_one() {
 }
 
 #[test]
+fn of_two_leaders_the_lower_one_is_followed_until_it_falls_silent() {
+    let mut t = Peer::new(5);
+    assert_eq!(t.handle(0, said(4, true)), "follows 4");
+    assert_eq!(t.handle(9_999, said(7, true)), "");
+    assert_eq!(t.handle(10_000, said(7, true)), "follows 7");
+    assert_eq!(t.handle(10_001, said(7, true)), "");
+    assert_eq!(t.handle(10_002, said(4, true)), "follows 4");
+}
+
+#[test]
+fn a_leader_follows_no_higher_one_and_who_led_may_follow_the_one_before() {
+    let mut t = Peer::leader(5);
+    assert_eq!(t.handle(7000, said(6, true)), "");
+    assert_eq!(t.handle(8000, Input::Yield), "leads false");
+    assert_eq!(t.handle(8001, said(6, true)), "follows 6");
+}
+
+#[test]
 fn g_e1_a_leader_steps_down_for_a_lower_declaration() {
     let mut t = Peer::leader(5);
-    assert_eq!(t.handle(7000, said(4, true)), "leads false");
+    assert_eq!(t.handle(7000, said(4, true)), "leads false, follows 4");
     assert!(!t.0.is_leading());
     assert_eq!(t.due(), 17_000);
 }
@@ -212,7 +231,7 @@ fn g_e3_both_kinds_share_one_counter() {
         .iter()
         .filter_map(|effect| match effect {
             Effect::Say(envelope) => read(envelope).timestamp,
-            Effect::Lead(_) => None,
+            Effect::Lead(_) | Effect::Follow(_) => None,
         })
         .map(|time| (time.inc_num, time.seq_num))
         .collect();
@@ -340,7 +359,7 @@ fn g_e4_the_order_is_that_of_the_raw_bytes() {
     assert_eq!(t.handle(7000, said(0xFB, true)), "");
     assert!(t.0.is_leading());
     let mut t = Peer::leader(0xFB);
-    assert_eq!(t.handle(7000, said(0x80, true)), "leads false");
+    assert_eq!(t.handle(7000, said(0x80, true)), "leads false, follows 128");
 }
 
 #[test]
@@ -357,7 +376,7 @@ fn proposals_heard_while_following_count_in_the_next_round() {
 #[test]
 fn a_leader_is_not_displaced_by_a_lower_newcomer() {
     let mut t = Peer::new(1);
-    assert_eq!(t.handle(500, said(9, true)), "");
+    assert_eq!(t.handle(500, said(9, true)), "follows 9");
     for declared in [5000, 10_400, 15_000, 20_400] {
         assert_eq!(t.handle(declared, said(9, true)), "");
         assert_eq!(t.tick(declared + 100, 2), "");

@@ -376,9 +376,6 @@ impl<P: Ports> Node<P> {
         }
         let channel = self.channels.get(id);
         if channel.is_some_and(|channel| channel.is_own_peer(&message.peer, &view!(self))) {
-            if message.is_declaration {
-                self.tell_leader(id, Leader::Peer(message.peer));
-            }
             let input = election::Input::Heard(message);
             self.push(Work::Election(id.clone(), input));
         } else {
@@ -397,6 +394,9 @@ impl<P: Ports> Node<P> {
                         source: None,
                     };
                     self.push(emitter::Input::Add(message));
+                }
+                election::Effect::Follow(leader) => {
+                    self.tell_leader(id, Leader::Peer(leader));
                 }
                 election::Effect::Lead(leads) => {
                     self.tell_leader(
