@@ -349,18 +349,19 @@ impl<P: Ports> Node<P> {
         if self.config.stripe && !self.stripes.contains_key(&id) {
             let stripes = Stripes::new(&id, &self.me, now, &self.seed);
             self.stripes.insert(id.clone(), stripes);
+            // Only now: a later configuration changes nothing about who leads.
+            let leader = match (self.config.org_leader, self.config.use_leader_election) {
+                (true, _) => Leader::Me,
+                (false, true) => Leader::Unknown,
+                (false, false) => Leader::Appointed,
+            };
+            self.tell_leader(&id, leader);
         }
         self.grow(id.clone(), height);
         self.push(discovery::Input::Anchors {
             channel: id.clone(),
             anchors,
         });
-        let leader = match (self.config.org_leader, self.config.use_leader_election) {
-            (true, _) => Leader::Me,
-            (false, true) => Leader::Unknown,
-            (false, false) => Leader::Appointed,
-        };
-        self.tell_leader(&id, leader);
         if self.config.org_leader {
             self.push_delivery(id, delivery::Input::Lead(true));
         } else {

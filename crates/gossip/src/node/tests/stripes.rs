@@ -127,3 +127,40 @@ fn where_nobody_takes_stripes_blocks_are_pushed() {
         .count();
     assert_eq!(count, 1, "{out:?}");
 }
+
+#[test]
+fn an_elected_leader_sends_stripes_whatever_else_is_declared_or_configured() {
+    let mut t = Table::in_channel(taking_stripes(follower()));
+    let me = t.node.me.identity.pki_id;
+    let higher = (0..).map(|number| number.to_string());
+    let higher = higher
+        .map(|name| (identity("A", &name).pki_id, name))
+        .find(|(pki_id, _)| *pki_id > me);
+    let (_, name) = higher.expect("half of all are higher");
+    let taker = t.meet_on_channel(&name, STRIPE_VERSION);
+    t.run_until(at(9000));
+    let declaration = Leadership {
+        channel: "ch".into(),
+        peer: taker.pki_id,
+        time: toy::time(1, 1),
+        is_declaration: true,
+        envelope: Default::default(),
+    };
+    t.receive(&taker, Message::Leadership(declaration));
+    t.join("ch", join(2, &["A", "B"]));
+    t.run_until(at(12_000));
+    let mut out = t.feed(Input::Offered {
+        channel: "ch".into(),
+        block: block(1),
+    });
+    out.extend(t.run_until(at(12_500)));
+    let chunks = out.iter().filter_map(|effect| match effect {
+        Effect::Stripe {
+            to,
+            message: Said::Chunk(chunk),
+            ..
+        } => Some((to.peer, chunk.number)),
+        _ => None,
+    });
+    assert_eq!(chunks.collect::<Vec<_>>(), [(taker.pki_id, 1)]);
+}
