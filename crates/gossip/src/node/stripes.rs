@@ -35,7 +35,7 @@ pub(super) struct Stripes {
     pub(super) machine: Dissemination,
     members: Vec<Member>,
     plain: Vec<PlainPeer>,
-    leader: Leader,
+    pub(super) leader: Leader,
     /// When to look at the members, if something was heard of them.
     look_at: Option<Moment>,
     looked_at: Moment,

@@ -201,7 +201,7 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
     }
     let time = |key, default| config.duration_or(key, default);
     Ok(Config {
-        stripe: config.flag("peer.gossip.stripes", false)?,
+        stripe: config.flag("peer.gossip.stripes", true)?,
         bootstrap: config.list("peer.gossip.bootstrap")?,
         max_block_count_to_store: config.number_or(
             "peer.gossip.maxBlockCountToStore",

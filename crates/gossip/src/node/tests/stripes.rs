@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    dissemination::message::Message as Said,
+    dissemination::{Leader, message::Message as Said},
     message::{Extension, STRIPE_VERSION},
     wire,
 };
@@ -128,39 +128,49 @@ fn where_nobody_takes_stripes_blocks_are_pushed() {
     assert_eq!(count, 1, "{out:?}");
 }
 
-#[test]
-fn an_elected_leader_sends_stripes_whatever_else_is_declared_or_configured() {
-    let mut t = Table::in_channel(taking_stripes(follower()));
+/// A peer of our organization whose PKI-ID is above ours.
+fn higher(t: &Table) -> String {
     let me = t.node.me.identity.pki_id;
-    let higher = (0..).map(|number| number.to_string());
-    let higher = higher
-        .map(|name| (identity("A", &name).pki_id, name))
-        .find(|(pki_id, _)| *pki_id > me);
-    let (_, name) = higher.expect("half of all are higher");
-    let taker = t.meet_on_channel(&name, STRIPE_VERSION);
-    t.run_until(at(9000));
-    let declaration = Leadership {
+    let mut names = (0..).map(|number| number.to_string());
+    names
+        .find(|name| identity("A", name).pki_id > me)
+        .expect("half of all are higher")
+}
+
+fn declaration(of: &Arc<PeerIdentity>) -> Message {
+    Message::Leadership(Leadership {
         channel: "ch".into(),
-        peer: taker.pki_id,
+        peer: of.pki_id,
         time: toy::time(1, 1),
         is_declaration: true,
         envelope: Default::default(),
-    };
-    t.receive(&taker, Message::Leadership(declaration));
+    })
+}
+
+fn electing() -> Config {
+    Config {
+        use_leader_election: true,
+        ..follower()
+    }
+}
+
+#[test]
+fn who_leads_stays_the_same_through_higher_declarations_and_configurations() {
+    let leader = |t: &Table| t.node.stripes[&"ch".into()].leader;
+    let mut t = Table::in_channel(taking_stripes(electing()));
+    let other = t.meet_on_channel(&higher(&t), STRIPE_VERSION);
+    assert_eq!(leader(&t), Leader::Unknown);
+    t.run_until(at(9000));
+    assert_eq!(leader(&t), Leader::Me, "nobody else proposed");
+    t.receive(&other, declaration(&other));
     t.join("ch", join(2, &["A", "B"]));
     t.run_until(at(12_000));
-    let mut out = t.feed(Input::Offered {
-        channel: "ch".into(),
-        block: block(1),
-    });
-    out.extend(t.run_until(at(12_500)));
-    let chunks = out.iter().filter_map(|effect| match effect {
-        Effect::Stripe {
-            to,
-            message: Said::Chunk(chunk),
-            ..
-        } => Some((to.peer, chunk.number)),
-        _ => None,
-    });
-    assert_eq!(chunks.collect::<Vec<_>>(), [(taker.pki_id, 1)]);
+    assert_eq!(leader(&t), Leader::Me, "the other one steps down");
+
+    let mut t = Table::in_channel(taking_stripes(electing()));
+    let other = t.meet_on_channel(&higher(&t), STRIPE_VERSION);
+    t.receive(&other, declaration(&other));
+    t.join("ch", join(2, &["A", "B"]));
+    t.run_until(at(9000));
+    assert_eq!(leader(&t), Leader::Peer(other.pki_id));
 }
