@@ -45,7 +45,11 @@ fn the_least_that_must_be_set_has_the_defaults_of_the_code() {
     assert_eq!(settings.endpoint, "peer0.org1:7051");
     assert_eq!(settings.external_endpoint, "");
     assert_eq!(settings.msp_id, "Org1MSP");
-    assert_eq!(settings.gossip, tidings_gossip::Config::default());
+    let gossip = tidings_gossip::Config {
+        stripe: true,
+        ..Default::default()
+    };
+    assert_eq!(settings.gossip, gossip);
     assert_eq!(settings.transport, crate::service::Transport::default());
     assert_eq!(
         settings.delivery,
