@@ -48,9 +48,9 @@ pub(crate) struct Floor {
     pub(crate) p256_sign_us: f64,
     /// Its check.
     pub(crate) p256_verify_us: f64,
-    /// Sealing and opening a megabyte in full records.
+    /// Sealing and opening a megabyte in full records, with the cipher that two nodes of ours agree on.
     pub(crate) aes_128_gcm_us_per_mb: f64,
-    /// The same with the cipher that two nodes of ours agree on.
+    /// The same with the longer key.
     pub(crate) aes_256_gcm_us_per_mb: f64,
     /// Hashing a megabyte.
     pub(crate) sha256_us_per_mb: f64,

@@ -83,7 +83,9 @@ fn main() -> Result<()> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()?;
-    let report = runtime.block_on(Box::pin(run(arguments)))?;
+    // On a worker like everything else, where Go's main goroutine would be: the thread that waits
+    // here is a third one, and would have to be woken for each step of a load.
+    let report = runtime.block_on(runtime.spawn(Box::pin(run(arguments))))??;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{report}").context("cannot write the report")
 }

@@ -202,6 +202,7 @@ impl Comm {
             .http2_keepalive_timeout(Some(tls::KEEPALIVE_TIMEOUT))
             .initial_stream_window_size(tls::STREAM_WINDOW)
             .initial_connection_window_size(tls::CONNECTION_WINDOW)
+            .max_frame_size(tls::FRAME_LEN_MAX)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .add_routes(routes.add_service(Threshold(gossip)))
             .serve_with_incoming_shutdown(incoming, async move {

@@ -50,6 +50,10 @@ const KNOWN_MAX: usize = 16_384;
 /// Verified signatures remembered: an alive message of every member, several times over.
 const SIGNATURES_MAX: usize = 16_384;
 
+/// Our own handshakes remembered: with each of two certificates, probing or not, before and after
+/// these are replaced.
+const GREETINGS_MAX: usize = 8;
+
 /// Verified blocks remembered: several times what the peers of a channel push on.
 const BLOCKS_MAX: usize = 64;
 
@@ -62,6 +66,7 @@ pub struct Crypto {
     services: RwLock<Arc<CryptoServices>>,
     known: RwLock<Known>,
     signatures: Mutex<Recent<[u8; 32], ()>>,
+    greetings: Mutex<Recent<[u8; 32], Envelope>>,
     blocks: Mutex<RecentBlocks>,
 }
 
@@ -72,6 +77,7 @@ impl Crypto {
             services: RwLock::new(Arc::new(services)),
             known: RwLock::new(Known::new(KNOWN_MAX)),
             signatures: Mutex::new(Recent::new(SIGNATURES_MAX)),
+            greetings: Mutex::new(Recent::new(GREETINGS_MAX)),
             blocks: Mutex::new(RecentBlocks::new(BLOCKS_MAX, BLOCKS_BYTES_MAX)),
         }
     }
@@ -321,8 +327,18 @@ impl Authenticator for Crypto {
             ..GossipMessage::default()
         };
         let payload = Bytes::from(message.encode_to_vec());
+        // It says the same to everybody, so one signature will do, and those who have checked it
+        // need not check another.
+        let digest = sha256(&payload);
+        if let Some(signed) = lock(&self.greetings).find(&digest) {
+            return signed.clone();
+        }
         let signature = self.sign(&payload);
-        Envelope::signed(payload, signature)
+        let signed = Envelope::signed(payload, signature);
+        if !signed.signature.is_empty() {
+            lock(&self.greetings).insert(digest, signed.clone());
+        }
+        signed
     }
 
     fn authenticate(

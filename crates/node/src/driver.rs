@@ -36,6 +36,9 @@ use crate::{
 /// Messages of peers that may wait for the core. Connections wait when it is full, each for itself.
 pub(crate) const MESSAGES_MAX: usize = 1024;
 
+/// Messages that are taken before this task waits again, and lets others have the processor.
+const MESSAGES_AT_ONCE: usize = 32;
+
 /// What our own parts may have to say at once; they wait when it is full.
 pub(crate) const CONTROL_MAX: usize = 1024;
 
@@ -164,7 +167,8 @@ impl Driver {
                 () = self.until(due) => None,
                 Some(input) = inlets.messages.recv() => Some(input),
             };
-            let was_routine = self.step(input, &mut effects);
+            let mut was_routine = self.step(input, &mut effects);
+            was_routine &= self.take_waiting(&mut inlets, show_at, &mut effects);
             let interval = if was_routine {
                 ROUTINE_INTERVAL
             } else {
@@ -186,6 +190,29 @@ impl Driver {
                 self.step(Some(Input::Backlog(backlog)), &mut effects);
             }
         }
+    }
+
+    /// Feeds messages that wait, as long as nothing does that goes before them. Tells whether that
+    /// was nothing but routine.
+    fn take_waiting(
+        &mut self,
+        inlets: &mut Inlets,
+        show_at: Option<Moment>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let mut was_routine = true;
+        for _ in 0..MESSAGES_AT_ONCE {
+            let due = [self.node.deadline(), show_at].into_iter().flatten().min();
+            let is_due = due.is_some_and(|due| due <= self.now());
+            if is_due || !inlets.control.is_empty() || !inlets.requests.is_empty() {
+                break;
+            }
+            let Ok(input) = inlets.messages.try_recv() else {
+                break;
+            };
+            was_routine &= self.step(Some(input), effects);
+        }
+        was_routine
     }
 
     /// Feeds one input, or the passing of time, and does what comes out. What cannot be done is

@@ -9,6 +9,7 @@
 //!
 //! Rules: docs/protocol/connections.md.
 
+mod buffered;
 mod dial;
 mod fault;
 mod incoming;
@@ -29,7 +30,8 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite,
+    SupportedProtocolVersion,
     client::{Resumption, WebPkiServerVerifier},
     crypto::CryptoProvider,
     server::NoServerSessionStorage,
@@ -38,7 +40,7 @@ use rustls::{
 use tokio::sync::watch;
 
 pub(crate) use self::{
-    dial::{CONNECTION_WINDOW, KEEPALIVE_TIMEOUT, STREAM_WINDOW},
+    dial::{CONNECTION_WINDOW, FRAME_LEN_MAX, KEEPALIVE_TIMEOUT, STREAM_WINDOW},
     fault::Fault,
 };
 pub use self::{
@@ -126,7 +128,7 @@ impl Tls {
         now: SystemTime,
         versions: &'static [&'static SupportedProtocolVersion],
     ) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let client_auth_required = settings.client_auth_required;
         let own = Own::check(&provider, settings, client_auth_required, now)?;
         let current = Current::new(&provider, versions, own, Vec::new())?;
@@ -333,6 +335,16 @@ impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity").finish_non_exhaustive()
     }
+}
+
+/// Offers what the library does, and TLS 1.3 with AES-128 first, as Go does: its transcript is
+/// hashed by SHA-256, which processors have instructions for, unlike that of AES-256.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let is_first =
+        |suite: &SupportedCipherSuite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider.cipher_suites.sort_by_key(|suite| !is_first(suite));
+    provider
 }
 
 fn server_config(

@@ -35,6 +35,10 @@ use super::{
 /// is only reached in a network of this size.
 pub(super) const PEERS_MAX: usize = 1000;
 
+/// Commands that are done before the table looks around for anything else: few enough to take no
+/// time, many enough that looking around costs nothing beside them.
+const COMMANDS_AT_ONCE: usize = 64;
+
 /// News that the core has not taken, beyond which no new streams are taken.
 const NEWS_MAX: usize = 1024;
 
@@ -163,13 +167,16 @@ impl Table {
 
     /// Runs until stopped, then ends every stream and waits for all tasks.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
+        let mut commands = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
             self.context.counters.peers(self.peers.len());
             let room = self.news.len() < NEWS_MAX;
             let due = self.due();
             tokio::select! {
                 _ = inlets.stopped.changed() => break,
-                Some(command) = inlets.commands.recv() => self.command(command),
+                1.. = inlets.commands.recv_many(&mut commands, COMMANDS_AT_ONCE) => {
+                    commands.drain(..).for_each(|command| self.command(command));
+                }
                 Some(accepted) = inlets.accepted.recv(), if room => self.accept(accepted),
                 Some(asking) = inlets.registrations.recv(), if room => self.register(asking),
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),

@@ -25,6 +25,7 @@ use tower::service_fn;
 
 use super::{
     ALPN, ClientIdentity, Fault, Tls, TlsError,
+    buffered::Buffered,
     stream::{Broke, Ending, Io, OwnedStream},
 };
 
@@ -44,6 +45,10 @@ pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes that may be under way on one HTTP/2 connection: several streams, so that one whose
 /// messages are not taken does not hold up the others.
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Bytes of an HTTP/2 frame that we take: a block of usual size is one frame, and as much as is
+/// read of a stranger in any case. What is longer comes in several.
+pub(crate) const FRAME_LEN_MAX: u32 = 64 << 10;
 
 /// Where to find something that listens.
 pub trait Dial: Send + Sync + 'static {
@@ -271,7 +276,7 @@ async fn secure(
             endpoint: endpoint.to_owned(),
         })?;
     let io = TlsConnector::from(config)
-        .connect(name, io)
+        .connect(name, Buffered::new(io))
         .await
         .map_err(|source| DialError::Tls {
             endpoint: endpoint.to_owned(),
@@ -306,7 +311,8 @@ async fn http2(io: OwnedStream, endpoint: &str, scheme: &str) -> Result<Channel,
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_LEN_MAX);
     // tonic asks its connector again when the connection is lost; there is only this one.
     let only = Mutex::new(Some(io));
     let connector = service_fn(move |_: Uri| {

@@ -28,6 +28,7 @@ use crate::logging::{Seldom, Unsaid, foreign};
 
 use super::{
     Fault, Tls,
+    buffered::Buffered,
     stream::{Ending, Io, ServerStream, TlsInfo},
 };
 
@@ -235,7 +236,7 @@ async fn accept(
         ));
     };
     let own = tls.server_side();
-    let handshake = TlsAcceptor::from(own.config).accept(io);
+    let handshake = TlsAcceptor::from(own.config).accept(Buffered::new(io));
     let io = timeout_at(limit, handshake).await??;
     let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
     let sha256 = certificates

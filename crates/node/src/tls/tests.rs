@@ -33,3 +33,14 @@ impl ResolvesClientCert for Nothing {
         false
     }
 }
+
+#[test]
+fn all_ciphers_are_offered_and_the_fastest_first() {
+    let ours = super::provider().cipher_suites;
+    let all = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
+    assert_eq!(ours.len(), all.len());
+    assert!(all.iter().all(|suite| ours.contains(suite)));
+    let first = ours.first().map(rustls::SupportedCipherSuite::suite);
+    let expected = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
+    assert_eq!(first, Some(expected));
+}
