@@ -66,6 +66,10 @@ static MESSAGE: Shape = Shape(&[
     (25, One(&PRIVATE_DATA)),
 ]);
 
+/// A message that is no longer cannot hold more list elements than [`ELEMENTS_MAX`]: each takes
+/// two bytes at least, for its tag and its length.
+pub(crate) const SURELY_FEW_LEN: usize = 2 * ELEMENTS_MAX;
+
 /// Whether a serialized `GossipMessage` holds at most [`ELEMENTS_MAX`] list elements.
 pub(crate) fn are_few(message: &[u8]) -> Result<bool, Malformed> {
     let mut left = ELEMENTS_MAX;
@@ -234,6 +238,15 @@ mod tests {
         assert_eq!(are_few(&field(8, &field(1, &field(2, &many)))), Ok(true));
         assert_eq!(are_few(&field(7, &field(1, &many))), Ok(true));
         assert_eq!(are_few(&field(99, &many)), Ok(true));
+    }
+
+    #[test]
+    fn what_surely_holds_few_does() {
+        // Around the elements are two bytes of a tag and three of a length.
+        let elements = (SURELY_FEW_LEN - 5) / 2;
+        let longest = message(&[16, 1], elements);
+        assert!((SURELY_FEW_LEN - 1..=SURELY_FEW_LEN).contains(&longest.len()));
+        assert_eq!(are_few(&longest), Ok(true));
     }
 
     #[test]

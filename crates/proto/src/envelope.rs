@@ -65,7 +65,8 @@ impl Envelope {
 
     /// Decodes the payload and keeps its bytes beside it. At most [`ELEMENTS_MAX`] list elements.
     pub fn open(self) -> Result<Opened, Undecodable> {
-        if !elements::are_few(&self.payload)? {
+        let may_be_many = self.payload.len() > elements::SURELY_FEW_LEN;
+        if may_be_many && !elements::are_few(&self.payload)? {
             return Err(Undecodable::TooMany);
         }
         let message = GossipMessage::decode(self.payload.clone())?;

@@ -153,6 +153,14 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Result<Varint, Malformed> {
+        // Most are short.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(Varint {
+                value: u64::from(*byte),
+                minimal: true,
+            });
+        }
         let mut value = 0;
         for (index, byte) in self.rest.iter().copied().take(10).enumerate() {
             if index == 9 && byte > 1 {

@@ -1,7 +1,5 @@
 //! The counters of comm, with their labels resolved once instead of for every message.
 
-use std::collections::BTreeMap;
-
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use tidings_proto::tag::Kind;
 
@@ -15,10 +13,10 @@ pub(crate) struct Counters {
     messages_sent: IntCounter,
     messages_received: IntCounter,
     overflow: IntCounter,
-    kinds_sent: BTreeMap<Option<Kind>, IntCounter>,
-    kinds_received: BTreeMap<Option<Kind>, IntCounter>,
-    bytes_sent: BTreeMap<Option<Kind>, IntCounter>,
-    bytes_received: BTreeMap<Option<Kind>, IntCounter>,
+    kinds_sent: ByKind,
+    kinds_received: ByKind,
+    bytes_sent: ByKind,
+    bytes_received: ByKind,
     dropped: IntCounterVec,
     refused: IntCounterVec,
     queued_messages: IntGauge,
@@ -32,10 +30,10 @@ impl Counters {
             messages_sent: metrics.messages_sent.clone(),
             messages_received: metrics.messages_received.clone(),
             overflow: metrics.overflow.clone(),
-            kinds_sent: by_kind(&metrics.kinds_sent),
-            kinds_received: by_kind(&metrics.kinds_received),
-            bytes_sent: by_kind(&metrics.bytes_sent),
-            bytes_received: by_kind(&metrics.bytes_received),
+            kinds_sent: ByKind::new(&metrics.kinds_sent),
+            kinds_received: ByKind::new(&metrics.kinds_received),
+            bytes_sent: ByKind::new(&metrics.bytes_sent),
+            bytes_received: ByKind::new(&metrics.bytes_received),
             dropped: metrics.dropped.clone(),
             refused: metrics.refused.clone(),
             queued_messages: metrics.queued_messages.clone(),
@@ -47,15 +45,15 @@ impl Counters {
     /// An envelope of so many bytes was handed to the connection.
     pub(crate) fn sent(&self, kind: Option<Kind>, bytes: usize) {
         self.messages_sent.inc();
-        add(&self.kinds_sent, kind, 1);
-        add(&self.bytes_sent, kind, bytes);
+        self.kinds_sent.add(kind, 1);
+        self.bytes_sent.add(kind, bytes);
     }
 
     /// An envelope of so many bytes came from a connection.
     pub(crate) fn received(&self, kind: Option<Kind>, bytes: usize) {
         self.messages_received.inc();
-        add(&self.kinds_received, kind, 1);
-        add(&self.bytes_received, kind, bytes);
+        self.kinds_received.add(kind, 1);
+        self.bytes_received.add(kind, bytes);
     }
 
     /// A message was dropped unsent.
@@ -112,16 +110,49 @@ impl Dropped {
     }
 }
 
-fn by_kind(counter: &IntCounterVec) -> BTreeMap<Option<Kind>, IntCounter> {
-    let known = Kind::ALL.into_iter().map(|kind| (Some(kind), kind.name()));
-    known
-        .chain([(None, UNKNOWN)])
-        .map(|(kind, label)| (kind, counter.with_label_values(&[label])))
-        .collect()
+/// A counter for each kind, and one for messages of none.
+#[derive(Debug)]
+struct ByKind {
+    known: [IntCounter; Kind::ALL.len()],
+    unknown: IntCounter,
 }
 
-fn add(counters: &BTreeMap<Option<Kind>, IntCounter>, kind: Option<Kind>, bytes: usize) {
-    if let Some(counter) = counters.get(&kind) {
-        counter.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+impl ByKind {
+    fn new(counter: &IntCounterVec) -> Self {
+        Self {
+            known: Kind::ALL.map(|kind| counter.with_label_values(&[kind.name()])),
+            unknown: counter.with_label_values(&[UNKNOWN]),
+        }
+    }
+
+    fn add(&self, kind: Option<Kind>, count: usize) {
+        let counter = match kind {
+            // Kinds are listed in the order in which they are declared.
+            Some(kind) => self.known.get(kind as usize),
+            None => Some(&self.unknown),
+        };
+        if let Some(counter) = counter {
+            counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_counter() {
+        let metrics = Metrics::new();
+        let counters = Counters::new(&metrics);
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            counters.received(Some(kind), index + 1);
+        }
+        counters.received(None, 99);
+        let received = |label| metrics.bytes_received.with_label_values(&[label]).get();
+        for (index, kind) in (1..).zip(Kind::ALL) {
+            assert_eq!(received(kind.name()), index);
+        }
+        assert_eq!(received(UNKNOWN), 99);
     }
 }

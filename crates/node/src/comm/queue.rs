@@ -76,6 +76,8 @@ pub(crate) type Receipt = oneshot::Sender<()>;
 #[derive(Debug)]
 struct Item {
     envelope: Envelope,
+    /// Bytes on the wire.
+    len: usize,
     _receipt: Option<Receipt>,
 }
 
@@ -117,6 +119,7 @@ impl Sender {
         } else {
             let item = Item {
                 envelope,
+                len,
                 _receipt: receipt,
             };
             let items = match turn {
@@ -188,6 +191,25 @@ impl Outgoing {
         self.greeting = Some(greeting);
         self
     }
+
+    /// The next one. The queue of those that go first is empty nearly always, and is only asked
+    /// when something is in it, or when there is nothing else.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if !self.first.is_empty()
+            && let Poll::Ready(Some(first)) = self.first.poll_recv(cx)
+        {
+            return Poll::Ready(Some(first));
+        }
+        if let Poll::Ready(next) = self.waiting.poll_recv(cx) {
+            // Both ends are dropped together, so nothing waits to go first when this one has ended.
+            return Poll::Ready(next);
+        }
+        match std::task::ready!(self.first.poll_recv(cx)) {
+            Some(first) => Poll::Ready(Some(first)),
+            // That end was dropped since, and before it something may have been put in here.
+            None => self.waiting.poll_recv(cx),
+        }
+    }
 }
 
 impl Stream for Outgoing {
@@ -205,19 +227,9 @@ impl Stream for Outgoing {
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
             }
         }
-        let first = match self.first.poll_recv(cx) {
-            Poll::Ready(first) => first,
-            Poll::Pending => None,
-        };
-        let next = match first {
-            Some(first) => Some(first),
-            None => std::task::ready!(self.waiting.poll_recv(cx)),
-        };
-        // Both ends are dropped together, so nothing waits to go first when the other has ended.
-        let Some(Item { envelope, .. }) = next else {
+        let Some(Item { envelope, len, .. }) = std::task::ready!(self.poll_item(cx)) else {
             return Poll::Ready(None);
         };
-        let len = envelope.wire_len();
         self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
         self.counters.unqueued(len);
         if self.shared.discarded.load(Ordering::Relaxed) {
@@ -232,8 +244,8 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         for waiting in [&mut self.first, &mut self.waiting] {
             waiting.close();
-            while let Ok(Item { envelope, .. }) = waiting.try_recv() {
-                self.counters.unqueued(envelope.wire_len());
+            while let Ok(Item { len, .. }) = waiting.try_recv() {
+                self.counters.unqueued(len);
             }
         }
     }
