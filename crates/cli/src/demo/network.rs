@@ -346,6 +346,7 @@ impl Slot {
             gossip: Config {
                 bootstrap: vec![self.bootstrap.clone()],
                 org_leader: self.leader,
+                stripe: true,
                 state: StateConfig {
                     enabled: true,
                     ..StateConfig::default()
@@ -380,8 +381,8 @@ fn bytes(node: &RunningNode, direction: Direction) -> u64 {
 
 fn way(source: Source) -> Way {
     match source {
-        // Whole or in stripes.
-        Source::Push | Source::Stripe => Way::Push,
+        Source::Push => Way::Push,
+        Source::Stripe => Way::Stripe,
         Source::Pull => Way::Pull,
         Source::Transfer => Way::Transfer,
         Source::Deliver => Way::Deliver,

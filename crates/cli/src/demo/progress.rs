@@ -47,7 +47,9 @@ pub(crate) struct Cut {
 /// How a block came to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Pushed by a peer.
+    /// In parts, down the trees of a block.
+    Stripe,
+    /// Pushed whole by a peer.
     Push,
     /// Pulled after comparing digests.
     Pull,
@@ -134,6 +136,7 @@ impl Progress {
             return;
         };
         match way {
+            Way::Stripe => ways.stripe += 1,
             Way::Push => ways.push += 1,
             Way::Pull => ways.pull += 1,
             Way::Transfer => ways.transfer += 1,

@@ -67,7 +67,9 @@ pub(crate) struct NodeView {
 /// How many blocks came which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Ways {
-    /// Pushed by a peer.
+    /// In parts, down the trees of a block.
+    pub(crate) stripe: u64,
+    /// Pushed whole by a peer.
     pub(crate) push: u64,
     /// Pulled after comparing digests with a peer.
     pub(crate) pull: u64,

@@ -242,7 +242,7 @@ impl Summary {
             let ways = node.blocks;
             let _ = writeln!(
                 text,
-                "{:width$}  {}  height {}  last block {}  push {} pull {} transfer {} deliver {}  \
+                "{:width$}  {}  height {}  last block {}  stripe {} push {} pull {} transfer {} deliver {}  \
                  sent {} received {}",
                 node.name,
                 node.org,
@@ -250,6 +250,7 @@ impl Summary {
                 node.last_block_hash
                     .get(..16)
                     .unwrap_or(&node.last_block_hash),
+                ways.stripe,
                 ways.push,
                 ways.pull,
                 ways.transfer,
@@ -420,6 +421,7 @@ mod tests {
                 height: 20,
                 last_block_hash: "ab".repeat(32),
                 blocks: Ways {
+                    stripe: 0,
                     push: 1,
                     pull: 2,
                     transfer: 3,
@@ -443,7 +445,7 @@ mod tests {
             "nodes": [{
                 "name": "peer0.org1.demo", "org": "Org1MSP", "height": 20,
                 "last_block_hash": "ab".repeat(32),
-                "blocks": {"push": 1, "pull": 2, "transfer": 3, "deliver": 4},
+                "blocks": {"stripe": 0, "push": 1, "pull": 2, "transfer": 3, "deliver": 4},
                 "bytes": {"sent": 5, "received": 6},
             }],
             "latency_ms": {"p50": 1.5, "p99": 2.5, "max": null},

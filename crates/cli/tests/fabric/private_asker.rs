@@ -1,13 +1,14 @@
-//! A peer that asks for private data outright, whoever it is.
+//! A peer that asks outright for private data and for state infos, whoever it is.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
+use tidings_msp::{crypto::sha256_parts, identity::pki_id};
 use tidings_proto::{
     Message as _,
     gossip::{
         Empty, Envelope, GossipMessage, PvtDataDigest, PvtDataElement, RemotePvtDataRequest,
-        RemoteStateRequest, RemoteStateResponse,
+        RemoteStateRequest, RemoteStateResponse, StateInfoPullRequest,
         gossip_client::GossipClient,
         gossip_message::{Content, Tag},
     },
@@ -74,6 +75,22 @@ impl Extra {
         along
     }
 
+    /// What it is told of the peers of the channel, envelope by envelope.
+    #[track_caller]
+    pub(crate) fn state_infos(&self, endpoint: &str) -> Vec<Envelope> {
+        let identity =
+            Intruder::new(&self.msp_id, &self.msp_dir, &self.tls_dir).identity(&self.msp_id);
+        let pki_id = pki_id(&identity).expect("it is an identity");
+        let request = Content::StateInfoPullReq(StateInfoPullRequest {
+            channel_mac: Bytes::copy_from_slice(&sha256_parts(&[&pki_id, CHANNEL.as_bytes()])),
+            known: Bytes::new(),
+        });
+        match self.hears(endpoint, Tag::ChanOrOrg, request) {
+            Content::StateSnapshot(snapshot) => snapshot.elements,
+            other => panic!("{endpoint} answered {other:?}"),
+        }
+    }
+
     #[track_caller]
     fn hears(&self, endpoint: &str, tag: Tag, request: Content) -> Content {
         let asker = Intruder::new(&self.msp_id, &self.msp_dir, &self.tls_dir);
@@ -91,9 +108,14 @@ async fn ask(asker: &Intruder, endpoint: &str, tag: Tag, request: Content) -> Co
     client.ping(Empty::default()).await.unwrap();
     let (say, said) = mpsc::channel(2);
     say.send(asker.first(Wrong::Nothing, false)).await.unwrap();
+    // Whoever asks for state infos proves to know the channel, and does not name it.
+    let channel = match request {
+        Content::StateInfoPullReq(_) => Bytes::new(),
+        _ => Bytes::from_static(CHANNEL.as_bytes()),
+    };
     let request = GossipMessage {
         nonce: NONCE,
-        channel: Bytes::from_static(CHANNEL.as_bytes()),
+        channel: channel.clone(),
         tag: tag.into(),
         content: Some(request),
     };
@@ -104,8 +126,8 @@ async fn ask(asker: &Intruder, endpoint: &str, tag: Tag, request: Content) -> Co
         let envelope = heard.message().await.unwrap().unwrap();
         let message = GossipMessage::decode(envelope.payload).unwrap();
         // Whoever is asked has its own questions, too.
-        if message.nonce == NONCE {
-            assert_eq!(message.channel, CHANNEL);
+        let is_snapshot = matches!(message.content, Some(Content::StateSnapshot(_)));
+        if is_snapshot || (message.nonce == NONCE && message.channel == channel) {
             return message.content.unwrap();
         }
     }

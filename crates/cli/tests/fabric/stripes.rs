@@ -3,6 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use tidings_proto::{
+    Message as _,
+    gossip::{Envelope, GossipMessage, gossip_message::Content},
+};
+
 use crate::{
     fabnet::{Fabnet, GoPeer},
     leaders::{Candidates, SLACK, TIMERS, quiet, where_ours_is_first},
@@ -20,6 +25,18 @@ const RECEIVED: &str = "tidings_blocks_received";
 
 fn received(node: &Node, source: &str) -> f64 {
     node.sum(RECEIVED, &[("source", source)]).unwrap_or(0.0)
+}
+
+/// The envelope in which a node said what it has, if it says there that it takes stripes.
+fn said_by(infos: Vec<Envelope>, node: &Node) -> Option<Envelope> {
+    infos.into_iter().find(|envelope| {
+        let message = GossipMessage::decode(envelope.payload.clone()).unwrap();
+        let Some(Content::StateInfo(info)) = message.content else {
+            panic!("a snapshot holds state infos");
+        };
+        let properties = info.properties.unwrap_or_default();
+        hex::encode(&info.pki_id).starts_with(&node.pki) && !properties.extension.is_empty()
+    })
 }
 
 fn join(network: &Fabnet, name: &str) -> Node {
@@ -41,11 +58,11 @@ fn stripes_beside_go_peers() {
         leader.leads().then_some(())
     });
     network.run(&["start-peer", "org1-peer0", "org1-peer1"]);
-    let followers: Vec<String> = (0..7)
+    let mut others = (0..7)
         .map(|number| format!("org1-extra{number}"))
-        .filter(|name| *name != first)
-        .take(2)
-        .collect();
+        .filter(|name| *name != first);
+    let followers: Vec<String> = others.by_ref().take(2).collect();
+    let unused = others.next().expect("there are seven");
     let mut ours: Vec<Node> = followers.iter().map(|name| join(&network, name)).collect();
     ours.push(leader);
     let candidates = Candidates::new(network, ours);
@@ -72,6 +89,24 @@ fn stripes_beside_go_peers() {
         ),
     );
     quiet(network);
+    let asker = network.extra(&unused);
+    for node in candidates.ours.values() {
+        for peer in network.of("Org1") {
+            until(
+                "a Go peer passes on who takes stripes",
+                MEET_TIME_MAX,
+                || {
+                    let own = said_by(asker.state_infos(&node.endpoint), node)?;
+                    let passed_on = said_by(asker.state_infos(&peer.endpoint), node)?;
+                    (own == passed_on).then_some(())
+                },
+            );
+        }
+    }
+    measured(
+        NAME,
+        "both Go peers pass on what our nodes announce, byte for byte",
+    );
 
     let logs: Vec<_> = network.of("Org1").map(GoPeer::log_len).collect();
     let before: Vec<_> = ours()
