@@ -61,6 +61,8 @@ pub enum Input {
     Chaincodes(Vec<Chaincode>),
     /// Say that we left; take no part in pulling.
     Leave,
+    /// A peer that was not alive before is a member of the network now.
+    Met(PkiId),
     /// A message that names this channel or carries its MAC.
     Received {
         /// The stream it came on.
@@ -139,6 +141,8 @@ pub struct Channel {
     leaders: Latest<PkiId, ()>,
     /// Who was given our state infos.
     answered: Pace,
+    /// When members were asked for state infos last.
+    asked: Option<Moment>,
     next_request: Moment,
     next_sweep: Moment,
     next_count: Moment,
@@ -173,6 +177,7 @@ impl Channel {
             blocks: Blocks::new(&id, config, now, blocks_rng),
             leaders: Latest::new(Some(leaders_ttl)),
             answered: Pace::new(pace::ROUNDS_BURST),
+            asked: None,
             next_request: now + config.request_state_info_interval,
             next_sweep: now + config.pull_interval.saturating_mul(5),
             next_count: now + config.membership_tracker_interval,
@@ -214,6 +219,7 @@ impl Channel {
                     self.publish(now, view, ports, out);
                 }
             }
+            Input::Met(peer) => self.meet(now, &peer, view),
             Input::Received { from, message } => {
                 self.receive(now, &from, message, view, ports, out);
             }
@@ -430,6 +436,19 @@ impl Channel {
         }
     }
 
+    /// Whoever knows nobody on the channel asks whom it meets at once: its ledger may have been
+    /// waiting for that. Those who start together know nothing yet, so it is not done over and over.
+    fn meet(&mut self, now: Moment, peer: &PkiId, view: &View<'_>) {
+        let org = view.identities.org_of(peer);
+        let knows_nobody = self.roster.len() == usize::from(self.roster.own().is_some());
+        if knows_nobody && org.is_some_and(|org| self.has_org(org)) {
+            let at = self
+                .asked
+                .map_or(now, |asked| now.max(asked + LONELY_RETRY));
+            self.next_request = self.next_request.min(at);
+        }
+    }
+
     fn request_state_infos(&mut self, now: Moment, view: &View<'_>, out: &mut Vec<Effect>) {
         self.next_request = now + self.config.request_state_info_interval;
         if self.own.has_left() {
@@ -447,6 +466,7 @@ impl Channel {
             self.next_request = now + LONELY_RETRY.min(self.config.request_state_info_interval);
             return;
         }
+        self.asked = Some(now);
         let channel_mac = Bytes::copy_from_slice(&mac(&view.me.identity.pki_id, &self.id));
         for member in random::pick(&mut self.rng, &members, self.config.pull_peer_num) {
             let known = self.roster.known_with(&member.org, view);

@@ -4,13 +4,13 @@
 //! signatures. Taking is not approving: validation is the MSP's. A [`SigningIdentity`] is our
 //! own, with the key. The PKI-ID here is only a hash: having one says nothing about trust.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use prost::Message;
 use tidings_proto::msp::SerializedIdentity;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, NotWellFormed, check_well_formed};
 use crate::crypto::{
     HashFamily, IdentityHash, PrivateKey, SignatureRefused, SigningFailed, sha256_parts,
 };
@@ -42,6 +42,8 @@ pub struct Identity {
     certificate: Certificate,
     serialized: Bytes,
     family: Option<HashFamily>,
+    /// What was found of the form of its bytes, which never changes.
+    form: OnceLock<Result<(), NotWellFormed>>,
 }
 
 impl Identity {
@@ -63,6 +65,7 @@ impl Identity {
             certificate,
             serialized,
             family,
+            form: OnceLock::new(),
         }
     }
 
@@ -89,6 +92,17 @@ impl Identity {
     /// When the certificate ends, in seconds since 1970. Nothing here compares it with a clock.
     pub fn expires_at(&self) -> i64 {
         self.certificate.not_after()
+    }
+
+    /// The verdict of [`check_well_formed`] on the certificate as it was received. Parsed the first
+    /// time only: it is asked for with every message.
+    pub fn check_well_formed(&self) -> Result<(), NotWellFormed> {
+        let look = || {
+            let serialized = SerializedIdentity::decode(self.serialized.clone());
+            let id_bytes = serialized.or(Err(NotWellFormed::NotPem))?.id_bytes;
+            check_well_formed(&id_bytes)
+        };
+        self.form.get_or_init(look).clone()
     }
 
     /// Whether this identity signed the message.

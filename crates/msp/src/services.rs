@@ -15,7 +15,7 @@ use prost::Message;
 use tidings_proto::msp::SerializedIdentity;
 
 use crate::{
-    certificate::{NotWellFormed, check_well_formed},
+    certificate::NotWellFormed,
     channel_config::ChannelConfig,
     crypto::{SignatureRefused, SigningFailed},
     identity::{self, Identity, SigningIdentity},
@@ -174,7 +174,7 @@ impl CryptoServices {
         }
         let serialized = SerializedIdentity::decode(identity)?;
         if let Ok(found) = self.local.deserialize(identity) {
-            check_well_formed(&serialized.id_bytes)?;
+            found.check_well_formed()?;
             if found.msp_id() == self.local.id() {
                 self.local
                     .validate(&found)
@@ -189,7 +189,7 @@ impl CryptoServices {
             let Ok(found) = config.msps().deserialize(identity) else {
                 continue;
             };
-            check_well_formed(&serialized.id_bytes)?;
+            found.check_well_formed()?;
             if config.msps().validate(&found).is_ok() {
                 let voucher = Voucher::Channel(channel.clone());
                 return Ok(Resolved {

@@ -44,8 +44,9 @@ pub(crate) const CONTROL_MAX: usize = 1024;
 
 /// Least time between two looks at the node's state for those who watch it.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-/// The same after nothing but what happens all the time.
-const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same after nothing but what happens all the time. A look costs as much as several messages,
+/// and an idle node hears a few in a second.
+const ROUTINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Least time between two looks at how much waits for the core.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);

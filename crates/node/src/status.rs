@@ -6,7 +6,7 @@ use tidings_gossip::{
 };
 
 /// The node as it was at most a tenth of a second ago; changes that only show in what members
-/// exchange all the time, as that of an endpoint, take a second.
+/// exchange all the time, as that of an endpoint, take five seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Members that are alive, ourselves left out.

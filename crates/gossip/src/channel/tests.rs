@@ -555,6 +555,38 @@ fn state_infos_are_asked_of_the_channels_organizations() {
 }
 
 #[test]
+fn who_knows_nobody_asks_whom_it_meets_at_once() {
+    let asked = |out: Vec<Effect>| {
+        let asks = |effect: &Effect| match effect {
+            Effect::Send { envelope, .. } => {
+                let message = envelope.clone().open().unwrap().message().clone();
+                matches!(message.content, Some(Content::StateInfoPullReq(_)))
+            }
+            _ => false,
+        };
+        out.iter().filter(|effect| asks(effect)).count()
+    };
+    let mut t = Table::new();
+    t.now = at(100);
+    assert_eq!(t.feed(Input::Met(c().pki_id)), []);
+    assert_eq!(
+        asked(t.until(150)),
+        0,
+        "c is of no organization of the channel"
+    );
+    assert_eq!(t.feed(Input::Met(a().pki_id)), []);
+    assert_eq!(asked(t.until(150)), 2, "a and b");
+    t.now = at(200);
+    assert_eq!(t.feed(Input::Met(b().pki_id)), []);
+    assert_eq!(asked(t.until(1149)), 0, "not over and over");
+    assert_eq!(asked(t.until(1150)), 2);
+    t.hears(&a(), 5);
+    assert_eq!(t.feed(Input::Met(b().pki_id)), []);
+    assert_eq!(asked(t.until(5149)), 0, "then as ever");
+    assert_eq!(asked(t.until(5150)), 2);
+}
+
+#[test]
 fn peers_are_alive_known_heard_of_and_have_not_left() {
     let mut t = Table::new();
     assert_eq!(t.peers(), []);

@@ -75,10 +75,6 @@ impl Discovery {
         known: Option<&Summary>,
     ) -> Envelope {
         let me = world.me;
-        let oldest = self.config.alive_time_interval;
-        let (voice, period) = (&mut self.voice, self.own_period);
-        let own = voice.recent(world.now, oldest, period, me, world.ports);
-        let own = disclosure::for_org(&me.identity.org, to.org, &own.envelope);
         let may_know = |member: &Member| {
             let subject = Party {
                 org: world.identities.org_of(&member.peer),
@@ -91,12 +87,20 @@ impl Discovery {
             ours.insert(me.identity.pki_id, (me.incarnation_ns, 1));
             known.difference(&ours)
         });
-        let is_news = |member: &Member| {
+        let is_news = |peer: &PkiId| {
             let difference = difference.as_ref();
-            difference.is_none_or(|difference| difference.concerns(&member.peer))
+            difference.is_none_or(|difference| difference.concerns(peer))
         };
+        // Who is of our mind believes us to be alive: what all have heard is news enough.
+        let oldest = match is_news(&me.identity.pki_id) {
+            true => self.config.alive_time_interval,
+            false => self.own_period.max(self.config.alive_time_interval),
+        };
+        let (voice, period) = (&mut self.voice, self.own_period);
+        let own = voice.recent(world.now, oldest, period, me, world.ports);
+        let own = disclosure::for_org(&me.identity.org, to.org, &own.envelope);
         let disclosed = |member: &Member| {
-            (is_news(member) && may_know(member))
+            (is_news(&member.peer) && may_know(member))
                 .then(|| disclosure::for_org(&me.identity.org, to.org, &member.envelope))
         };
         let mut room = RESPONSE_BYTES_MAX.saturating_sub(own.wire_len());

@@ -358,6 +358,10 @@ impl<P: Ports> Node<P> {
             self.tell_leader(&id, leader);
         }
         self.grow(id.clone(), height);
+        let alive: Vec<PkiId> = self.discovery.alive().map(|member| member.peer).collect();
+        for peer in alive {
+            self.push_channel(id.clone(), channel::Input::Met(peer));
+        }
         self.push(discovery::Input::Anchors {
             channel: id.clone(),
             anchors,

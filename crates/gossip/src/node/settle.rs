@@ -292,6 +292,12 @@ impl<P: Ports> Node<P> {
                     if matches!(notice, Notice::MemberAlive { .. } | Notice::MemberDead(_)) {
                         self.look_at_members(None);
                     }
+                    if let Notice::MemberAlive { peer, .. } = notice {
+                        let met = channel::Input::Met(peer);
+                        let ids = self.channels.keys().cloned();
+                        let works = ids.map(|id| Work::Channel(id, met.clone()));
+                        self.work.extend(works);
+                    }
                     out.push(Effect::Notify(notice));
                 }
             }

@@ -114,3 +114,39 @@ fn who_speaks_seldom_may_be_silent_for_longer() {
     stage.run(at(630));
     assert_eq!(stage.standing(&b("slow")), "unknown");
 }
+
+#[test]
+fn who_is_of_our_mind_is_told_what_all_have_heard() {
+    let mut stage = Stage::new();
+    among(&mut stage, at(0), 0..63);
+    let when = said(&mut stage, at(2)).last().unwrap().0;
+    let told = |stage: &mut Stage, now, known| {
+        let (nonce, about) = (1, Box::new(speech(0, FAST).alive()));
+        let out = stage.handle(
+            now,
+            Input::MembershipRequest {
+                nonce,
+                about,
+                known: Some(known),
+            },
+        );
+        let sent = out.into_iter().find_map(|effect| match effect {
+            Effect::Send { envelope, .. } => Some(envelope),
+            _ => None,
+        });
+        match open(&sent.unwrap()).content {
+            Some(Content::MemRes(response)) => response.alive.last().unwrap().clone(),
+            other => panic!("expected an answer, got {other:?}"),
+        }
+    };
+    let own = stage.me.identity.pki_id;
+    let mut known = stage.node.known_if(|_| true);
+    known.insert(own, (stage.me.incarnation_ns, 1));
+    let late = when + secs(15);
+    let same = told(&mut stage, late, Summary::of(1, &known));
+    assert_eq!(told(&mut stage, late, Summary::of(2, &known)), same);
+    // Who believes us to be dead must hear something new.
+    known.insert(own, (stage.me.incarnation_ns, 0));
+    let new = told(&mut stage, late, Summary::of(3, &known));
+    assert_ne!(new, same);
+}

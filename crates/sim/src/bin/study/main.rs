@@ -55,10 +55,10 @@ enum Command {
         #[arg(long, default_value = "docs/dissemination")]
         out: PathBuf,
     },
-    /// What membership and state infos cost an idle node of Fabric's protocol, by numbers of nodes.
+    /// What membership and state infos cost an idle node among its like, by numbers of nodes.
     Scale {
         /// Numbers of nodes.
-        #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64])]
+        #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64, 256])]
         nodes: Vec<usize>,
     },
     /// A single run.
