@@ -213,7 +213,8 @@ impl Network {
             let kinds = Kind::ALL.into_iter().map(Kind::name).chain([UNKNOWN_KIND]);
             counts.messages += metrics.messages_received.get();
             counts.payload_bytes += kinds.map(bytes).sum::<u64>();
-            counts.block_bytes += bytes(Kind::DataMsg.name());
+            let striped = metrics.striped_bytes.with_label_values(&[CHANNEL]).get();
+            counts.block_bytes += bytes(Kind::DataMsg.name()) + striped;
             let alive = Kind::AliveMsg.name();
             counts.alive_bytes += bytes(alive);
             counts.alive_messages += metrics.kinds_received.with_label_values(&[alive]).get();
@@ -268,7 +269,7 @@ pub(crate) struct Counts {
     pub(crate) messages: u64,
     /// Bytes of these, before TLS.
     pub(crate) payload_bytes: u64,
-    /// Of these, of pushed blocks.
+    /// Of these, of pushed blocks and of those in stripes.
     pub(crate) block_bytes: u64,
     /// Of these, of alive messages.
     pub(crate) alive_bytes: u64,

@@ -597,7 +597,7 @@ impl Dissemination {
         self.model = Some((key, finish));
         Model {
             finish,
-            patience: latency / 2 + Duration::from_millis(1) + chunk * u32::from(cut.k) / 4,
+            patience: latency / 2 + self.parameters.jitter + chunk * u32::from(cut.k) / 4,
         }
     }
 
@@ -608,16 +608,24 @@ impl Dissemination {
             .neighbours
             .find(peer)
             .is_some_and(|n| n.declared == Class::Slow);
-        let (least, chunks) = if is_slow { (10, 12) } else { (1, 3) };
+        let jitter = self.parameters.jitter;
+        let (least, chunks) = if is_slow {
+            (10 * jitter, 12)
+        } else {
+            (jitter, 3)
+        };
         let queued = u32::try_from(self.uplink.len()).unwrap_or(u32::MAX);
         let chunks = (chunks + u32::from(cut.k) / 2).saturating_add(queued);
         let sending = self.parameters.chunk_time(cut).saturating_mul(chunks);
-        self.neighbours.travel(peer, latency) + Duration::from_millis(least) + sending
+        self.neighbours.travel(peer, latency) + least + sending
     }
 
     fn send(&mut self, now: Moment, to: PkiId, message: Message, out: &mut Vec<Effect>) {
         if let Message::Chunk(chunk) = &message {
             let takes = self.parameters.sending(message.wire_len());
+            if let Some(lag_max) = self.parameters.lag_max {
+                self.uplink.catch_up(now, lag_max);
+            }
             self.uplink
                 .push(now, takes, (to, chunk.number, chunk.stripe));
         }

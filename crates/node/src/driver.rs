@@ -298,7 +298,7 @@ impl Driver {
                 number,
                 hash,
                 bytes,
-            } => self.stripes.judge(channel, number, hash, bytes),
+            } => return self.stripes.judge(channel, number, hash, bytes),
             Effect::Reply {
                 connection,
                 envelope,

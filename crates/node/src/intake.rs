@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use tidings_gossip::{
     Connection, Input, Message, Verified,
+    dissemination::message as stripes,
     verify::{self, Refused},
 };
 use tidings_proto::envelope::Opened;
@@ -61,12 +62,25 @@ impl Intake {
         }
     }
 
+    fn count_striped(&self, message: &Message) {
+        if let Message::Stripe {
+            channel,
+            message: stripes::Message::Chunk(chunk),
+        } = message
+        {
+            let bytes = u64::try_from(chunk.payload.len()).unwrap_or(u64::MAX);
+            let counter = &self.metrics.striped_bytes;
+            counter.with_label_values(&[channel.as_str()]).inc_by(bytes);
+        }
+    }
+
     async fn take(&self, from: Arc<Connection>, message: Opened) {
         let timer = self.metrics.check_duration.start_timer();
         let checked = self.check(&from, message).await;
         timer.observe_duration();
         match checked {
             Ok(message) => {
+                self.count_striped(&message);
                 // Nobody listening means that the node is going down.
                 let _ = self.messages.send(Input::Received { from, message }).await;
             }

@@ -162,6 +162,8 @@ metrics! {
         "Bytes of blocks received that this node had before";
     blocks: IntCounterVec = "tidings_blocks_committed" ["channel", "source"],
         "Blocks committed, by the way they came";
+    striped_bytes: IntCounterVec = "tidings_blocks_striped_bytes" ["channel"],
+        "Bytes of blocks received in stripes, those included that this node had before";
     spreading_duration: HistogramVec = "tidings_block_first_seen_to_committed_duration" ["channel"]
         in OF_SPREADING,
         "Seconds from the first sight of a block, by whichever way, until it was durable";

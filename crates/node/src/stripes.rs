@@ -72,21 +72,31 @@ impl Stripes {
         }
     }
 
-    /// As [`tidings_gossip::Effect::Judge`]. The core has a limit for how many wait.
-    pub(crate) fn judge(&self, channel: ChannelId, number: u64, hash: Digest, bytes: Bytes) {
+    /// As [`tidings_gossip::Effect::Judge`]. The core has a limit for how many wait. A short block
+    /// is judged at once: that takes no longer than to wake somebody who does it.
+    pub(crate) fn judge(
+        &self,
+        channel: ChannelId,
+        number: u64,
+        hash: Digest,
+        bytes: Bytes,
+    ) -> Option<Input> {
+        if bytes.len() <= INLINE_LEN_MAX {
+            let verdict = verify::judge(self.crypto.as_ref(), &channel, number, &hash, &bytes);
+            return Some(Input::Judged {
+                channel,
+                number,
+                hash,
+                verdict,
+            });
+        }
         let (crypto, inputs) = (Arc::clone(&self.crypto), self.inputs.clone());
         self.tasks.spawn(async move {
-            let is_short = bytes.len() <= INLINE_LEN_MAX;
             let of = channel.clone();
             let judge = move || verify::judge(crypto.as_ref(), &of, number, &hash, &bytes);
-            let verdict = if is_short {
-                judge()
-            } else {
-                let Ok(verdict) = spawn_blocking(judge).await else {
-                    // The runtime is going down: nobody will miss the verdict.
-                    return;
-                };
-                verdict
+            let Ok(verdict) = spawn_blocking(judge).await else {
+                // The runtime is going down: nobody will miss the verdict.
+                return;
             };
             let input = Input::Judged {
                 channel,
@@ -97,5 +107,6 @@ impl Stripes {
             // Nobody listening means that the node is going down.
             let _ = inputs.send(input).await;
         });
+        None
     }
 }

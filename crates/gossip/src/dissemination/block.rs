@@ -45,6 +45,14 @@ pub(super) struct Announcer {
     pub(super) cut: Cut,
 }
 
+impl Announcer {
+    /// It has the block, and how that is cut was not said.
+    pub(super) fn of_anything(peer: PkiId) -> Self {
+        let (hash, cut) = (Digest::ANY, Cut { len: 0, k: 0, p: 0 });
+        Self { peer, hash, cut }
+    }
+}
+
 /// How far a block has come.
 #[derive(Debug)]
 pub(super) enum State {

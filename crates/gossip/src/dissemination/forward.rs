@@ -61,9 +61,13 @@ impl Dissemination {
             ))));
             return false;
         }
-        let shape = self
+        let mut shape = self
             .parameters
             .shape(view.members.len(), group.cut, latency);
+        if self.uplink.len() > 0 {
+            // The last block is still leaving. Whoever gets this one has an uplink as well.
+            shape.root_cap = 1;
+        }
         let way = Way {
             epoch: view.epoch,
             shape,

@@ -150,6 +150,11 @@ pub struct Parameters {
     pub parity: Option<u8>,
     /// One-way latency that is assumed while none was measured.
     pub latency: Duration,
+    /// How late a host that is well may be with what it does: no answer is missed before that.
+    pub jitter: Duration,
+    /// What may wait at our uplink as far as we reckon, if the transport may be faster than
+    /// `uplink_bps` says.
+    pub lag_max: Option<Duration>,
 }
 
 impl Default for Parameters {
@@ -160,6 +165,8 @@ impl Default for Parameters {
             plain_delivery: PlainDelivery::Push,
             parity: None,
             latency: Duration::from_micros(500),
+            jitter: Duration::from_millis(1),
+            lag_max: None,
         }
     }
 }
@@ -169,6 +176,10 @@ const LAN: Duration = Duration::from_micros(2500);
 
 /// Blocks shorter than this are not cut.
 const CUT_FROM: u32 = 8 << 10;
+
+/// Blocks that are on the uplink no longer than this are not cut either. Four stripes are three
+/// messages more, at about 50 us of processor at either end: what the least cut costs everybody.
+const WHOLE_TIME: Duration = Duration::from_micros(300);
 
 /// What every message costs beside its bytes.
 const SEND_COST: Duration = Duration::from_micros(20);
@@ -183,9 +194,9 @@ impl Parameters {
     }
 
     /// Data stripes for a block of this length: the smallest power of two k for which
-    /// `1.42 k >= sqrt(30 * sending time in ms)`, within 4 and 32.
+    /// `1.42 k >= sqrt(30 * sending time in ms)`, within 4 and 32; one where cutting does not pay.
     pub fn stripes(&self, len: u32) -> u8 {
-        if len < CUT_FROM {
+        if len < CUT_FROM || self.transmission(len.into()) <= WHOLE_TIME {
             return 1;
         }
         let fits = |k: u8| {
@@ -197,8 +208,12 @@ impl Parameters {
 
     /// How long the uplink is busy with so many bytes in one message.
     pub fn sending(&self, bytes: u64) -> Duration {
+        SEND_COST.saturating_add(self.transmission(bytes))
+    }
+
+    fn transmission(&self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 8_000_000_000 / u128::from(self.uplink_bps.max(1));
-        SEND_COST + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// How long the uplink is busy with one chunk of such a block.
@@ -309,9 +324,11 @@ mod tests {
     #[test]
     fn blocks_are_cut_as_the_protocol_says() {
         for (mbit, len, k) in [
-            (1000, 8 << 10, 4),
-            (1000, (8 << 10) - 1, 1),
-            (1000, 16 << 10, 4),
+            (100, 8 << 10, 4),
+            (100, (8 << 10) - 1, 1),
+            (1000, 16 << 10, 1),
+            (1000, 37_500, 1),
+            (1000, 37_501, 4),
             (1000, 160 << 10, 8),
             (1000, 1 << 20, 16),
             (100, 160 << 10, 16),

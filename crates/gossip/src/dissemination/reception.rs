@@ -2,7 +2,7 @@
 
 use super::{
     Dissemination, Effect, Leader, Origin,
-    block::{Block, Group, Piece, State, Way, bit},
+    block::{Announcer, Block, Group, Piece, State, Way, bit},
     forward::have,
     message::{Chunk, Cut, Digest, Have, Message},
     parameters::{HAVE_FANOUT, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX, TAKEOVERS_MAX},
@@ -177,6 +177,9 @@ impl Dissemination {
         block.first.get_or_insert(now);
         block.opener.get_or_insert(from);
         let (k, asked) = (group.cut.k, block.asked);
+        if k == 1 && is_travelling {
+            self.notice_gap(now, number, from);
+        }
         if is_first && k > 1 {
             let model = self.model(number);
             let wait = self.estimates.wait(model);
@@ -188,6 +191,22 @@ impl Dissemination {
             self.warn_own_children(now, number, stripe, out);
         }
         self.judge(number, from, out);
+    }
+
+    /// Whoever sends this block has most likely those before it. Blocks that are not cut are
+    /// announced by nothing else but the next one, and by statuses.
+    fn notice_gap(&mut self, now: Moment, number: u64, from: PkiId) {
+        for before in self.prefix()..number {
+            let block = self.blocks.get(&before);
+            let is_unheard = |block: &Block| {
+                matches!(block.state, State::Open)
+                    && block.first.is_none()
+                    && block.first_have.is_none()
+            };
+            if block.is_none_or(is_unheard) {
+                self.heard_of(now, before, Announcer::of_anything(from));
+            }
+        }
     }
 
     /// We were repaired, so those below us may miss it too.
@@ -242,11 +261,10 @@ impl Dissemination {
             return;
         }
         let len = u32::try_from(whole.bytes.len()).unwrap_or(u32::MAX);
-        let cut = Cut {
-            len,
-            k: self.parameters.stripes(len),
-            p: self.parity(),
-        };
+        let k = self.parameters.stripes(len);
+        // Parity of a single stripe is that stripe again.
+        let p = if k > 1 { self.parity() } else { 0 };
+        let cut = Cut { len, k, p };
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         if block.whole().is_some() {
             return;
@@ -322,6 +340,10 @@ impl Dissemination {
             return;
         };
         let (hash, cut) = (group.hash, group.cut);
+        if cut.k == 1 && block.has_travelled() {
+            // Two messages for one that carries it all: see `notice_gap`.
+            return;
+        }
         let of_way = group.way(0).and_then(|way| self.views.find(way.epoch));
         let Some(view) = of_way.or_else(|| self.views.latest()) else {
             return;

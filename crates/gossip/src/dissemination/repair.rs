@@ -92,7 +92,7 @@ impl Dissemination {
     }
 
     /// Somebody has this block.
-    fn heard_of(&mut self, now: Moment, number: u64, announcer: Announcer) {
+    pub(super) fn heard_of(&mut self, now: Moment, number: u64, announcer: Announcer) {
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         block.first_have.get_or_insert(now);
         block.announce(announcer);

@@ -44,6 +44,11 @@ impl Uplink {
         }
     }
 
+    /// Whatever we reckon, no more than this waits: the transport is as fast as it is.
+    pub(super) fn catch_up(&mut self, now: Moment, lag_max: Duration) {
+        self.free_at = self.free_at.min(now + lag_max);
+    }
+
     /// A chunk is handed to the transport.
     pub(super) fn push(&mut self, now: Moment, takes: Duration, chunk: (PkiId, u64, u8)) {
         self.free_at = self.free_at.max(now) + takes;
@@ -98,6 +103,21 @@ mod tests {
         assert!(!uplink.is_queued((a, 5, 0)) && uplink.is_queued((a, 5, 1)));
         uplink.advance(at(30));
         assert_eq!(uplink.len(), 0);
+    }
+
+    #[test]
+    fn what_is_reckoned_to_wait_has_a_limit() {
+        let peer = PkiId::new([1; 32]);
+        let mut uplink = Uplink::default();
+        for number in 0..100 {
+            uplink.catch_up(at(0), Duration::from_millis(20));
+            uplink.push(at(0), Duration::from_millis(10), (peer, number, 0));
+        }
+        assert_eq!(uplink.queued_for(peer), 100);
+        uplink.advance(at(29));
+        assert_eq!(uplink.queued_for(peer), 98, "two have left in time");
+        uplink.advance(at(30));
+        assert_eq!(uplink.queued_for(peer), 0);
     }
 
     #[test]

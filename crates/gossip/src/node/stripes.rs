@@ -29,6 +29,13 @@ use std::time::Duration;
 /// Members are looked at again at most this often, however many of them say something new.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A host with other work is as late as this now and then. Whoever takes that for a loss sends what
+/// is on its way a second time, which makes everybody later still.
+const JITTER: Duration = Duration::from_millis(10);
+
+/// Links may be faster than they are configured. More than this the queues of the transport tell of.
+const LAG_MAX: Duration = Duration::from_millis(5);
+
 /// The dissemination of one channel, with what it was last told.
 #[derive(Debug)]
 pub(super) struct Stripes {
@@ -44,7 +51,12 @@ pub(super) struct Stripes {
 impl Stripes {
     /// `seed` is that of the node.
     pub(super) fn new(id: &ChannelId, me: &Me, now: Moment, seed: &[u8; 32]) -> Self {
-        let (me, parameters) = (me.identity.pki_id, Parameters::default());
+        let me = me.identity.pki_id;
+        let parameters = Parameters {
+            jitter: JITTER,
+            lag_max: Some(LAG_MAX),
+            ..Parameters::default()
+        };
         Self {
             machine: Dissemination::new(me, id.clone(), parameters, seed),
             members: Vec::new(),

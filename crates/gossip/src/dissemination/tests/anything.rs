@@ -8,7 +8,7 @@ use super::{
     *,
 };
 
-const LEN: usize = 9 << 10;
+const LEN: usize = 40 << 10;
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..6_u64, 1 => 0..40_u64, 1 => any::<u64>()]

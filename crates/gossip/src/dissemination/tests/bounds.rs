@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-const LEN: usize = 20 << 10;
+const LEN: usize = 40 << 10;
 
 fn served(out: &[Effect]) -> usize {
     let chunk =

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LEN: usize = 20 << 10;
+const LEN: usize = 40 << 10;
 
 fn ack(number: u64, stripe: u8) -> Message {
     Message::Ack { number, stripe }
@@ -337,6 +337,74 @@ fn a_root_sends_each_stripe_to_its_head() {
         })
         .collect();
     assert_eq!(stripes, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_block_that_is_not_cut_is_announced_by_the_one_after_it() {
+    let mut t = Table::of(12);
+    let (block, hash) = whole(1, 100);
+    let parent = t.family(1, 1, 0).0;
+    let chunk = t.chunk(1, 100, 0);
+    t.hear(parent, Message::Chunk(chunk));
+    let verdict = Verdict::Good(block.clone());
+    let out = t.feed(Input::Judged {
+        number: 1,
+        hash,
+        verdict,
+    });
+    assert_eq!(out[0], Effect::Deliver(block));
+    let is_chunk = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Send {
+                message: Message::Chunk(_),
+                ..
+            }
+        )
+    };
+    assert!(out[1..].iter().all(is_chunk), "{out:?}");
+    for acked in t.machine.acks.keys().copied().collect::<Vec<_>>() {
+        t.hear(name(acked.2), ack(1, 0));
+    }
+    let request = Message::Request {
+        number: 0,
+        hash: Digest::ANY,
+        cut: Cut { len: 0, k: 0, p: 0 },
+        stripes: u64::MAX,
+    };
+    assert_eq!(t.wait_for_effects(), [send(parent, request)]);
+}
+
+#[test]
+fn while_a_block_is_leaving_the_next_one_is_given_to_one_member_only() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    t.now = at(5_000);
+    let mut shapes = Vec::new();
+    for (number, ms) in [(0, 5_000), (1, 5_000), (2, 5_100)] {
+        t.now = at(ms);
+        let (block, hash) = whole(number, 30 << 10);
+        let origin = Origin::Ordered;
+        let out = t.feed(Input::Block {
+            block,
+            hash,
+            origin,
+        });
+        let chunks: Vec<_> = out
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Send {
+                    message: Message::Chunk(chunk),
+                    ..
+                } => Some((chunk.cut.k, chunk.shape.root_cap)),
+                _ => None,
+            })
+            .collect();
+        shapes.push((chunks[0], chunks.len()));
+    }
+    let (many, one) = (((1, 8), shapes[0].1), ((1, 1), 1));
+    assert!(many.1 > 1);
+    assert_eq!(shapes, [many, one, many]);
 }
 
 #[test]
