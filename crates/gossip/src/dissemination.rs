@@ -357,7 +357,6 @@ impl Dissemination {
             }
             Input::Height(height) => self.grow(now, height),
         }
-        self.tick(now, ports, out);
     }
 
     /// Does what has fallen due by `now`. Harmless when called early.
@@ -518,9 +517,10 @@ impl Dissemination {
         }
         self.strays.retain(|(_, chunk)| chunk.number >= height);
         while self.kept_bytes() > KEPT_BYTES_MAX {
+            // What the ledger does not have yet would only come once more.
             let whole = self
                 .blocks
-                .iter()
+                .range(..height)
                 .find(|(_, block)| block.whole().is_some());
             let Some(oldest) = whole.map(|(number, _)| *number) else {
                 break;

@@ -8,10 +8,7 @@ use super::{
     timers::Timer,
     view::Places,
 };
-use crate::{
-    effect::Notice,
-    id::{Moment, PkiId},
-};
+use crate::id::{Moment, PkiId};
 
 /// An acknowledgement that did not come yet.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +32,7 @@ enum Gets {
 
 impl Dissemination {
     /// Chooses the trees for what of a block has not travelled yet. False if there are none.
-    pub(super) fn prepare(
-        &mut self,
-        now: Moment,
-        number: u64,
-        root: PkiId,
-        out: &mut Vec<Effect>,
-    ) -> bool {
+    pub(super) fn prepare(&mut self, now: Moment, number: u64, root: PkiId) -> bool {
         let Some(view) = self.views.in_use(now, &root) else {
             return false;
         };
@@ -54,11 +45,6 @@ impl Dissemination {
             return false;
         };
         if !group.cut.is_sound(len_max) {
-            out.push(Effect::Notify(Notice::Warning(format!(
-                "block {number} of {} is longer than the channel allows, it is not sent in \
-                 stripes; raise the channel's AbsoluteMaxBytes",
-                self.channel
-            ))));
             return false;
         }
         let mut shape = self

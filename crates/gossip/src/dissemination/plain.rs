@@ -96,8 +96,7 @@ impl Wards {
 impl Dissemination {
     /// A block is here: it is given to those plain peers that we look after for it.
     pub(super) fn give_to_wards(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
-        // Where blocks do not travel by stripes they are pushed to everybody.
-        if self.wards.all.is_empty() || !self.is_active(now) {
+        if self.wards.all.is_empty() {
             return;
         }
         let prefix = self.prefix();
@@ -111,6 +110,11 @@ impl Dissemination {
         let way = here.group.as_ref().and_then(|group| group.way(0));
         let of_way = way.and_then(|way| self.views.find(way.epoch));
         let view = of_way.or_else(|| self.view_that_counts(now));
+        // Where blocks do not travel by stripes they are pushed to everybody.
+        let carries = view.as_ref().is_some_and(|view| self.suffices(view));
+        if !carries || !self.has_length(whole.bytes.len()) {
+            return;
+        }
         let place = view.map(|view| {
             let order = self.drawer.order(&self.channel, &view, number);
             (order, view)

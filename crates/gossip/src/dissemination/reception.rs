@@ -279,7 +279,8 @@ impl Dissemination {
         self.begin_status(now);
         let was_travelling = self.blocks.get(&number).is_some_and(Block::has_travelled);
         let leads = origin == Origin::Ordered && self.leader == Leader::Me && !is_contested;
-        let is_root = leads && self.prepare(now, number, self.me, out);
+        let leads = leads && self.carries(now, whole.bytes.len());
+        let is_root = leads && self.prepare(now, number, self.me);
         self.finish(now, number, whole, out);
         if is_root {
             self.note_injection();

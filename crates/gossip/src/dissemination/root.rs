@@ -190,11 +190,14 @@ impl Dissemination {
         {
             return;
         }
+        let Some(epoch) = view::next_epoch(self.views.latest_epoch(), &self.me) else {
+            return;
+        };
         // Others have it before it is used; at first there are no others.
         let used = self.views.in_use(now, &root);
         let is_used = used.is_some_and(|view| view.members.len() > 1);
         let mut known = Known {
-            epoch: view::next_epoch(self.views.latest_epoch(), &self.me),
+            epoch,
             root,
             author: self.me,
             digest: View::digest_of(&members),
@@ -510,7 +513,7 @@ impl Dissemination {
             return;
         }
         let stripes = block.group.as_ref().map_or(0, |group| group.cut.stripes());
-        if self.prepare(now, number, view.root, out) {
+        if self.prepare(now, number, view.root) {
             for stripe in 0..stripes {
                 self.forward(now, number, stripe, out);
             }

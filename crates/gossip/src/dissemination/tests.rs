@@ -110,6 +110,7 @@ impl Table {
     fn feed(&mut self, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &self.desk, &mut out);
+        self.machine.tick(self.now, &self.desk, &mut out);
         out
     }
 

@@ -17,6 +17,13 @@ const PER_AUTHOR_MAX: usize = 6;
 /// The low bits of an epoch, which are its author's so that two never publish the same.
 const TAG_BITS: u32 = 16;
 
+/// Epochs of all authors together in a channel's life: with four views a second, thousands of years.
+const COUNT_MAX: u64 = 1 << 40;
+
+/// By how much a view may be ahead of the latest that is known: days without any. Whoever leads once
+/// must not use up the epochs of those who lead later.
+const LEAP_MAX: u64 = 1 << 20;
+
 /// What the low bits of this author's epochs are.
 pub(super) fn tag(author: &PkiId) -> u64 {
     match author.as_bytes() {
@@ -25,10 +32,10 @@ pub(super) fn tag(author: &PkiId) -> u64 {
     }
 }
 
-/// The epoch that an author publishes after this one.
-pub(super) fn next_epoch(after: u64, author: &PkiId) -> u64 {
+/// The epoch that an author publishes after this one, if any is left.
+pub(super) fn next_epoch(after: u64, author: &PkiId) -> Option<u64> {
     let count = (after >> TAG_BITS).saturating_add(1);
-    (count << TAG_BITS) | tag(author)
+    (count <= COUNT_MAX).then_some((count << TAG_BITS) | tag(author))
 }
 
 /// One list of members.
@@ -144,8 +151,13 @@ impl Views {
         if view.added.len().saturating_add(view.removed.len()) > MEMBERS_MAX {
             return Err(Unfit::Wrong("it lists more members than a view may have"));
         }
-        if view.epoch >> TAG_BITS == 0 || view.epoch & ((1 << TAG_BITS) - 1) != tag(&view.author) {
+        let count = view.epoch >> TAG_BITS;
+        if count == 0 || view.epoch & ((1 << TAG_BITS) - 1) != tag(&view.author) {
             return Err(Unfit::Wrong("its epoch is not one of its author's"));
+        }
+        let latest = self.latest_epoch() >> TAG_BITS;
+        if count > COUNT_MAX || (latest > 0 && count > latest + LEAP_MAX) {
+            return Err(Unfit::Wrong("its epoch is too far above those before"));
         }
         let of_author = self
             .known

@@ -24,12 +24,25 @@ impl Dissemination {
     /// Whether blocks travel by stripes: whoever leads has said that we and others take part, and
     /// plain peers are few enough for us to look after.
     pub fn is_active(&self, now: Moment) -> bool {
-        self.view_that_counts(now).is_some_and(|view| {
-            let guardians = view.members.len().saturating_sub(1);
-            guardians > 0
-                && view.index(&self.me).is_some()
-                && self.wards.len() <= guardians.saturating_mul(WARDS_PER_MEMBER)
-        })
+        let view = self.view_that_counts(now);
+        view.is_some_and(|view| self.suffices(&view))
+    }
+
+    /// Whether a block of this length travels by stripes.
+    pub fn carries(&self, now: Moment, len: usize) -> bool {
+        self.has_length(len) && self.is_active(now)
+    }
+
+    pub(super) fn has_length(&self, len: usize) -> bool {
+        u32::try_from(len).is_ok_and(|len| len <= self.parameters.len_max())
+    }
+
+    /// Whether those in this view can carry blocks, to each other and to plain peers.
+    pub(super) fn suffices(&self, view: &Known) -> bool {
+        let guardians = view.members.len().saturating_sub(1);
+        guardians > 0
+            && view.index(&self.me).is_some()
+            && self.wards.len() <= guardians.saturating_mul(WARDS_PER_MEMBER)
     }
 
     /// By whoever leads, or else whoever's came last.
@@ -69,7 +82,8 @@ impl Dissemination {
     fn is_entitled(&self, view: &View) -> bool {
         let plain_author = || {
             let first = self.neighbours.iter().map(|(peer, _)| *peer).next();
-            Some(view.author) == first && view.author < self.me
+            let is_plain = self.neighbours.find(&view.root).is_none();
+            is_plain && Some(view.author) == first && view.author < self.me
         };
         let is_root = view.root == view.author;
         let may_root = is_root || plain_author();
@@ -77,6 +91,14 @@ impl Dissemination {
             Leader::Peer(leader) if view.root == leader => may_root,
             Leader::Appointed => is_root && self.neighbours.find(&view.author).is_some(),
             _ => is_root && self.last_leader == Some(view.root),
+        }
+    }
+
+    fn leads(&self, root: &PkiId) -> bool {
+        match self.leader {
+            Leader::Peer(leader) => leader == *root,
+            Leader::Appointed => true,
+            Leader::Me | Leader::Unknown => false,
         }
     }
 
@@ -105,7 +127,11 @@ impl Dissemination {
             }
         };
         self.wanted.remove(&view.epoch);
-        self.found_out(&known);
+        // What others thought of somebody before, or those before them, counts no more.
+        let latest = self.views.latest_of(&known.root);
+        if self.leads(&known.root) && latest.is_none_or(|latest| latest.epoch < known.epoch) {
+            self.found_out(&known);
+        }
         self.views.insert(known);
         let waiting = std::mem::take(&mut self.strays);
         for (sender, chunk) in waiting {

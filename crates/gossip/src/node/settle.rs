@@ -354,7 +354,7 @@ impl<P: Ports> Node<P> {
                     let is_block = matches!(message.subject, Subject::Block(_));
                     if !is_block {
                         self.push(emitter::Input::Add(message));
-                    } else if !self.goes_by_stripes(now, id) {
+                    } else if !self.goes_by_stripes(now, id, message.envelope.payload.len()) {
                         // Whoever waits for a block gains nothing from what comes along with it.
                         self.push(emitter::Input::Urgent(message));
                     }

@@ -132,11 +132,12 @@ impl<P: Ports> Node<P> {
         }
     }
 
-    /// Whether blocks of this channel go by stripes, and not by the emitter.
-    pub(super) fn goes_by_stripes(&self, now: Moment, id: &ChannelId) -> bool {
+    /// Whether a block of this channel goes by stripes, and not by the emitter. Its envelope is a
+    /// little longer than it.
+    pub(super) fn goes_by_stripes(&self, now: Moment, id: &ChannelId, envelope_len: usize) -> bool {
         self.stripes
             .get(id)
-            .is_some_and(|stripes| stripes.machine.is_active(now))
+            .is_some_and(|stripes| stripes.machine.carries(now, envelope_len))
     }
 
     /// A block that is here whole, however it came.

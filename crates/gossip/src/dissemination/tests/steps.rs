@@ -396,7 +396,7 @@ fn while_a_block_is_leaving_the_next_one_is_given_to_one_member_only() {
                 Effect::Send {
                     message: Message::Chunk(chunk),
                     ..
-                } => Some((chunk.cut.k, chunk.shape.root_cap)),
+                } if !chunk.resend => Some((chunk.cut.k, chunk.shape.root_cap)),
                 _ => None,
             })
             .collect();
@@ -458,6 +458,96 @@ fn a_view_is_taken_from_the_leader_only_and_never_goes_back() {
         known: 0x4_0101,
     };
     assert_eq!(asked, [send(7, request)]);
+}
+
+#[test]
+fn s_t8_nobody_speaks_for_a_leader_that_takes_part() {
+    let mut t = Table::of(12);
+    let of_another = |author: u8, epoch: u64| View {
+        root: peer(1),
+        ..view(epoch, author, everybody(12)[1..].to_vec())
+    };
+    assert!(peer(2) < t.machine.me);
+    let out = t.hear(2, Message::View(Arc::new(of_another(2, 0x9_0202))));
+    assert_eq!(rules(&out), ["S-T8"]);
+}
+
+#[test]
+fn only_the_newest_view_of_the_leader_says_who_is_a_suspect() {
+    let suspects = |t: &Table| {
+        let all = t.machine.neighbours.iter();
+        all.filter(|(_, n)| n.seen == Some(Class::Suspect)).count()
+    };
+    let bad = || {
+        let mut list = everybody(12);
+        list[7].1 = Class::Suspect;
+        list
+    };
+    let mut t = Table::of(12);
+    t.feed(Input::Leader(Leader::Peer(peer(2))));
+    t.hear(1, Message::View(Arc::new(view(0x8_0101, 1, bad()))));
+    assert!(t.machine.views.find(0x8_0101).is_some(), "it led before");
+    assert_eq!(suspects(&t), 0);
+    t.hear(2, Message::View(Arc::new(view(0x9_0202, 2, bad()))));
+    assert_eq!(suspects(&t), 1);
+}
+
+#[test]
+fn s_t9_nobody_uses_up_the_epochs_of_others() {
+    let mut t = Table::of(12);
+    let latest = t.machine.views.latest_epoch() >> 16;
+    let mut say = |count: u64| {
+        let view = view(count << 16 | 0x0101, 1, everybody(12));
+        rules(&t.hear(1, Message::View(Arc::new(view))))
+    };
+    assert_eq!(say((1 << 48) - 1), ["S-T9"]);
+    assert_eq!(say(latest + (1 << 20) + 1), ["S-T9"]);
+    assert_eq!(say(latest + (1 << 20)), [""; 0]);
+    let me = peer(5);
+    assert_eq!(view::next_epoch(u64::MAX, &me), None);
+    assert_eq!(view::next_epoch((1 << 40) << 16, &me), None);
+    assert!(view::next_epoch(((1 << 40) - 1) << 16, &me).is_some());
+}
+
+#[test]
+fn what_is_too_long_or_has_no_takers_is_not_sent_in_stripes() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    t.now = at(5_000);
+    let longest = t.machine.parameters.len_max() as usize;
+    assert!(t.machine.carries(t.now, longest));
+    assert!(!t.machine.carries(t.now, longest + 1));
+    let order = |t: &mut Table, number, len| {
+        let (block, hash) = whole(number, len);
+        let origin = Origin::Ordered;
+        let out = t.feed(Input::Block {
+            block,
+            hash,
+            origin,
+        });
+        let is_chunk = |e: &Effect| {
+            matches!(
+                e,
+                Effect::Send {
+                    message: Message::Chunk(_),
+                    ..
+                }
+            )
+        };
+        out.iter().any(is_chunk)
+    };
+    assert!(!order(&mut t, 0, longest + 1));
+    assert!(order(&mut t, 1, 1000));
+    t.feed(Input::Members {
+        members: members(1, 12),
+        plain: (0..100)
+            .map(|number| PlainPeer {
+                peer: peer(100 + number),
+                height: 1,
+            })
+            .collect(),
+    });
+    assert!(!order(&mut t, 2, 1000), "pushed as ever");
 }
 
 #[test]
@@ -614,7 +704,7 @@ fn a_suspect_of_a_new_view_is_one_in_the_trees_of_the_old_one_too() {
         }
     }
     let view = View {
-        epoch: view::next_epoch(old.epoch, &peer(1)),
+        epoch: view::next_epoch(old.epoch, &peer(1)).unwrap(),
         base: 0,
         digest: View::digest_of(&members),
         added: members,
