@@ -78,7 +78,14 @@ pub(super) struct Group {
     pub(super) ways: Vec<Option<Way>>,
     /// What the root says that the chunks are.
     pub(super) expected: Option<Vec<Digest>>,
-    parity: Option<Bytes>,
+    pub(super) parity: Option<Bytes>,
+}
+
+/// What a member was given of a block because it asked.
+#[derive(Debug)]
+struct Served {
+    times: [u8; 33],
+    bytes: usize,
 }
 
 impl Group {
@@ -147,7 +154,7 @@ pub(super) struct Block {
     pub(super) was_injected: bool,
     /// What we signed about its chunks.
     pub(super) hashes: Option<Arc<Hashes>>,
-    served: BTreeMap<PkiId, [u8; 33]>,
+    served: BTreeMap<PkiId, Served>,
 }
 
 impl Block {
@@ -201,24 +208,36 @@ impl Block {
             .is_some_and(|group| group.ways.iter().any(Option::is_some))
     }
 
+    /// Whether a stripe is here in this cut, for who asks. A whole block is there in any cut, as
+    /// others may know it by another; but its parity, which must be computed, in its own only.
+    pub(super) fn can_give(&self, cut: Cut, stripe: u8) -> bool {
+        let Some(group) = &self.group else {
+            return false;
+        };
+        match &self.state {
+            State::Whole(block) => {
+                let is_same_len = usize::try_from(cut.len).ok() == Some(block.bytes.len());
+                is_same_len && (stripe < cut.k || (cut == group.cut && stripe < cut.stripes()))
+            }
+            _ => cut == group.cut && group.has(stripe),
+        }
+    }
+
     /// The payload of a stripe, if it is here in this cut.
     pub(super) fn payload(&mut self, cut: Cut, stripe: u8) -> Option<Bytes> {
-        let group = self.group.as_mut()?;
-        if stripe >= cut.stripes() {
+        if !self.can_give(cut, stripe) {
             return None;
         }
+        let group = self.group.as_mut()?;
         if let State::Whole(block) = &self.state {
-            if usize::try_from(cut.len).ok() != Some(block.bytes.len()) {
-                return None;
-            }
-            if stripe == cut.k && cut == group.cut {
+            if stripe == cut.k {
                 let parity = || parity::parity(&block.bytes, cut);
                 return Some(group.parity.get_or_insert_with(parity).clone());
             }
             return Some(parity::stripe(&block.bytes, cut, stripe));
         }
         let piece = group.pieces.get(usize::from(stripe))?.as_ref()?;
-        (cut == group.cut).then(|| piece.payload.clone())
+        Some(piece.payload.clone())
     }
 
     pub(super) fn announce(&mut self, announcer: Announcer) {
@@ -263,15 +282,27 @@ impl Block {
             .fold(0, |set, stripe| set | bit(stripe))
     }
 
-    /// Counts one more answer with this stripe to this member, unless it had enough of them.
-    pub(super) fn may_serve(&mut self, peer: PkiId, stripe: u8) -> bool {
+    /// Counts one more answer with this stripe to this member, unless it had enough of them: in
+    /// whatever cuts it asks, it has the block so many times and not more.
+    pub(super) fn may_serve(&mut self, peer: PkiId, stripe: u8, len: usize) -> bool {
+        let Some(cut) = self.group.as_ref().map(|group| group.cut) else {
+            return false;
+        };
         if self.served.len() >= SERVED_TO_MAX && !self.served.contains_key(&peer) {
             return false;
         }
-        let counts = self.served.entry(peer).or_insert([0; 33]);
-        match counts.get_mut(usize::from(stripe)) {
-            Some(count) if *count < SERVED_AGAIN_MAX => {
-                *count += 1;
+        let once: usize = (0..cut.stripes()).map(|s| cut.payload_len(s)).sum();
+        let served = self.served.entry(peer).or_insert(Served {
+            times: [0; 33],
+            bytes: 0,
+        });
+        let bytes = served.bytes.saturating_add(len);
+        match served.times.get_mut(usize::from(stripe)) {
+            Some(times)
+                if *times < SERVED_AGAIN_MAX && bytes <= once * usize::from(SERVED_AGAIN_MAX) =>
+            {
+                *times += 1;
+                served.bytes = bytes;
                 true
             }
             _ => false,

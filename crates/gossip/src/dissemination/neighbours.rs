@@ -9,7 +9,8 @@ use super::{
     Member, Rtt,
     message::{Class, Counters},
     parameters::{
-        ANSWERS_PER_SECOND_MAX, BLAME_MAX, BLAME_TIME, SERVED_BURST_MAX, SERVED_PER_SECOND_MAX,
+        ANSWERS_PER_SECOND_MAX, BLAME_MAX, BLAME_TIME, SERVED_BURST_MAX, SERVED_LEN,
+        SERVED_PER_SECOND_MAX,
     },
 };
 use crate::id::{Moment, PkiId};
@@ -22,16 +23,16 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, now: Moment, per_second: u32, burst: u32) -> bool {
+    fn take(&mut self, now: Moment, cost: u32, per_second: u32, burst: u32) -> bool {
         let earned = now.since(self.since).as_millis() * u128::from(per_second) / 1000;
         if earned > 0 {
             let earned = u32::try_from(earned).unwrap_or(u32::MAX);
             self.left = self.left.saturating_add(earned).min(burst);
             self.since = now;
         }
-        let is_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_left
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -106,16 +107,18 @@ impl Neighbour {
         self.distrusted_until = Moment::ZERO;
     }
 
-    /// Whether it may have one more chunk by asking.
-    pub(super) fn may_have_chunk(&mut self, now: Moment) -> bool {
+    /// Whether it may have one more chunk of this length by asking.
+    pub(super) fn may_have_chunk(&mut self, now: Moment, len: usize) -> bool {
+        let cost = len.div_ceil(SERVED_LEN).clamp(1, SERVED_BURST_MAX as usize);
+        let cost = u32::try_from(cost).unwrap_or(SERVED_BURST_MAX);
         self.chunks
-            .take(now, SERVED_PER_SECOND_MAX, SERVED_BURST_MAX)
+            .take(now, cost, SERVED_PER_SECOND_MAX, SERVED_BURST_MAX)
     }
 
     /// Whether it may have one more long answer.
     pub(super) fn may_have_answer(&mut self, now: Moment) -> bool {
         let limit = ANSWERS_PER_SECOND_MAX;
-        self.answers.take(now, limit, limit)
+        self.answers.take(now, 1, limit, limit)
     }
 }
 

@@ -84,6 +84,10 @@ pub const SERVED_BURST_MAX: u32 = 512;
 /// Chunks that a member may have of us by asking, per second in the long run.
 pub const SERVED_PER_SECOND_MAX: u32 = 256;
 
+/// A chunk that is longer counts for more than one of these: those of the longest block are shorter
+/// where it is cut as it should be, and uncut it is as many as it would be stripes.
+pub const SERVED_LEN: usize = 512 << 10;
+
 /// How often one stripe of one block is given to one member that asks for it.
 pub const SERVED_AGAIN_MAX: u8 = 3;
 

@@ -288,15 +288,20 @@ impl Dissemination {
                 return;
             };
             let way = block.group.as_ref().and_then(|group| group.way(stripe));
-            let Some(payload) = block.payload(cut, stripe) else {
-                continue;
-            };
             let Some(neighbour) = self.neighbours.find_mut(&from) else {
                 return;
             };
-            if !block.may_serve(from, stripe) || !neighbour.may_have_chunk(now) {
+            // The limits come first, so that a request beyond them costs us no parity.
+            let len = cut.payload_len(stripe);
+            if !block.can_give(cut, stripe)
+                || !block.may_serve(from, stripe, len)
+                || !neighbour.may_have_chunk(now, len)
+            {
                 continue;
             }
+            let Some(payload) = block.payload(cut, stripe) else {
+                continue;
+            };
             self.counters.served += 1;
             let chunk = Chunk {
                 epoch: way.map_or(0, |way| way.epoch),

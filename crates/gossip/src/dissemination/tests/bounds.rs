@@ -95,6 +95,86 @@ fn a_member_is_given_a_stripe_three_times_and_never_while_it_waits() {
 }
 
 #[test]
+fn in_whatever_cuts_a_member_asks_it_has_a_block_three_times_and_no_parity_is_made_for_it() {
+    let mut t = Table::of(12);
+    let (block, hash) = whole(0, LEN);
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin: Origin::Received,
+    });
+    let request = |cut, stripes| Message::Request {
+        number: 0,
+        hash,
+        cut,
+        stripes,
+    };
+    let len = LEN as u32;
+    for k in 1..=parameters::K_MAX {
+        let parity = request(Cut { len, k, p: 1 }, 1 << k);
+        assert_eq!(t.hear(8, parity), [], "parity of {k}");
+    }
+    let mut bytes = 0;
+    for round in 0..100 {
+        for k in 1..=parameters::K_MAX {
+            t.now = at(10_000 * round + u64::from(k) * 100);
+            let out = t.hear(7, request(Cut { len, k, p: 0 }, u64::MAX));
+            bytes += out.iter().fold(0, |sum, effect| match effect {
+                Effect::Send {
+                    message: Message::Chunk(chunk),
+                    ..
+                } => sum + chunk.payload.len(),
+                _ => sum,
+            });
+        }
+    }
+    assert!(bytes <= LEN * usize::from(SERVED_AGAIN_MAX), "{bytes}");
+}
+
+#[test]
+fn who_has_no_budget_left_costs_no_parity() {
+    let mut t = Table::of(12);
+    t.machine.parameters.parity = Some(1);
+    let (block, hash) = whole(0, LEN);
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin: Origin::Received,
+    });
+    let cut = t.machine.cut(0).unwrap();
+    let request = Message::Request {
+        number: 0,
+        hash,
+        cut,
+        stripes: 1 << cut.k,
+    };
+    assert_eq!(cut.p, 1);
+    let budget = t.machine.neighbours.find_mut(&peer(7)).unwrap();
+    while budget.may_have_chunk(t.now, 1) {}
+    let made = |t: &Table| {
+        t.machine.blocks[&0]
+            .group
+            .as_ref()
+            .unwrap()
+            .parity
+            .is_some()
+    };
+    assert_eq!(t.hear(7, request.clone()), []);
+    assert!(!made(&t));
+    assert_eq!(served(&t.hear(8, request)), 1);
+    assert!(made(&t));
+}
+
+#[test]
+fn a_long_chunk_counts_for_many() {
+    let mut t = Table::of(12);
+    let neighbour = t.machine.neighbours.find_mut(&peer(7)).unwrap();
+    let long = parameters::SERVED_LEN * 16;
+    let given = (0..1000).filter(|_| neighbour.may_have_chunk(at(0), long));
+    assert_eq!(given.count(), SERVED_BURST_MAX as usize / 16);
+}
+
+#[test]
 fn a_member_has_a_budget_that_comes_back() {
     let mut t = Table::of(12);
     t.now = at(100_000);
