@@ -147,6 +147,10 @@ pub(super) struct Block {
     pub(super) requested: u64,
     pub(super) asked_of: BTreeSet<PkiId>,
     pub(super) asked: bool,
+    /// It is one of the few that are being asked for.
+    pub(super) has_slot: bool,
+    /// What the stripes that were requested are of.
+    pub(super) requested_of: Option<Digest>,
     pub(super) spurious: bool,
     pub(super) tries: u32,
     pub(super) digests: BTreeSet<PkiId>,
@@ -174,6 +178,8 @@ impl Block {
             requested: 0,
             asked_of: BTreeSet::new(),
             asked: false,
+            has_slot: false,
+            requested_of: None,
             spurious: false,
             tries: 0,
             digests: BTreeSet::new(),
@@ -194,6 +200,20 @@ impl Block {
             State::Whole(block) => Some(block),
             _ => None,
         }
+    }
+
+    /// Nobody sent anything of it, and no two members say that it exists.
+    pub(super) fn is_hearsay(&self) -> bool {
+        self.first.is_none() && self.announcers.len() < 2
+    }
+
+    /// It was asked for before it was sent: whatever was waited for then is no measure now.
+    pub(super) fn begin_anew(&mut self, now: Moment) {
+        self.asked = false;
+        self.has_slot = false;
+        self.tries = 0;
+        self.requested = 0;
+        self.first_have = self.first_have.map(|_| now);
     }
 
     /// Bytes of chunks that wait for others.

@@ -11,6 +11,14 @@ pub(super) struct Model {
     pub(super) patience: Duration,
 }
 
+/// No block that exists is later than this after it was announced, and four times as late as its
+/// tree; members may announce what does not exist yet, and patience must not grow by it.
+const LAG_MAX: Duration = Duration::from_millis(250);
+
+fn believable(lag: Duration, model: Model) -> Duration {
+    lag.min(LAG_MAX + model.finish * 4)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Estimate {
     mean: Duration,
@@ -76,7 +84,7 @@ impl Estimates {
 
     /// A block is complete that nobody was asked for.
     pub(super) fn learn(&mut self, model: Model, lag: Duration, spread: Option<Duration>) {
-        self.lag(model).learn(lag);
+        self.lag(model).learn(believable(lag, model));
         if let Some(spread) = spread {
             self.spread(model).learn(spread);
         }
@@ -85,7 +93,7 @@ impl Estimates {
     /// What was asked for came anyway.
     pub(super) fn raise(&mut self, model: Model, lag: Option<Duration>, spread: Option<Duration>) {
         if let Some(lag) = lag {
-            self.lag(model).raise(lag);
+            self.lag(model).raise(believable(lag, model));
         }
         if let Some(spread) = spread {
             self.spread(model).raise(spread);
@@ -117,6 +125,16 @@ mod tests {
         assert!(estimates.delta(MODEL) < ms(8));
         assert!(estimates.wait(MODEL) < ms(12));
         assert!(estimates.delta(MODEL) >= ms(7));
+    }
+
+    #[test]
+    fn who_announces_blocks_long_before_they_exist_does_not_make_us_wait_for_ever() {
+        let mut estimates = Estimates::default();
+        for _ in 0..1000 {
+            estimates.learn(MODEL, ms(100_000), None);
+            estimates.raise(MODEL, Some(ms(100_000)), None);
+        }
+        assert!(estimates.delta(MODEL) < ms(250 + 4 * 40 + 10));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) struct Neighbour {
     pub(super) view_asked: Option<Moment>,
     blames: VecDeque<Moment>,
     distrusted_until: Moment,
+    /// It announced what it did not give.
+    pub(super) disbelieved_until: Moment,
     chunks: Budget,
     answers: Budget,
 }
@@ -79,6 +81,7 @@ impl Neighbour {
             view_asked: None,
             blames: VecDeque::new(),
             distrusted_until: Moment::ZERO,
+            disbelieved_until: Moment::ZERO,
             chunks: budget(SERVED_BURST_MAX),
             answers: budget(ANSWERS_PER_SECOND_MAX),
         }

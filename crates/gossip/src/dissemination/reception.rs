@@ -146,6 +146,7 @@ impl Dissemination {
             out.push(refused(from, "S-T2", reason));
             return;
         };
+        let is_anew = is_travelling && block.tries > 1 && group.ways.iter().all(Option::is_none);
         if is_travelling && let Some(slot) = group.ways.get_mut(usize::from(stripe)) {
             slot.get_or_insert(way);
         }
@@ -172,15 +173,20 @@ impl Dissemination {
                 from,
             });
         }
+        let k = group.cut.k;
+        if is_anew {
+            block.begin_anew(now);
+            self.timers.cancel(Timer::Retry(number));
+        }
         block.last = now;
         let is_first = block.first.is_none();
         block.first.get_or_insert(now);
         block.opener.get_or_insert(from);
-        let (k, asked) = (group.cut.k, block.asked);
+        let asked = block.asked;
         if k == 1 && is_travelling {
             self.notice_gap(now, number, from);
         }
-        if is_first && k > 1 {
+        if (is_first || is_anew) && k > 1 {
             let model = self.model(number);
             let wait = self.estimates.wait(model);
             self.timers.arm(Timer::Spread(number), now + wait);

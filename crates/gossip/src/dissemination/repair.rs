@@ -10,12 +10,16 @@ use super::{
     forward::have,
     message::{Chunk, Class, Cut, Digest, Have, Message, STATUS_AHEAD, Shape, Status, Suspicion},
     parameters::{ASKED_MAX, Parameters, QUIET_AFTER},
+    refused,
     timers::Timer,
 };
 use crate::id::{Moment, PkiId};
 
 /// After so many unanswered requests the plain way is taken beside.
 const FETCH_AFTER: u32 = 6;
+
+/// Who announced what it did not give is not believed for so long. It may just be slow.
+const DISBELIEF: Duration = Duration::from_secs(10);
 
 /// No answer is waited for longer, if it need not take longer by itself.
 const PATIENCE_MAX: Duration = Duration::from_secs(10);
@@ -53,8 +57,7 @@ impl Dissemination {
         {
             return;
         }
-        self.last_block = Some(now);
-        self.begin_status(now);
+        let number = have.number;
         let announcer = Announcer {
             peer: from,
             hash: have.hash,
@@ -63,7 +66,17 @@ impl Dissemination {
         if have.urgent {
             self.take_urgent(now, announcer, have, out);
         } else {
-            self.heard_of(now, have.number, announcer);
+            self.heard_of(now, number, announcer);
+        }
+        self.note_news(now, number);
+    }
+
+    /// Statuses go on for a block that is more than what one member says.
+    fn note_news(&mut self, now: Moment, number: u64) {
+        let block = self.blocks.get(&number);
+        if block.is_some_and(|block| !block.is_hearsay()) {
+            self.last_block = Some(now);
+            self.begin_status(now);
         }
     }
 
@@ -77,6 +90,10 @@ impl Dissemination {
     ) {
         let number = have.number;
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
+        if block.requested_of.replace(have.hash) != Some(have.hash) {
+            // Of another hash nothing was requested, whoever is right.
+            block.requested = 0;
+        }
         let mut wanted = have.stripes & have.cut.all() & !block.requested;
         if let Some(group) = &block.group {
             let is_same = group.hash == have.hash && group.cut == have.cut;
@@ -93,6 +110,10 @@ impl Dissemination {
 
     /// Somebody has this block.
     pub(super) fn heard_of(&mut self, now: Moment, number: u64, announcer: Announcer) {
+        let neighbour = self.neighbours.find(&announcer.peer);
+        if neighbour.is_none_or(|n| now < n.disbelieved_until) {
+            return;
+        }
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         block.first_have.get_or_insert(now);
         block.announce(announcer);
@@ -122,8 +143,7 @@ impl Dissemination {
 
     pub(super) fn spread_fell_due(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let model = self.model(number);
-        let asking = self.asking();
-        let Some(block) = self.blocks.get_mut(&number) else {
+        let Some(block) = self.blocks.get(&number) else {
             return;
         };
         if !matches!(block.state, State::Open) || block.asked {
@@ -133,11 +153,14 @@ impl Dissemination {
             self.ask(now, number, out);
             return;
         }
-        if asking >= ASKED_MAX {
+        if !self.take_slot(number) {
             let again = self.estimates.wait(model);
             self.timers.arm(Timer::Spread(number), now + again);
             return;
         }
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
         block.asked = true;
         let missing = block.missing();
         let Some((hash, cut)) = block.group.as_ref().map(|group| (group.hash, group.cut)) else {
@@ -154,10 +177,31 @@ impl Dissemination {
         self.timers.arm(Timer::Retry(number), now + longest);
     }
 
-    /// Blocks being asked for.
-    fn asking(&self) -> usize {
-        let open = self.blocks.values().filter(|block| !block.is_settled());
-        open.filter(|block| block.asked).count()
+    /// Makes it one of the few blocks that are being asked for, if it may be. An older one takes the
+    /// place of a newer one, so the first that is missing always may. What one member says and
+    /// nobody sends has places of its own: it may not exist, and be in no other's way.
+    fn take_slot(&mut self, number: u64) -> bool {
+        let Some(block) = self.blocks.get(&number) else {
+            return false;
+        };
+        if block.has_slot {
+            return true;
+        }
+        let is_alike = |other: &Block| other.is_hearsay() == block.is_hearsay();
+        let open = self.blocks.iter().filter(|(_, block)| !block.is_settled());
+        let holders = open.filter(|(_, other)| other.has_slot && is_alike(other));
+        let holders: Vec<u64> = holders.map(|(number, _)| *number).collect();
+        if holders.len() >= ASKED_MAX {
+            let newest = holders.last().filter(|newest| **newest > number);
+            let Some(newest) = newest.and_then(|newest| self.blocks.get_mut(newest)) else {
+                return false;
+            };
+            newest.has_slot = false;
+        }
+        if let Some(block) = self.blocks.get_mut(&number) {
+            block.has_slot = true;
+        }
+        true
     }
 
     fn parent(&mut self, number: u64, stripe: u8) -> Option<PkiId> {
@@ -170,29 +214,41 @@ impl Dissemination {
     /// Asks one member for what is missing, and again until it is here.
     pub(super) fn ask(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let model = self.model(number);
-        let asking = self.asking();
-        let Some(block) = self.blocks.get_mut(&number) else {
-            return;
-        };
-        if !matches!(block.state, State::Open) {
+        let block = self.blocks.get(&number);
+        if !block.is_some_and(|block| matches!(block.state, State::Open)) {
             return;
         }
-        if !block.asked && asking >= ASKED_MAX {
+        if !self.take_slot(number) {
             let again = self.estimates.delta(model) + model.finish;
             self.timers.arm(Timer::Retry(number), now + again);
             return;
         }
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
         let is_first = !block.asked;
         block.asked = true;
         block.requested = 0;
         block.tries = block.tries.saturating_add(1);
         let (tries, missing) = (block.tries, block.missing());
         let first_missing = u8::try_from(missing.trailing_zeros()).unwrap_or(0);
-        let announcer = block.next_announcer();
         let known = block.group.as_ref().map(|group| (group.hash, group.cut));
-        if tries == FETCH_AFTER {
+        // Whoever says that they have it are not all there are.
+        let rounds = u32::try_from(block.announcers.len()).unwrap_or(u32::MAX);
+        let announcer = match known {
+            Some(_) if tries % rounds.saturating_add(1) == 0 => None,
+            _ => block.next_announcer(),
+        };
+        if tries >= FETCH_AFTER {
             out.push(Effect::Fetch(number));
         }
+        let announcer = match tries % FETCH_AFTER {
+            0 if block.is_hearsay() => {
+                self.disbelieve(now, number, out);
+                None
+            }
+            _ => announcer,
+        };
         let parent = if is_first {
             self.parent(number, first_missing)
         } else {
@@ -219,6 +275,23 @@ impl Dissemination {
             .saturating_mul(backoff(tries))
             .min(wait.max(PATIENCE_MAX));
         self.timers.arm(Timer::Retry(number), now + wait);
+    }
+
+    /// Nobody else announces it, and the one that does and goes on talking to us gives nothing of it.
+    fn disbelieve(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        for Announcer { peer, .. } in std::mem::take(&mut block.announcers) {
+            let Some(neighbour) = self.neighbours.find_mut(&peer) else {
+                continue;
+            };
+            if neighbour.heard.is_some_and(|heard| heard > block.began) {
+                neighbour.disbelieved_until = now + DISBELIEF;
+                let reason = format!("it announces block {number} and does not give it");
+                out.push(refused(peer, "S-T10", reason));
+            }
+        }
     }
 
     /// A member at random.
@@ -404,11 +477,11 @@ impl Dissemination {
         for number in near.filter(|number| has(*number)) {
             let block = self.blocks.get(&number);
             if block.is_none_or(|block| matches!(block.state, State::Open)) {
-                self.last_block = Some(now);
                 let known = block.and_then(|block| block.group.as_ref());
                 let (hash, cut) = known.map_or((Digest::ANY, UNKNOWN), |g| (g.hash, g.cut));
                 let peer = from;
                 self.heard_of(now, number, Announcer { peer, hash, cut });
+                self.note_news(now, number);
             }
         }
         let latency = self.latency();
