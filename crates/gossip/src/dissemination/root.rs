@@ -269,7 +269,9 @@ impl Dissemination {
         out: &mut Vec<Effect>,
     ) {
         if let Suspicion::Corrupt { number, stripe } = kind {
-            if self.throne.trials.accuse(number, stripe, reporter, member) {
+            let is_plausible = !self.is_corrupt(now, &reporter)
+                && self.stood_above(number, stripe, &member, &reporter);
+            if is_plausible && self.throne.trials.accuse(number, stripe, reporter, member) {
                 self.timers.arm(
                     Timer::Verdict(number),
                     now + super::parameters::VERDICT_DELAY,
@@ -297,6 +299,38 @@ impl Dissemination {
             Suspicion::Alive => self.heard(now, member),
             Suspicion::Corrupt { .. } => {}
         }
+    }
+
+    /// Whether a member was to give another this stripe of a block that we, or one of us for a plain
+    /// leader, sent by trees of ours. All that is not asked for comes so; who gives bad chunks when
+    /// asked is avoided by those who asked, as nobody else can know it.
+    fn stood_above(&mut self, number: u64, stripe: u8, above: &PkiId, below: &PkiId) -> bool {
+        let Some(block) = self.blocks.get(&number) else {
+            return false;
+        };
+        let Some(group) = &block.group else {
+            return false;
+        };
+        let (stripes, was_injected) = (group.cut.stripes(), block.was_injected);
+        let way = group.way(stripe).filter(|_| stripe < stripes);
+        let Some(places) = way.and_then(|way| self.places(number, way)) else {
+            return false;
+        };
+        let is_plain = places.view.is_plainly_led();
+        let injects = |turn| places.injector(turn).as_ref() == Some(above);
+        let is_ours = places.view.author == self.me && (was_injected || is_plain);
+        let lower = places.position(stripe, stripes, below);
+        let upper = places.position(stripe, stripes, above);
+        let is_above = || Some(places.tree.is_above(upper?, lower?));
+        is_ours
+            && lower.is_some()
+            && (is_above() == Some(true) || is_plain && (0..TAKEOVERS_MAX).any(injects))
+    }
+
+    /// Found out to send bad chunks, not long ago.
+    fn is_corrupt(&self, now: Moment, member: &PkiId) -> bool {
+        let fault = self.throne.suspects.get(member);
+        matches!(fault, Some(Fault::Corrupt(until)) if now < *until)
     }
 
     /// A member that answers probes and still is missed far more often than others cannot keep up.
@@ -351,16 +385,13 @@ impl Dissemination {
     }
 
     fn put_aside(&mut self, now: Moment, member: PkiId, fault: Fault, is_urgent: bool) {
-        if self
-            .throne
-            .suspects
-            .get(&member)
-            .is_none_or(|known| *known == Fault::Silent)
-        {
+        // Who is none is in no tree, and would never be forgotten.
+        let Some(neighbour) = self.neighbours.find_mut(&member) else {
+            return;
+        };
+        neighbour.seen = Some(Class::Suspect);
+        if !self.is_corrupt(now, &member) {
             self.throne.suspects.insert(member, fault);
-        }
-        if let Some(neighbour) = self.neighbours.find_mut(&member) {
-            neighbour.seen = Some(Class::Suspect);
         }
         self.reconsider(now, is_urgent);
     }
@@ -384,9 +415,17 @@ impl Dissemination {
     pub(super) fn decide(&mut self, now: Moment, number: u64, _out: &mut Vec<Effect>) {
         let root = self.realm().unwrap_or(self.me);
         for member in self.throne.trials.decide(now, number, &root) {
-            let until = now + super::parameters::BLAME_TIME;
-            self.put_aside(now, member, Fault::Corrupt(until), true);
+            self.condemn(now, member, now + super::parameters::BLAME_TIME);
         }
+    }
+
+    pub(super) fn condemn(&mut self, now: Moment, member: PkiId, until: Moment) {
+        self.put_aside(now, member, Fault::Corrupt(until), true);
+    }
+
+    #[cfg(test)]
+    pub(super) fn suspects(&self) -> Vec<PkiId> {
+        self.throne.suspects.keys().copied().collect()
     }
 
     /// A root notes how long its children take.

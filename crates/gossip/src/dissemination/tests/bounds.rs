@@ -496,3 +496,48 @@ fn members_and_plain_peers_are_taken_up_to_the_limit() {
     let out = t.feed(Input::Message { from, message });
     assert_eq!(rules(&out), ["S-T9"]);
 }
+
+#[test]
+fn accusations_are_heard_about_own_blocks_and_members_above_only() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    let (block, hash) = whole(0, 160 << 10);
+    let origin = Origin::Ordered;
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin,
+    });
+    let way = t.machine.blocks[&0].group.as_ref().unwrap().way(0).unwrap();
+    let places = t.machine.places(0, way).unwrap();
+    let stripes = t.machine.cut(0).unwrap().stripes();
+    let node = |position| name(places.node(0, stripes, position).unwrap().0);
+    let lower = (1..12)
+        .find(|q| places.tree.parent(*q).unwrap() != 0)
+        .unwrap();
+    let (above, below) = (node(places.tree.parent(lower).unwrap()), node(lower));
+    let accuse = |t: &mut Table, by, number, stripe, accused: u8| {
+        let kind = Suspicion::Corrupt { number, stripe };
+        let member = peer(accused);
+        t.hear(by, Message::Suspect { member, kind });
+        let is_open = t.machine.timers.is_armed(Timer::Verdict(number));
+        t.machine.decide(t.now, number, &mut Vec::new());
+        t.machine.timers.cancel(Timer::Verdict(number));
+        is_open
+    };
+    assert!(accuse(&mut t, below, 0, 0, above));
+    assert!(!accuse(&mut t, above, 0, 0, below), "it is not above");
+    assert!(
+        !accuse(&mut t, below, 7, 0, above),
+        "there is no such block"
+    );
+    assert!(!accuse(&mut t, below, 0, stripes, above), "no such stripe");
+    assert!(!accuse(&mut t, below, 0, 0, 99), "nobody knows it");
+    assert!(!accuse(&mut t, below, 0, 0, below), "itself");
+    assert!(accuse(&mut t, below, 0, 0, 1), "the root is above");
+    let until = t.now + parameters::BLAME_TIME;
+    t.machine.condemn(t.now, peer(99), until);
+    t.machine.condemn(t.now, peer(below), until);
+    assert_eq!(t.machine.suspects(), [peer(below)]);
+    assert!(!accuse(&mut t, below, 0, 0, above), "it was found out");
+}
