@@ -43,6 +43,37 @@ const SILENCES_WINDOW: Duration = Duration::from_secs(5);
 /// about as many in this time if blocks come at ten in a second; but then so have all others.
 const SILENCES_MIN: u64 = 10;
 
+/// So many of these are counted of one member about another, so that it takes four to call a member
+/// slow. What we saw ourselves is counted in full.
+const SILENCES_EACH_MAX: u32 = 3;
+
+/// So many reporters of one member are remembered: enough to tell one that is missed everywhere.
+const REPORTERS_MAX: usize = 32;
+
+/// How often one member was reported not to acknowledge.
+#[derive(Clone, Debug, Default)]
+struct Silences {
+    own: u32,
+    /// By others, and of each no more than counts.
+    by: BTreeMap<PkiId, u32>,
+}
+
+impl Silences {
+    fn note(&mut self, me: &PkiId, reporter: PkiId) {
+        if reporter == *me {
+            self.own = self.own.saturating_add(1);
+        } else if self.by.len() < REPORTERS_MAX || self.by.contains_key(&reporter) {
+            let count = self.by.entry(reporter).or_default();
+            *count = count.saturating_add(1).min(SILENCES_EACH_MAX);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        let others: u64 = self.by.values().copied().map(u64::from).sum();
+        others + u64::from(self.own)
+    }
+}
+
 /// Why a member is a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -70,7 +101,7 @@ pub(super) struct Throne {
     ack_times: BTreeMap<PkiId, AckTime>,
     slow: BTreeMap<PkiId, Moment>,
     /// How often each member was reported not to acknowledge, since a while.
-    silences: BTreeMap<PkiId, u32>,
+    silences: BTreeMap<PkiId, Silences>,
     silences_since: Moment,
     pub(super) trials: Trials,
     /// Chunks sent and chunks lost, as they were before each of the last blocks.
@@ -284,7 +315,7 @@ impl Dissemination {
         }
         match kind {
             Suspicion::Silent => {
-                self.note_silence(now, member);
+                self.note_silence(now, reporter, member);
                 self.probe(now, member, out);
             }
             Suspicion::Lost => {
@@ -334,20 +365,22 @@ impl Dissemination {
     }
 
     /// A member that answers probes and still is missed far more often than others cannot keep up.
-    fn note_silence(&mut self, now: Moment, member: PkiId) {
+    fn note_silence(&mut self, now: Moment, reporter: PkiId, member: PkiId) {
         let members = self.neighbours.len().max(1);
         let throne = &mut self.throne;
         if now.since(throne.silences_since) >= SILENCES_WINDOW {
             throne.silences.clear();
             throne.silences_since = now;
         }
-        let count = throne.silences.entry(member).or_default();
-        *count = count.saturating_add(1);
-        let count = u64::from(*count);
-        let all: u64 = throne.silences.values().copied().map(u64::from).sum();
+        let silences = throne.silences.entry(member).or_default();
+        silences.note(&self.me, reporter);
+        let count = silences.count();
+        let all: u64 = throne.silences.values().map(Silences::count).sum();
         let is_far_above = count * members as u64 >= all * u64::from(SLOW_FACTOR);
-        if count >= SILENCES_MIN && is_far_above && !throne.suspects.contains_key(&member) {
-            throne.silences.remove(&member);
+        let is_slow = throne.slow.get(&member).is_some_and(|until| now < *until);
+        let is_known = is_slow || throne.suspects.contains_key(&member);
+        if count >= SILENCES_MIN && is_far_above && !is_known {
+            // Its count stays: whoever is reported next is compared with it as well.
             throne.slow.insert(member, now + SLOW_TIME);
             self.reconsider(now, true);
         }

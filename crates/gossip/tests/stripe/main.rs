@@ -255,6 +255,25 @@ fn who_corrupts_chunks_is_found_and_avoided() {
 }
 
 #[test]
+fn who_slanders_others_harms_itself_and_nobody_else() {
+    for seed in 0..4 {
+        let count = [12, 30][seed as usize % 2];
+        let mut world = World::founded(seed, count);
+        let liar = 1 + seed as usize % (count - 1);
+        world.peers[liar].lie = Some(Lie::Slanders);
+        for number in 0..20 {
+            world.order(0, number, 160 * KB);
+            world.run(ms(500));
+        }
+        world.run(ms(3000));
+        assert_eq!(world.lacking(0..20), []);
+        assert_eq!(world.fetches(), 0);
+        assert_eq!(world.suspects, [id(liar)].into());
+        assert_eq!(world.slow, [].into());
+    }
+}
+
+#[test]
 fn who_says_something_else_about_a_block_stops_none() {
     for seed in 0..4 {
         let mut world = World::founded(seed, 20);

@@ -11,7 +11,7 @@ use tidings_gossip::{
     Ports, VerifiedBlock,
     dissemination::{
         Dissemination, Effect, Input, Leader, Member, Origin, PlainPeer, Rtt, Verdict,
-        message::{Class, Digest, Message, Queue},
+        message::{Class, Digest, Message, Queue, Suspicion},
         parameters::{Parameters, PlainDelivery},
     },
     id::{ChannelId, Moment, OrgId, PkiId},
@@ -73,6 +73,8 @@ pub(crate) enum Lie {
     CorruptsAndAccuses,
     /// It passes chunks on as if they were of another block with the same number.
     Contradicts,
+    /// It does what it should, and says of everybody that they give bad chunks and do not answer.
+    Slanders,
 }
 
 pub(crate) struct Peer {
@@ -134,6 +136,8 @@ pub(crate) struct World {
     pub(crate) control_bytes: u64,
     /// Whom a view ever called a suspect.
     pub(crate) suspects: BTreeSet<PkiId>,
+    /// Whom a view ever called slow; nobody is.
+    pub(crate) slow: BTreeSet<PkiId>,
     /// How often somebody found a bad chunk in a block.
     pub(crate) doubts: usize,
     pub(crate) given: Vec<Given>,
@@ -199,6 +203,7 @@ impl World {
             control_bytes: 0,
             doubts: 0,
             suspects: BTreeSet::new(),
+            slow: BTreeSet::new(),
             given: Vec::new(),
         }
     }
@@ -351,6 +356,9 @@ impl World {
                     assert!(is_news, "{at} is given block {} twice", block.number);
                     self.note(at, block.number);
                     self.commit(at);
+                    if self.peers[at].lie == Some(Lie::Slanders) {
+                        self.slander(at, block.number);
+                    }
                 }
                 Effect::Fetch(number) => {
                     if self.peers[at].fetches.insert(number) {
@@ -381,11 +389,13 @@ impl World {
         }
         let is_chunk = message.queue() == Queue::Chunk;
         if let Message::View(view) = &message {
-            let suspects = view
-                .added
-                .iter()
-                .filter(|(_, class)| *class == Class::Suspect);
-            self.suspects.extend(suspects.map(|(peer, _)| *peer));
+            for (peer, class) in &view.added {
+                match class {
+                    Class::Suspect => self.suspects.insert(*peer),
+                    Class::Slow => self.slow.insert(*peer),
+                    Class::Normal => false,
+                };
+            }
         }
         self.doubts += usize::from(matches!(message, Message::HashesRequest { .. }));
         let mut delay = Duration::from_micros(self.rng.random_range(300..700));
@@ -413,6 +423,25 @@ impl World {
         }
     }
 
+    /// About a block that is real, and one that is not.
+    fn slander(&mut self, at: usize, number: u64) {
+        let Leader::Peer(root) = self.peers[at].leader else {
+            return;
+        };
+        for other in (0..self.peers.len()).filter(|other| *other != at) {
+            let member = id(other);
+            let of = |number| move |stripe| Suspicion::Corrupt { number, stripe };
+            let corrupt = (0..8).map(of(number)).chain((0..2).map(of(number + 1_000)));
+            let kinds: Vec<_> = corrupt
+                .chain([Suspicion::Silent; 10])
+                .chain([Suspicion::Lost])
+                .collect();
+            for kind in kinds {
+                self.send(at, root, Message::Suspect { member, kind });
+            }
+        }
+    }
+
     fn falsify(&self, from: usize, message: Message) -> Message {
         let (Message::Chunk(mut chunk), Some(lie)) = (message.clone(), self.peers[from].lie) else {
             return message;
@@ -424,6 +453,7 @@ impl World {
                 chunk.payload = payload.into();
             }
             Lie::Contradicts => chunk.hash = Digest([7; 32]),
+            Lie::Slanders => {}
         }
         Message::Chunk(chunk)
     }

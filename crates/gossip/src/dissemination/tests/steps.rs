@@ -659,38 +659,61 @@ fn who_does_not_answer_twice_is_a_suspect_until_it_speaks() {
     assert_eq!(class(&t), Class::Normal);
 }
 
+fn class_of(t: &Table, number: u8) -> Class {
+    let view = t.machine.views.latest().unwrap();
+    view.member(view.index(&peer(number)).unwrap()).unwrap().1
+}
+
+fn say_silent(t: &mut Table, by: u8, number: u8) {
+    let (member, kind) = (peer(number), Suspicion::Silent);
+    t.hear(by, Message::Suspect { member, kind });
+    t.hear(number, Message::Status(message::Status::default()));
+}
+
 #[test]
 fn who_is_missed_far_more_often_than_others_is_slow_though_it_answers() {
     let mut t = Table::bare(1, 12);
     t.feed(Input::Leader(Leader::Me));
-    let report = |t: &mut Table, number| {
-        let (member, kind) = (peer(number), Suspicion::Silent);
-        t.hear(2, Message::Suspect { member, kind });
-        t.hear(number, Message::Status(message::Status::default()));
-    };
-    let class = |t: &Table, number| {
-        let view = t.machine.views.latest().unwrap();
-        view.member(view.index(&peer(number)).unwrap()).unwrap().1
+    let report = |t: &mut Table, number: u8, turn: u8| {
+        let by = (2..=12).filter(|by| *by != number).nth(turn.into());
+        say_silent(t, by.unwrap(), number);
     };
     t.now = at(6_000);
-    for _ in 0..20 {
+    for turn in 0..20 {
         for number in 3..=12 {
-            report(&mut t, number);
+            report(&mut t, number, turn % 10);
         }
     }
     t.now = at(12_000);
-    for _ in 0..9 {
-        report(&mut t, 3);
+    for turn in 0..9 {
+        report(&mut t, 3, turn);
     }
     t.now = at(17_000);
     t.hear(2, Message::Status(message::Status::default()));
-    assert!((2..=12).all(|number| class(&t, number) == Class::Normal));
+    assert!((2..=12).all(|number| class_of(&t, number) == Class::Normal));
     t.now = at(18_000);
-    for _ in 0..10 {
-        report(&mut t, 3);
+    for turn in 0..10 {
+        report(&mut t, 3, turn % 4);
     }
-    assert_eq!(class(&t, 3), Class::Slow);
-    assert!((4..=12).all(|number| class(&t, number) == Class::Normal));
+    assert_eq!(class_of(&t, 3), Class::Slow);
+    assert!((4..=12).all(|number| class_of(&t, number) == Class::Normal));
+}
+
+#[test]
+fn no_three_members_make_another_slow_and_what_the_root_sees_counts_in_full() {
+    let mut t = Table::bare(1, 12);
+    t.feed(Input::Leader(Leader::Me));
+    t.now = at(6_000);
+    for by in [2, 4, 6].repeat(20) {
+        say_silent(&mut t, by, 3);
+    }
+    t.now = at(10_000);
+    t.hear(2, Message::Status(message::Status::default()));
+    assert_eq!(class_of(&t, 3), Class::Normal);
+    t.machine
+        .report(t.now, peer(3), Suspicion::Silent, &mut Vec::new());
+    t.wait_for_effects();
+    assert_eq!(class_of(&t, 3), Class::Slow);
 }
 
 #[test]
