@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    message::{Cut, Digest, Hashes, Shape},
+    message::{Chunk, Cut, Digest, Hashes, Shape},
     parameters::{ANNOUNCERS_MAX, SERVED_AGAIN_MAX},
     parity,
 };
@@ -153,6 +153,10 @@ pub(super) struct Block {
     pub(super) requested_of: Option<Digest>,
     pub(super) spurious: bool,
     pub(super) tries: u32,
+    /// When it was last asked for in the plain way.
+    pub(super) fetched: Option<Moment>,
+    /// What it was said to be and is not, as far as we could see, and who alone brought that.
+    pub(super) rejected: Option<(Digest, PkiId)>,
     pub(super) digests: BTreeSet<PkiId>,
     pub(super) blamed: BTreeSet<PkiId>,
     pub(super) was_injected: bool,
@@ -182,6 +186,8 @@ impl Block {
             requested_of: None,
             spurious: false,
             tries: 0,
+            fetched: None,
+            rejected: None,
             digests: BTreeSet::new(),
             blamed: BTreeSet::new(),
             was_injected: false,
@@ -200,6 +206,37 @@ impl Block {
             State::Whole(block) => Some(block),
             _ => None,
         }
+    }
+
+    /// Whether this chunk belongs to what is here or is to come.
+    pub(super) fn is_of_use(&self, chunk: &Chunk) -> bool {
+        let Some(group) = &self.group else {
+            return !matches!(self.state, State::Ignored);
+        };
+        let is_same = group.hash == chunk.hash && group.cut.len == chunk.cut.len;
+        let is_cut_so = group.cut == chunk.cut || (self.whole().is_some() && !self.has_travelled());
+        let expected = group.expected.as_ref();
+        let expected = expected.and_then(|all| all.get(usize::from(chunk.stripe)));
+        let is_good =
+            |expected: &Digest| group.has(chunk.stripe) || *expected == Digest::of(&chunk.payload);
+        !matches!(self.state, State::Ignored)
+            && is_same
+            && is_cut_so
+            && expected.is_none_or(is_good)
+    }
+
+    /// The one that gave us all of this and must have known what it is: a block that is not cut is
+    /// passed on when it is verified, and so is one that is asked for as a whole.
+    pub(super) fn bringer(&self) -> Option<(Digest, PkiId)> {
+        let group = self.group.as_ref()?;
+        if group.cut.k > 1 && self.has_travelled() {
+            return None;
+        }
+        let mut senders = group.pieces.iter().flatten().map(|piece| piece.from);
+        let first = senders.next()?;
+        senders
+            .all(|sender| sender == first)
+            .then_some((group.hash, first))
     }
 
     /// Nobody sent anything of it, and no two members say that it exists.

@@ -71,7 +71,10 @@ impl Dissemination {
                 block.tries = 0;
                 self.doubt(now, number, out);
             }
-            Verdict::Good(_) | Verdict::Refused => self.abandon(number, out),
+            Verdict::Good(_) | Verdict::Refused => {
+                block.rejected = block.bringer();
+                self.abandon(now, number, out);
+            }
         }
     }
 
@@ -96,7 +99,7 @@ impl Dissemination {
         let root = places.and_then(|places| places.injector(turn));
         let root = root.filter(|root| *root != self.me);
         let Some(root) = root.filter(|_| self.tries(number) <= HASHES_TRIES_MAX) else {
-            self.abandon(number, out);
+            self.abandon(now, number, out);
             return;
         };
         let wait = self.patience(&root, cut);
@@ -159,7 +162,7 @@ impl Dissemination {
         self.timers.cancel(Timer::Hashes(number));
         if bad.is_empty() {
             // Every chunk is what the root says, and together they are not what it says.
-            self.abandon(number, out);
+            self.abandon(now, number, out);
             return;
         }
         for (stripe, sender) in bad {
@@ -262,12 +265,12 @@ impl Dissemination {
             let reason = format!("its block {number} is not that of others");
             out.push(refused(from, "S-T7", reason));
             self.last_block = Some(now);
-            self.abandon(number, out);
+            self.abandon(now, number, out);
         }
     }
 
     /// Gives up on bringing this block by stripes.
-    pub(super) fn abandon(&mut self, number: u64, out: &mut Vec<Effect>) {
+    pub(super) fn abandon(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
@@ -276,7 +279,26 @@ impl Dissemination {
             group.pieces.fill(None);
             group.got = 0;
         }
+        block.fetched = None;
         self.timers.forget(number);
-        out.push(Effect::Fetch(number));
+        self.fetch(now, number, out);
+    }
+
+    /// The block is here in another way. Only now is it sure that what we rejected was a lie, and
+    /// not what we could not verify yet.
+    pub(super) fn convict(
+        &mut self,
+        now: Moment,
+        number: u64,
+        hash: Digest,
+        out: &mut Vec<Effect>,
+    ) {
+        let block = self.blocks.get_mut(&number);
+        let rejected = block.and_then(|block| block.rejected.take());
+        if let Some((_, liar)) = rejected.filter(|(wrong, _)| *wrong != hash) {
+            let reason = format!("block {number} is not what it alone gave us as such");
+            out.push(refused(liar, "S-T11", reason));
+            self.blame(now, liar, out);
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Dissemination {
             let own = places.position(chunk.stripe, chunk.cut.stripes(), &self.me);
             if !own.is_some_and(|own| places.tree.is_inner(own)) {
                 // Leaves do not acknowledge.
-            } else if self.has_room(number, &from) {
+            } else if self.has_room(number, &from) && self.is_of_use(&chunk) {
                 let ack = Message::Ack {
                     number,
                     stripe: chunk.stripe,
@@ -86,6 +86,12 @@ impl Dissemination {
         self.last_block = Some(now);
         self.begin_status(now);
         self.keep_chunk(now, from, chunk, way, places.as_ref(), out);
+    }
+
+    /// Whether a chunk is kept, or was before: only then may its sender rely on us for it.
+    fn is_of_use(&self, chunk: &Chunk) -> bool {
+        let block = self.blocks.get(&chunk.number);
+        block.is_none_or(|block| block.is_of_use(chunk))
     }
 
     /// Whether this member may send us this stripe without being asked.
@@ -133,6 +139,7 @@ impl Dissemination {
         let (number, stripe) = (chunk.number, chunk.stripe);
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         if matches!(block.state, State::Ignored) {
+            self.fetch_again(now, number, out);
             return;
         }
         let is_travelling = !chunk.repair && places.is_some();
@@ -275,6 +282,8 @@ impl Dissemination {
         if block.whole().is_some() {
             return;
         }
+        self.convict(now, number, hash, out);
+        let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         let is_other = block.group.as_ref().is_some_and(|group| group.hash != hash);
         let is_contested = is_other && block.has_travelled();
         if is_other || block.group.is_none() {

@@ -18,6 +18,9 @@ use crate::id::{Moment, PkiId};
 /// After so many unanswered requests the plain way is taken beside.
 const FETCH_AFTER: u32 = 6;
 
+/// One block is fetched in the plain way at most so often.
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+
 /// Who announced what it did not give is not believed for so long. It may just be slow.
 const DISBELIEF: Duration = Duration::from_secs(10);
 
@@ -50,12 +53,14 @@ impl Dissemination {
         if !is_sound || !is_trusted || !self.is_near(have.number) {
             return;
         }
-        if self
-            .blocks
-            .get(&have.number)
-            .is_some_and(|block| !matches!(block.state, State::Open))
-        {
-            return;
+        let state = self.blocks.get(&have.number).map(|block| &block.state);
+        match state {
+            None | Some(State::Open) => {}
+            Some(State::Ignored) => {
+                self.fetch_again(now, have.number, out);
+                return;
+            }
+            Some(_) => return,
         }
         let number = have.number;
         let announcer = Announcer {
@@ -214,9 +219,10 @@ impl Dissemination {
     /// Asks one member for what is missing, and again until it is here.
     pub(super) fn ask(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let model = self.model(number);
-        let block = self.blocks.get(&number);
-        if !block.is_some_and(|block| matches!(block.state, State::Open)) {
-            return;
+        match self.blocks.get(&number).map(|block| &block.state) {
+            Some(State::Open) => {}
+            Some(State::Ignored) => return self.fetch(now, number, out),
+            _ => return,
         }
         if !self.take_slot(number) {
             let again = self.estimates.delta(model) + model.finish;
@@ -240,6 +246,7 @@ impl Dissemination {
             _ => block.next_announcer(),
         };
         if tries >= FETCH_AFTER {
+            block.fetched = Some(now);
             out.push(Effect::Fetch(number));
         }
         let announcer = match tries % FETCH_AFTER {
@@ -275,6 +282,26 @@ impl Dissemination {
             .saturating_mul(backoff(tries))
             .min(wait.max(PATIENCE_MAX));
         self.timers.arm(Timer::Retry(number), now + wait);
+    }
+
+    /// Has it fetched in the plain way; and again, if stripes have been given up for it.
+    pub(super) fn fetch(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        block.fetched = Some(now);
+        if matches!(block.state, State::Ignored) {
+            self.timers.arm(Timer::Retry(number), now + PATIENCE_MAX);
+        }
+        out.push(Effect::Fetch(number));
+    }
+
+    /// Somebody speaks of a block that stripes will not bring: by now others may have it.
+    pub(super) fn fetch_again(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+        let fetched = self.blocks.get(&number).and_then(|block| block.fetched);
+        if fetched.is_none_or(|at| now.since(at) >= FETCH_PAUSE) {
+            self.fetch(now, number, out);
+        }
     }
 
     /// Nobody else announces it, and the one that does and goes on talking to us gives nothing of it.
@@ -353,6 +380,15 @@ impl Dissemination {
             return;
         }
         let (hash, limit) = (group.hash, usize::from(cut.k));
+        let is_judged = self.blocks.get(&number).map(|block| &block.state);
+        if matches!(is_judged, Some(State::Judging))
+            && stripes_of(stripes, cut)
+                .nth(limit.saturating_sub(1))
+                .is_some()
+        {
+            // Who gives all of a block vouches for it.
+            return;
+        }
         for stripe in stripes_of(stripes, cut).take(limit) {
             if self.uplink.is_queued((from, number, stripe)) {
                 continue;
@@ -482,6 +518,8 @@ impl Dissemination {
                 let peer = from;
                 self.heard_of(now, number, Announcer { peer, hash, cut });
                 self.note_news(now, number);
+            } else if block.is_some_and(|block| matches!(block.state, State::Ignored)) {
+                self.fetch_again(now, number, out);
             }
         }
         let latency = self.latency();
