@@ -289,6 +289,33 @@ fn who_says_something_else_about_a_block_stops_none() {
 }
 
 #[test]
+fn who_claims_to_have_everything_keeps_nobody_from_being_repaired() {
+    for seed in 0..6 {
+        let mut world = World::founded(seed, 20);
+        world.peers[3].lie = Some(Lie::Claims);
+        world.loss = 0.05;
+        let len = [160 * KB, 20 * KB][seed as usize % 2];
+        let mut ordered = Vec::new();
+        for number in 0..40 {
+            ordered.push(world.now);
+            world.order(0, number, len);
+            for _ in 0..5 {
+                world.claim(3);
+                world.run(ms(20));
+            }
+        }
+        world.run(ms(3000));
+        assert_eq!(world.lacking(0..40), []);
+        let late = |at: usize, n: u64| world.peers[at].has[&n].since(ordered[n as usize]);
+        let all = world.live().flat_map(|at| (0..40).map(move |n| (at, n)));
+        let mut late: Vec<_> = all.map(|(at, n)| late(at, n)).collect();
+        late.sort();
+        let (most, worst) = (late[late.len() * 99 / 100], late[late.len() - 1]);
+        assert!(most < ms(250) && worst < ms(1000), "{most:?}, {worst:?}");
+    }
+}
+
+#[test]
 fn members_bring_the_blocks_of_a_plain_leader() {
     for seed in 0..6 {
         let mut world = World::new(seed, 15);

@@ -11,7 +11,7 @@ use tidings_gossip::{
     Ports, VerifiedBlock,
     dissemination::{
         Dissemination, Effect, Input, Leader, Member, Origin, PlainPeer, Rtt, Verdict,
-        message::{Class, Digest, Message, Queue, Suspicion},
+        message::{Class, Digest, Message, Queue, Status, Suspicion},
         parameters::{Parameters, PlainDelivery},
     },
     id::{ChannelId, Moment, OrgId, PkiId},
@@ -75,6 +75,9 @@ pub(crate) enum Lie {
     Contradicts,
     /// It does what it should, and says of everybody that they give bad chunks and do not answer.
     Slanders,
+    /// It says to everybody at each block that it has all blocks there will ever be, and answers
+    /// no request.
+    Claims,
 }
 
 pub(crate) struct Peer {
@@ -304,6 +307,17 @@ impl World {
         self.commit(at);
     }
 
+    /// Says to everybody that it has every block.
+    pub(crate) fn claim(&mut self, liar: usize) {
+        let claim = Status {
+            height: u64::MAX,
+            ..Status::default()
+        };
+        for to in (0..self.peers.len()).filter(|to| *to != liar) {
+            self.send(liar, id(to), Message::Status(claim));
+        }
+    }
+
     pub(crate) fn order(&mut self, at: usize, number: u64, len: usize) {
         self.make(number, len);
         self.give(at, number, Origin::Ordered);
@@ -408,6 +422,11 @@ impl World {
         } else {
             self.control_bytes += message.wire_len();
         }
+        if self.peers[from].lie == Some(Lie::Claims)
+            && matches!(&message, Message::Chunk(chunk) if chunk.repair)
+        {
+            return;
+        }
         let message = self.falsify(from, message);
         let to = (0..self.peers.len()).find(|index| id(*index) == to);
         let Some(to) = to.filter(|_| !self.rng.random_bool(self.loss)) else {
@@ -453,7 +472,7 @@ impl World {
                 chunk.payload = payload.into();
             }
             Lie::Contradicts => chunk.hash = Digest([7; 32]),
-            Lie::Slanders => {}
+            Lie::Slanders | Lie::Claims => {}
         }
         Message::Chunk(chunk)
     }
@@ -529,7 +548,10 @@ impl World {
                 self.feed(at, judged);
             }
             Event::Fetched { at, number } => {
-                if !self.peers[at].has.contains_key(&number) {
+                if !self.truth.contains_key(&number) {
+                    // It does not exist yet, and may be asked for once more.
+                    self.peers[at].fetches.remove(&number);
+                } else if !self.peers[at].has.contains_key(&number) {
                     self.give(at, number, Origin::Received);
                 }
             }
