@@ -84,7 +84,7 @@ fn pd_everybody_ends_with_the_data_or_says_exactly_what_is_missing() {
         endorse(&mut world, seed + 1000, &OTHERS, "shared", 12);
         // Endorsers and those they pushed to may both be gone, many of them until all is over.
         for gone in [1, 2, 3, 4, 5] {
-            let until = if rng.random_bool(0.5) { 900 } else { 90 };
+            let until = if rng.random_bool(0.8) { 900 } else { 90 };
             world.crash_if_up(gone, millis(rng.random_range(9000..20_000))..secs(until));
         }
         world.blocks(40);
