@@ -227,7 +227,6 @@ fn slow_members_delay_only_themselves() {
 /// Whoever cannot keep up needs some time to be found, so this one is longer. The overloaded
 /// themselves are left behind: what they lack is for state transfer.
 #[test]
-#[ignore = "fails since claims and reports of one member count for less: 1.8 blocks of bytes, see docs/protocol/stripe.md"]
 fn overloaded_members_are_found_and_delay_only_themselves() {
     for seed in seeds(1..2) {
         let scenario = Scenario::new(60, Net::Lan).blocks(150).seed(seed);

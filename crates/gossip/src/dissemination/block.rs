@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,11 +12,15 @@ use super::{
     message::{Chunk, Cut, Digest, Hashes, Shape},
     parameters::{ANNOUNCERS_MAX, SERVED_AGAIN_MAX},
     parity,
+    repair::FETCH_AFTER,
 };
 use crate::{
     id::{Moment, PkiId},
     message::VerifiedBlock,
 };
+
+/// A block that comes later than this after one member announced it may not have existed then.
+const HEARSAY_MAX: Duration = Duration::from_millis(250);
 
 /// Members that may be served one block. More than ever miss one and ask the same.
 const SERVED_TO_MAX: usize = 1024;
@@ -244,13 +249,24 @@ impl Block {
         self.first.is_none() && self.announcers.len() < 2
     }
 
-    /// It was asked for before it was sent: whatever was waited for then is no measure now.
-    pub(super) fn begin_anew(&mut self, now: Moment) {
+    /// It is no hearsay any more. What was waited for by one member's word is no measure now. True if
+    /// it was asked for in vain as well, so that asking begins anew. A few requests are no reason: to
+    /// members that cannot keep up all answers are late, and more requests would bring them more.
+    pub(super) fn begin_anew(&mut self, now: Moment) -> bool {
+        if self
+            .first_have
+            .is_some_and(|at| now.since(at) > HEARSAY_MAX)
+        {
+            self.first_have = Some(now);
+        }
+        if self.tries < FETCH_AFTER {
+            return false;
+        }
         self.asked = false;
         self.has_slot = false;
         self.tries = 0;
         self.requested = 0;
-        self.first_have = self.first_have.map(|_| now);
+        true
     }
 
     /// Bytes of chunks that wait for others.
@@ -375,4 +391,22 @@ pub(super) fn bit(stripe: u8) -> u64 {
 /// The stripes of a bitmap, those that a block may have.
 pub(super) fn stripes_of(set: u64, cut: Cut) -> impl Iterator<Item = u8> {
     (0..cut.stripes()).filter(move |stripe| set & bit(*stripe) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_member_announced_long_before_is_no_measure() {
+        let begun = Moment::ZERO;
+        let mut block = Block::new(begun);
+        block.first_have = Some(begun);
+        let soon = begun + HEARSAY_MAX;
+        assert!(!block.begin_anew(soon));
+        assert_eq!(block.first_have, Some(begun), "it was under way already");
+        let late = soon + Duration::from_millis(1);
+        assert!(!block.begin_anew(late));
+        assert_eq!(block.first_have, Some(late));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::repair::PATIENCE_MAX;
+
 /// What a block's times are compared with: computed from its tree, not measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Model {
@@ -9,14 +11,6 @@ pub(super) struct Model {
     pub(super) finish: Duration,
     /// Least patience: jitter of one hop and of the sender's queue.
     pub(super) patience: Duration,
-}
-
-/// No block that exists is later than this after it was announced, and four times as late as its
-/// tree; members may announce what does not exist yet, and patience must not grow by it.
-const LAG_MAX: Duration = Duration::from_millis(250);
-
-fn believable(lag: Duration, model: Model) -> Duration {
-    lag.min(LAG_MAX + model.finish * 4)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +78,7 @@ impl Estimates {
 
     /// A block is complete that nobody was asked for.
     pub(super) fn learn(&mut self, model: Model, lag: Duration, spread: Option<Duration>) {
-        self.lag(model).learn(believable(lag, model));
+        self.lag(model).learn(lag.min(PATIENCE_MAX));
         if let Some(spread) = spread {
             self.spread(model).learn(spread);
         }
@@ -93,7 +87,7 @@ impl Estimates {
     /// What was asked for came anyway.
     pub(super) fn raise(&mut self, model: Model, lag: Option<Duration>, spread: Option<Duration>) {
         if let Some(lag) = lag {
-            self.lag(model).raise(believable(lag, model));
+            self.lag(model).raise(lag.min(PATIENCE_MAX));
         }
         if let Some(spread) = spread {
             self.spread(model).raise(spread);
@@ -128,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn who_announces_blocks_long_before_they_exist_does_not_make_us_wait_for_ever() {
+    fn nothing_makes_us_wait_for_ever() {
         let mut estimates = Estimates::default();
         for _ in 0..1000 {
             estimates.learn(MODEL, ms(100_000), None);
             estimates.raise(MODEL, Some(ms(100_000)), None);
         }
-        assert!(estimates.delta(MODEL) < ms(250 + 4 * 40 + 10));
+        assert!(estimates.delta(MODEL) < PATIENCE_MAX + ms(50));
     }
 
     #[test]

@@ -153,7 +153,6 @@ impl Dissemination {
             out.push(refused(from, "S-T2", reason));
             return;
         };
-        let is_anew = is_travelling && block.tries > 1 && group.ways.iter().all(Option::is_none);
         if is_travelling && let Some(slot) = group.ways.get_mut(usize::from(stripe)) {
             slot.get_or_insert(way);
         }
@@ -181,13 +180,14 @@ impl Dissemination {
             });
         }
         let k = group.cut.k;
-        if is_anew {
-            block.begin_anew(now);
-            self.timers.cancel(Timer::Retry(number));
-        }
+        let was_hearsay = block.is_hearsay();
         block.last = now;
         let is_first = block.first.is_none();
         block.first.get_or_insert(now);
+        let is_anew = was_hearsay && is_travelling && block.begin_anew(now);
+        if is_anew {
+            self.timers.cancel(Timer::Retry(number));
+        }
         block.opener.get_or_insert(from);
         let asked = block.asked;
         if k == 1 && is_travelling {

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::id::{Moment, PkiId};
 
-/// After so many unanswered requests the plain way is taken beside.
-const FETCH_AFTER: u32 = 6;
+/// After so many unanswered requests the plain way is taken beside, and who alone announced the
+/// block is not believed.
+pub(super) const FETCH_AFTER: u32 = 6;
 
 /// One block is fetched in the plain way at most so often.
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const FETCH_PAUSE: Duration = Duration::from_secs(1);
 const DISBELIEF: Duration = Duration::from_secs(10);
 
 /// No answer is waited for longer, if it need not take longer by itself.
-const PATIENCE_MAX: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How a request is cut whose block is known by number only.
 const UNKNOWN: Cut = Cut { len: 0, k: 0, p: 0 };
@@ -121,7 +122,11 @@ impl Dissemination {
         }
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
         block.first_have.get_or_insert(now);
+        let was_hearsay = block.is_hearsay();
         block.announce(announcer);
+        if was_hearsay && !block.is_hearsay() && block.begin_anew(now) {
+            self.timers.cancel(Timer::Retry(number));
+        }
         if !self.timers.is_armed(Timer::Have(number)) && !self.timers.is_armed(Timer::Retry(number))
         {
             let model = self.model(number);
