@@ -247,7 +247,7 @@ impl World {
             identities: everybody,
             members: everybody - 1,
             strangers: 0,
-            state_infos: everybody,
+            state_infos: everybody * (1 + self.settings.idle_channels),
             blocks_held: store + 1,
             blocks_waiting: usize::try_from(buffer).unwrap_or(usize::MAX),
             messages_waiting: config.max_propagation_burst_size - 1,
@@ -447,6 +447,9 @@ impl World {
                 missing,
                 ..
             } => self.gathered(life, key, found, missing),
+            // Nothing is ordered on the idle channels, and nothing is missing there.
+            Effect::ListMissing { channel, .. } | Effect::Deliver { channel, .. }
+                if channel != self.settings.channel => {}
             Effect::ListMissing { round, limit, .. } => self.list_missing(life, round, limit),
             Effect::Deliver { command, .. } => self.command_stream(life, command),
             Effect::Notify(notice) => self.note(life, notice),

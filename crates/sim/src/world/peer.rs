@@ -10,7 +10,7 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 use tidings_gossip::{
     Config, Input, JoinChannel, Me, Node, PeerIdentity,
-    id::{Moment, OrgId, Ticket},
+    id::{ChannelId, Moment, OrgId, Ticket},
 };
 use tidings_proto::gossip::Envelope;
 
@@ -217,15 +217,22 @@ impl World {
         });
         let height = host.ledger.height();
         let (channel, join) = (self.settings.channel.clone(), self.join_message());
-        self.give(
-            life,
-            Input::Join {
-                channel,
-                join,
-                height,
-            },
-        );
+        self.join(life, channel, &join, height);
+        for idle in 0..self.settings.idle_channels {
+            let channel = ChannelId::from(format!("idle{idle}").as_str());
+            self.join(life, channel, &join, 1);
+        }
         self.introduce_orderers(life);
+    }
+
+    fn join(&mut self, life: Life, channel: ChannelId, join: &JoinChannel, height: u64) {
+        let join = join.clone();
+        let input = Input::Join {
+            channel,
+            join,
+            height,
+        };
+        self.give(life, input);
     }
 
     /// The old name leads nowhere from now on: whoever dials it meets the new one.

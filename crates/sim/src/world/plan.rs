@@ -17,6 +17,7 @@ use crate::{collection::Collections, millis, secs};
 /// What a scenario may choose.
 pub(super) struct Settings {
     pub(super) channel: ChannelId,
+    pub(super) idle_channels: usize,
     pub(super) config: Config,
     pub(super) loss: f64,
     pub(super) duplication: f64,
@@ -62,6 +63,13 @@ impl World {
     #[must_use]
     pub fn channel(mut self, name: &str) -> Self {
         self.settings.channel = ChannelId::from(name);
+        self
+    }
+
+    /// All peers are in so many channels more, on which nothing ever happens.
+    #[must_use]
+    pub fn idle_channels(mut self, count: usize) -> Self {
+        self.settings.idle_channels = count;
         self
     }
 
@@ -274,6 +282,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             channel: ChannelId::from("ch"),
+            idle_channels: 0,
             config: Config::default(),
             loss: 0.0,
             duplication: 0.0,

@@ -60,6 +60,9 @@ enum Command {
         /// Numbers of nodes.
         #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64, 256])]
         nodes: Vec<usize>,
+        /// Numbers of channels that all of them are on.
+        #[arg(long, value_delimiter = ',', default_values_t = [1])]
+        channels: Vec<usize>,
     },
     /// A single run.
     One(Single),
@@ -80,7 +83,7 @@ fn main() -> Result<()> {
     let Arguments { seed, json, .. } = arguments;
     let text = match arguments.command {
         Some(Command::Plots { out }) => pictures::write(&out, seed)?,
-        Some(Command::Scale { nodes }) => scale::run(&nodes, seed, json)?,
+        Some(Command::Scale { nodes, channels }) => scale::run(&nodes, &channels, seed, json)?,
         Some(Command::One(single)) => single.run(seed, json)?,
         Some(Command::Table { nodes }) => {
             show(Some(row::run(&nodes, seed)), Vec::new(), seed, json)?

@@ -35,6 +35,7 @@ const KINDS: [Kind; 7] = [
 #[derive(Serialize)]
 struct Idle {
     nodes: usize,
+    channels: usize,
     /// Bytes of envelopes, by kind.
     bytes: BTreeMap<String, f64>,
     /// Of all kinds.
@@ -42,21 +43,24 @@ struct Idle {
     messages: f64,
 }
 
-pub(crate) fn run(nodes: &[usize], seed: u64, json: bool) -> Result<String> {
-    let all = in_parallel(nodes, |nodes| idle(*nodes, seed));
+pub(crate) fn run(nodes: &[usize], channels: &[usize], seed: u64, json: bool) -> Result<String> {
+    let pairs: Vec<(usize, usize)> = channels
+        .iter()
+        .flat_map(|channels| nodes.iter().map(|nodes| (*nodes, *channels)))
+        .collect();
+    let all = in_parallel(&pairs, |(nodes, channels)| idle(*nodes, *channels, seed));
     if json {
         return Ok(serde_json::to_string_pretty(&all)?);
     }
-    let mut text =
-        "bytes and messages sent by each node in a second, one channel\n| N |".to_owned();
-    let mut line = "\n|---|".to_owned();
+    let mut text = "bytes and messages sent by each node in a second\n| N | channels |".to_owned();
+    let mut line = "\n|---|---|".to_owned();
     for kind in KINDS {
         let _ = write!(text, " {kind} |");
         line.push_str("---|");
     }
     let _ = writeln!(text, " all | messages | all / log2 N |{line}---|---|---|");
     for it in &all {
-        let _ = write!(text, "| {} |", it.nodes);
+        let _ = write!(text, "| {} | {} |", it.nodes, it.channels);
         for kind in KINDS {
             let bytes = it.bytes.get(&kind.to_string()).copied().unwrap_or_default();
             let _ = write!(text, " {bytes:.0} |");
@@ -71,8 +75,9 @@ pub(crate) fn run(nodes: &[usize], seed: u64, json: bool) -> Result<String> {
     Ok(text)
 }
 
-fn idle(nodes: usize, seed: u64) -> Idle {
-    let mut world = World::new(seed).peers(nodes);
+fn idle(nodes: usize, channels: usize, seed: u64) -> Idle {
+    let others = channels.saturating_sub(1);
+    let mut world = World::new(seed).peers(nodes).idle_channels(others);
     world.blocks(2);
     world.run_for(secs(SETTLED_SECS));
     let before = world.stats().clone();
@@ -85,6 +90,7 @@ fn idle(nodes: usize, seed: u64) -> Idle {
     });
     Idle {
         nodes,
+        channels,
         bytes: bytes.collect(),
         bytes_all: rate(after.bytes() - before.bytes()),
         messages: rate(after.messages() - before.messages()),
