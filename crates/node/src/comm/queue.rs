@@ -24,6 +24,13 @@ use super::{MESSAGE_LEN_MAX, counters::Counters};
 /// dropped. A single message always finds room in an empty queue, however large.
 pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 32 << 20;
 
+/// Messages or bytes that wait for a peer, from which on the core is told to send it less: well
+/// before any is dropped.
+const CONGESTED_FROM: (usize, usize) = (64, SEND_QUEUE_BYTES_MAX / 4);
+
+/// Messages and bytes that wait for a peer when all is well again.
+const CONGESTED_UNTIL: (usize, usize) = (8, SEND_QUEUE_BYTES_MAX / 32);
+
 /// Short messages that may wait to go first. A peer that is alive takes them in no time.
 pub(crate) const FIRST_MAX: usize = 4096;
 
@@ -142,9 +149,23 @@ impl Sender {
         pushed
     }
 
+    /// So much waits that the peer should be sent less.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.waiting() >= CONGESTED_FROM.0 || self.bytes() >= CONGESTED_FROM.1
+    }
+
+    /// So little waits that it may be sent as much as ever.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.waiting() <= CONGESTED_UNTIL.0 && self.bytes() <= CONGESTED_UNTIL.1
+    }
+
     /// Messages that wait in order.
-    pub(crate) fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.items.max_capacity() - self.items.capacity()
+    }
+
+    fn bytes(&self) -> usize {
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Ends the stream without sending what waits.

@@ -42,12 +42,6 @@ const COMMANDS_AT_ONCE: usize = 64;
 /// News that the core has not taken, beyond which no new streams are taken.
 const NEWS_MAX: usize = 1024;
 
-/// Messages that wait for a peer, from which on the core is told to send it less.
-const CONGESTED_FROM: usize = 64;
-
-/// Messages that wait for a peer when all is well again.
-const CONGESTED_UNTIL: usize = 8;
-
 /// How often it is looked whether all is well again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -250,7 +244,7 @@ impl Table {
         while let Some(link) = self.peers.get(&peer).and_then(|entry| entry.streams.best()) {
             match link.queue.push(envelope, turn, receipt.take()) {
                 Ok(()) => {
-                    if link.queue.waiting() >= CONGESTED_FROM && self.congested.insert(peer) {
+                    if link.queue.is_congested() && self.congested.insert(peer) {
                         self.look_at
                             .get_or_insert_with(|| Instant::now() + LOOK_INTERVAL);
                         let is_congested = true;
@@ -519,7 +513,7 @@ impl Table {
         }
         let is_over = |peer: &PkiId| {
             let link = self.peers.get(peer).and_then(|entry| entry.streams.best());
-            link.is_none_or(|link| link.queue.waiting() <= CONGESTED_UNTIL)
+            link.is_none_or(|link| link.queue.is_calm())
         };
         let over: Vec<PkiId> = self.congested.iter().copied().filter(is_over).collect();
         for peer in over {

@@ -284,6 +284,63 @@ async fn a_connection_whose_messages_are_not_taken_waits_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_core_is_told_who_cannot_keep_up_and_when_that_is_over() {
+    let world = World::new();
+    let mut a = world.node("one/a");
+    let (_b, from_b) = world.friend("one/b", "one/a").await;
+    assert_eq!(a.news().await, "one/b connected as 1");
+    let (_c, from_c) = world.friend("one/c", "one/a").await;
+    assert_eq!(a.news().await, "one/c connected as 2");
+    // Many small ones, then a few large ones: more than windows and pipes hold.
+    for (count, len) in [(10_000, 16 << 10), (200, 1 << 20)] {
+        let mut sent = 0;
+        let mut last = None;
+        while last.is_none() && sent < count {
+            let mut envelope = hello(sent);
+            envelope.signature = Bytes::from(vec![0; len]);
+            a.comm.handle().send(to("one/b"), envelope);
+            sent += 1;
+            tokio::task::yield_now().await;
+            last = a.inputs.try_recv().ok();
+        }
+        assert_eq!(
+            last.as_ref().map(told).as_deref(),
+            Some("one/b is congested")
+        );
+        assert_eq!(a.metrics.overflow.get(), 0, "in time");
+        // The other is not, and b is once it takes what waits.
+        a.comm.handle().send(to("one/c"), hello(sent));
+        assert_eq!(from_c.hear().await.unwrap(), Some(hello(sent)));
+        assert_eq!(a.rest().await, Vec::<String>::new(), "it is told once");
+        for _ in 0..sent {
+            from_b.hear().await.unwrap();
+        }
+        assert_eq!(a.news().await, "one/b is no longer congested");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_is_not_congested() {
+    let world = World::new();
+    let mut a = world.node("one/a");
+    let (b, from_b) = world.friend("one/b", "one/a").await;
+    assert_eq!(a.news().await, "one/b connected as 1");
+    for number in 0..100 {
+        let mut envelope = hello(number);
+        envelope.signature = Bytes::from(vec![0; 1 << 20]);
+        a.comm.handle().send(to("one/b"), envelope);
+    }
+    assert_eq!(a.news().await, "one/b is congested");
+    drop((b, from_b));
+    let mut news = vec![a.news().await, a.news().await];
+    news.sort();
+    assert_eq!(
+        news,
+        ["one/b disconnected as 1", "one/b is no longer congested"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_ends_every_task_and_every_connection() {
     let tasks = || {
         tokio::runtime::Handle::current()

@@ -523,6 +523,10 @@ pub(super) fn told(input: &Input) -> String {
         } => {
             format!("not identified {}: {reason}", ticket.0)
         }
+        Input::Congestion { peer, is_congested } => {
+            let is = if *is_congested { "is" } else { "is no longer" };
+            format!("{} {is} congested", name(peer))
+        }
         other => panic!("comm does not tell {other:?}"),
     }
 }
