@@ -225,7 +225,7 @@ impl Channel {
             }
             Input::Gossip(block) => {
                 if let Some(envelope) = self.blocks.offer(now, &self.id, &block) {
-                    out.push(self.emit_block(envelope, None));
+                    out.push(self.emit_block(block.number, envelope, None));
                 }
             }
             Input::Striped(block) => {
@@ -504,9 +504,9 @@ impl Channel {
         height..height.saturating_add(self.config.state.block_buffer_size)
     }
 
-    fn emit_block(&self, envelope: Envelope, source: Option<PkiId>) -> Effect {
+    fn emit_block(&self, number: u64, envelope: Envelope, source: Option<PkiId>) -> Effect {
         Effect::Emit(Outgoing {
-            subject: Subject::Block(self.id.clone()),
+            subject: Subject::Block(self.id.clone(), number),
             envelope,
             source,
         })

@@ -126,6 +126,9 @@ pub struct StateInfo {
 /// The version of the dissemination by stripes that this crate speaks.
 pub const STRIPE_VERSION: u32 = 1;
 
+/// The version of the order in which this crate passes on blocks that are pushed.
+pub const RELAY_VERSION: u32 = 1;
+
 /// What a node says on a channel that it can do beyond Fabric; peers of Fabric say nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension {
@@ -133,6 +136,8 @@ pub struct Extension {
     pub stripe: u32,
     /// It cannot keep up and should be a leaf.
     pub slow: bool,
+    /// Version of the order in which it passes on blocks that are pushed; 0: as Fabric does.
+    pub relay: u32,
 }
 
 /// A leader of an organization declares itself, or somebody proposes itself.

@@ -6,6 +6,10 @@
 //!
 //! Rules: docs/protocol/dissemination.md.
 
+pub(crate) mod relay;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::ChaCha8Rng};
@@ -18,6 +22,7 @@ use crate::{
     discovery::Member,
     effect::{Destination, Notice},
     id::{ChannelId, OrgId, PkiId},
+    message::RELAY_VERSION,
     random,
     view::View,
 };
@@ -25,8 +30,8 @@ use crate::{
 /// What a spread message is about, as far as its route depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A block of this channel.
-    Block(ChannelId),
+    /// A block of this channel, with its number.
+    Block(ChannelId, u64),
     /// Leadership on this channel.
     Leadership(ChannelId),
     /// A peer about itself on a channel.
@@ -74,6 +79,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Router {
     fanout: usize,
+    /// We keep to the order of those who announce it.
+    relays: bool,
     rng: ChaCha8Rng,
 }
 
@@ -90,6 +97,7 @@ impl Router {
     pub fn new(config: &Config, seed: &[u8; 32]) -> Self {
         Self {
             fanout: config.propagate_peer_num,
+            relays: relay::relays(config),
             rng: random::generator(seed, "router"),
         }
     }
@@ -114,7 +122,7 @@ impl Router {
         let (mut state_infos, mut own_org, mut signs_of_life) = (vec![], vec![], vec![]);
         for message in batch {
             match &message.subject {
-                Subject::Block(channel) => {
+                Subject::Block(channel, _) => {
                     blocks.entry(channel.clone()).or_default().push(message);
                 }
                 Subject::Leadership(channel) => {
@@ -129,10 +137,15 @@ impl Router {
             }
         }
         for (channel, messages) in &blocks {
-            self.within_channel(self.fanout, channel, messages, known, out);
+            if let Some(joined) = joined(channel, messages, known, out) {
+                self.blocks(joined, messages, known, out);
+            }
         }
         for (channel, messages) in &leadership {
-            self.within_channel(alive.len(), channel, messages, known, out);
+            if let Some(joined) = joined(channel, messages, known, out) {
+                let is_eligible = |member: &Member| known.is_eligible(joined, member);
+                self.together(alive.len(), messages, known, is_eligible, out);
+            }
         }
         for message in &state_infos {
             self.state_info(message, known, out);
@@ -143,29 +156,38 @@ impl Router {
         }
     }
 
-    fn within_channel(
+    /// Members that keep to the order get blocks by that; of the others so many as if all were like
+    /// them, and so each as often as among Fabric's peers.
+    fn blocks(
         &mut self,
-        count: usize,
-        channel: &ChannelId,
+        joined: &Channel,
         messages: &[Outgoing],
         known: Known<'_>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(joined) = known.channels.get(channel) else {
-            out.push(Effect::Notify(Notice::Warning(format!(
-                "{} messages of channel {channel} were not sent: we are not in it",
-                messages.len()
-            ))));
+        let is_eligible = |member: &Member| known.is_eligible(joined, member);
+        if !self.relays {
+            self.together(self.fanout, messages, known, is_eligible, out);
             return;
-        };
-        let is_eligible = |member: &Member| {
-            known.is_own(&member.peer)
-                && joined.is_eligible(&member.peer)
-                && known
-                    .org_of(&member.peer)
-                    .is_some_and(|org| joined.has_org(org))
-        };
-        self.together(count, messages, known, is_eligible, out);
+        }
+        let chosen = self.select(self.fanout.saturating_add(2), known.alive, is_eligible);
+        let row = known.row(joined);
+        let me = known.view.me.identity.pki_id;
+        let place = row.range(..me).count();
+        for message in messages {
+            let to = chosen.iter().filter(|m| !message.concerns(&m.peer));
+            let to = to.take(self.fanout).copied();
+            let others = to.filter(|m| !row.contains_key(&m.peer));
+            out.extend(others.map(|m| send(m, &message.envelope)));
+            let Subject::Block(_, number) = message.subject else {
+                continue;
+            };
+            for next in relay::next(place, row.len(), number) {
+                let member = row.values().nth(next).copied().flatten();
+                let member = member.filter(|member| !message.concerns(&member.peer));
+                out.extend(member.map(|m| send(m, &message.envelope)));
+            }
+        }
     }
 
     fn state_info(&mut self, message: &Outgoing, known: Known<'_>, out: &mut Vec<Effect>) {
@@ -251,7 +273,7 @@ impl Outgoing {
     fn concerns(&self, peer: &PkiId) -> bool {
         let speaker = match &self.subject {
             Subject::StateInfo { speaker, .. } | Subject::Alive { speaker, .. } => Some(speaker),
-            Subject::Block(_) | Subject::Leadership(_) => None,
+            Subject::Block(..) | Subject::Leadership(_) => None,
         };
         self.source.as_ref() == Some(peer) || speaker == Some(peer)
     }
@@ -263,6 +285,30 @@ impl<'a> Known<'a> {
             return Some(&self.view.me.identity.org);
         }
         self.view.identities.org_of(peer)
+    }
+
+    /// Whether this member may get what stays in the own organization and on the channel.
+    fn is_eligible(&self, joined: &Channel, member: &Member) -> bool {
+        self.is_own(&member.peer)
+            && joined.is_eligible(&member.peer)
+            && self
+                .org_of(&member.peer)
+                .is_some_and(|org| joined.has_org(org))
+    }
+
+    /// Those who pass on blocks in order, by their ids: ourselves, who are no member, and eligible
+    /// members.
+    fn row(&self, joined: &Channel) -> BTreeMap<PkiId, Option<&'a Member>> {
+        let relays = |member: &&&Member| {
+            let info = joined.state_info(&member.peer);
+            info.is_some_and(|info| info.extension.relay == RELAY_VERSION)
+                && self.is_eligible(joined, member)
+        };
+        let members = self.alive.iter().filter(relays);
+        let members = members.map(|member| (member.peer, Some(*member)));
+        members
+            .chain([(self.view.me.identity.pki_id, None)])
+            .collect()
     }
 
     fn is_own(&self, peer: &PkiId) -> bool {
@@ -278,6 +324,23 @@ impl<'a> Known<'a> {
     }
 }
 
+/// The channel of these messages.
+fn joined<'a>(
+    channel: &ChannelId,
+    messages: &[Outgoing],
+    known: Known<'a>,
+    out: &mut Vec<Effect>,
+) -> Option<&'a Channel> {
+    let joined = known.channels.get(channel);
+    if joined.is_none() {
+        out.push(Effect::Notify(Notice::Warning(format!(
+            "{} messages of channel {channel} were not sent: we are not in it",
+            messages.len()
+        ))));
+    }
+    joined
+}
+
 fn send(member: &Member, envelope: &Envelope) -> Effect {
     Effect::Send {
         to: Destination {
@@ -287,6 +350,3 @@ fn send(member: &Member, envelope: &Envelope) -> Effect {
         envelope: envelope.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

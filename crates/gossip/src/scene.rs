@@ -158,7 +158,16 @@ impl Scene {
 
     /// Lets the channel hear from this peer itself that it has so many blocks.
     pub(crate) fn hears(&self, channel: &mut Channel, peer: &Arc<PeerIdentity>, height: u64) {
-        let info = state_info(peer, "ch", height, height);
+        self.hears_info(channel, peer, state_info(peer, "ch", height, height));
+    }
+
+    /// The same with these words.
+    pub(crate) fn hears_info(
+        &self,
+        channel: &mut Channel,
+        peer: &Arc<PeerIdentity>,
+        info: StateInfo,
+    ) {
         let input = channel::Input::Received {
             from: toy::connection(0, peer),
             message: Message::StateInfo(Box::new(info)),

@@ -166,7 +166,7 @@ impl Channel {
         }
         self.blocks.pushed(number, from.peer());
         if let Some(envelope) = self.blocks.store(now, &self.id, &block) {
-            out.push(self.emit_block(envelope, Some(from.peer())));
+            out.push(self.emit_block(number, envelope, Some(from.peer())));
             out.push(Effect::Block {
                 block: block.block,
                 source: Source::Push,

@@ -14,8 +14,9 @@ use crate::{
     channel::mac,
     config::{Config, Me},
     id::{ChannelId, Moment, PeerTime},
-    message::{Extension, STRIPE_VERSION, StateInfo},
+    message::{Extension, RELAY_VERSION, STRIPE_VERSION, StateInfo},
     ports::Ports,
+    router::relay,
     wire,
 };
 
@@ -45,6 +46,11 @@ impl Own {
             extension: Extension {
                 stripe: if config.stripe { STRIPE_VERSION } else { 0 },
                 slow: false,
+                relay: if relay::relays(config) {
+                    RELAY_VERSION
+                } else {
+                    0
+                },
             },
             dirty: false,
             publish_from: now + config.publish_state_info_interval,
@@ -159,8 +165,17 @@ impl Own {
 
     /// Nothing, as Fabric's peers say, if there is nothing to say.
     fn extension_bytes(&self) -> Bytes {
-        let Extension { stripe, slow } = self.extension;
-        gossip::Extension { stripe, slow }.encode_to_vec().into()
+        let Extension {
+            stripe,
+            slow,
+            relay,
+        } = self.extension;
+        let extension = gossip::Extension {
+            stripe,
+            slow,
+            relay,
+        };
+        extension.encode_to_vec().into()
     }
 
     fn changed(&mut self, wall_ns: u64) {

@@ -351,7 +351,7 @@ impl<P: Ports> Node<P> {
                     envelope,
                 }),
                 channel::Effect::Emit(message) => {
-                    let is_block = matches!(message.subject, Subject::Block(_));
+                    let is_block = matches!(message.subject, Subject::Block(..));
                     if !is_block {
                         self.push(emitter::Input::Add(message));
                     } else if !self.goes_by_stripes(now, id, message.envelope.payload.len()) {

@@ -107,7 +107,7 @@ fn alive(speaker: &Arc<PeerIdentity>, external: &str, internal: &str) -> Outgoin
 
 fn block(number: u64, source: Option<PkiId>) -> Outgoing {
     Outgoing {
-        subject: Subject::Block("ch".into()),
+        subject: Subject::Block("ch".into(), number),
         envelope: block_envelope(number),
         source,
     }
@@ -242,6 +242,74 @@ fn a_source_never_costs_a_receiver() {
         assert_eq!(t.reach(block(1, Some(a.pki_id))), ["a2", "hidden"]);
         assert_eq!(t.reach(block(1, None)).len(), 2);
     }
+}
+
+/// A channel of six of our organization, of whom `z` does as Fabric, and `me`.
+fn company(fanout: usize) -> (Table, Vec<Arc<PeerIdentity>>) {
+    let mut t = Table::new(fanout);
+    let more = ["x", "y", "w", "z"].map(|name| t.scene.meet("A", name));
+    let mut peers = vec![toy::identity("A", "a"), toy::identity("A", "hidden")];
+    peers.extend(more);
+    for peer in &peers {
+        let mut info = state_info(peer, "ch", 1, 1);
+        let is_plain = *peer == toy::identity("A", "z");
+        info.extension.relay = if is_plain { 0 } else { RELAY_VERSION };
+        let channel = t.channels.get_mut(&"ch".into()).unwrap();
+        t.scene.hears_info(channel, peer, info);
+    }
+    (t, peers)
+}
+
+#[test]
+fn blocks_go_by_the_order_to_those_who_keep_to_it_and_to_others_at_random() {
+    let (mut t, peers) = company(3);
+    let plain = toy::identity("A", "z").pki_id;
+    let me = t.scene.me.identity.pki_id;
+    let mut row: Vec<PkiId> = peers.iter().map(|peer| peer.pki_id).collect();
+    row.retain(|peer| *peer != plain);
+    row.push(me);
+    row.sort();
+    let place = row.iter().position(|peer| *peer == me).unwrap();
+    let mut plainly = 0;
+    for number in 0..600 {
+        let out = t.route(vec![block(number, None)]);
+        let mut to: Vec<PkiId> = out
+            .iter()
+            .map(|effect| match effect {
+                Effect::Send { to, .. } => to.peer,
+                Effect::Notify(notice) => panic!("{notice:?}"),
+            })
+            .collect();
+        let before = to.len();
+        to.retain(|peer| *peer != plain);
+        plainly += before - to.len();
+        let expected: Vec<PkiId> = relay::next(place, 6, number).map(|n| row[n]).collect();
+        assert_eq!(to, expected, "{number}");
+    }
+    assert!((240..360).contains(&plainly), "three of six: {plainly}");
+}
+
+#[test]
+fn a_block_does_not_go_back_to_where_it_came_from() {
+    let (mut t, peers) = company(3);
+    for (number, peer) in (0..60).zip(peers.iter().cycle()) {
+        let out = t.route(vec![block(number, Some(peer.pki_id))]);
+        let back =
+            |effect: &Effect| matches!(effect, Effect::Send { to, .. } if to.peer == peer.pki_id);
+        assert!(!out.iter().any(back));
+    }
+}
+
+#[test]
+fn who_does_not_keep_to_the_order_sends_blocks_to_anybody() {
+    let (mut t, _) = company(1);
+    let mut ways = BTreeSet::new();
+    for _ in 0..60 {
+        let out = sends(&t.route(vec![block(1, None)]));
+        assert_eq!(out.len(), 1);
+        ways.extend(out.into_iter().map(|(to, _)| to));
+    }
+    assert_eq!(ways.len(), 6);
 }
 
 #[test]

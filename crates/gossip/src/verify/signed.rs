@@ -211,6 +211,7 @@ fn extension(bytes: &Bytes) -> Extension {
         .map(|it| Extension {
             stripe: it.stripe,
             slow: it.slow,
+            relay: it.relay,
         })
         .unwrap_or_default()
 }

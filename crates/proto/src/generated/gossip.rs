@@ -538,6 +538,9 @@ pub struct Extension {
     /// It cannot keep up, and is a leaf of every tree.
     #[prost(bool, tag = "2")]
     pub slow: bool,
+    /// Version of the order in which it passes on blocks that are pushed; 0: to anybody, as Fabric does.
+    #[prost(uint32, tag = "3")]
+    pub relay: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chaincode {

@@ -7,7 +7,7 @@ fn a_pushed_block_is_spread_and_handed_on_once() {
     // S-C6 is with the gate: a message in here holds a block that was verified.
     let mut t = Table::new();
     let spread = Effect::Emit(Outgoing {
-        subject: Subject::Block("ch".into()),
+        subject: Subject::Block("ch".into(), 5),
         envelope: block_envelope(5),
         source: Some(b().pki_id),
     });
@@ -48,7 +48,7 @@ fn of_blocks_eleven_are_remembered() {
 fn a_delivered_block_is_spread_unsigned() {
     let mut t = Table::new();
     let spread = Effect::Emit(Outgoing {
-        subject: Subject::Block("ch".into()),
+        subject: Subject::Block("ch".into(), 5),
         envelope: block_envelope(5),
         source: None,
     });

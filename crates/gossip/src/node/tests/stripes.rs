@@ -31,7 +31,7 @@ impl Table {
         let mut info = state_info(&peer, "ch", 1, 1);
         info.extension = Extension {
             stripe,
-            slow: false,
+            ..Extension::default()
         };
         self.receive(&peer, Message::StateInfo(Box::new(info)));
         peer

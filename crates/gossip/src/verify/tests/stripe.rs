@@ -216,15 +216,19 @@ fn an_extension_is_read_and_what_is_none_says_nothing() {
         let mut info = state_info(&stage.peer);
         info.properties.as_mut().unwrap().extension = extension;
         match stage.accepted(info_envelope(&stage.peer, info)) {
-            Message::StateInfo(info) => (info.extension.stripe, info.extension.slow),
+            Message::StateInfo(info) => {
+                let said = info.extension;
+                (said.stripe, said.slow, said.relay)
+            }
             other => panic!("{other:?}"),
         }
     };
     let said = on_wire::Extension {
         stripe: 1,
         slow: true,
+        relay: 7,
     };
-    assert_eq!(of(said.encode_to_vec().into()), (1, true));
-    assert_eq!(of(Bytes::new()), (0, false));
-    assert_eq!(of(Bytes::from(vec![0xff; 200])), (0, false));
+    assert_eq!(of(said.encode_to_vec().into()), (1, true, 7));
+    assert_eq!(of(Bytes::new()), (0, false, 0));
+    assert_eq!(of(Bytes::from(vec![0xff; 200])), (0, false, 0));
 }
