@@ -224,13 +224,13 @@ impl Channel {
                 self.receive(now, &from, message, view, ports, out);
             }
             Input::Gossip(block) => {
-                if let Some(envelope) = self.blocks.offer(now, &self.id, &block) {
-                    out.push(self.emit_block(block.number, envelope, None));
+                if self.blocks.hold(now, &block) {
+                    out.push(self.emit_block(&block, None));
                 }
             }
             Input::Striped(block) => {
                 // The ledger waits for it even if it is too old to be offered.
-                self.blocks.offer(now, &self.id, &block);
+                self.blocks.hold(now, &block);
                 if block.number >= self.own.height() {
                     out.push(Effect::Block {
                         block,
@@ -504,10 +504,10 @@ impl Channel {
         height..height.saturating_add(self.config.state.block_buffer_size)
     }
 
-    fn emit_block(&self, number: u64, envelope: Envelope, source: Option<PkiId>) -> Effect {
+    fn emit_block(&self, block: &VerifiedBlock, source: Option<PkiId>) -> Effect {
         Effect::Emit(Outgoing {
-            subject: Subject::Block(self.id.clone(), number),
-            envelope,
+            subject: Subject::Block(self.id.clone(), block.number),
+            envelope: block.envelope(&self.id),
             source,
         })
     }

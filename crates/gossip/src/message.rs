@@ -173,19 +173,19 @@ pub struct VerifiedBlock {
     pub bytes: Bytes,
 }
 
+impl VerifiedBlock {
+    /// As gossip carries it on, made anew. Blocks travel unsigned: what came beside this one, in
+    /// fields known or unknown, is nothing that we vouch for.
+    pub fn envelope(&self, channel: &ChannelId) -> Envelope {
+        wire::block(channel, self.number, self.bytes.clone())
+    }
+}
+
 /// A block that gossip brought.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockMessage {
     /// The block.
     pub block: VerifiedBlock,
-}
-
-impl BlockMessage {
-    /// As gossip carries it on, made anew. Blocks travel unsigned: what came beside this one, in
-    /// fields known or unknown, is nothing that we vouch for.
-    pub fn envelope(&self, channel: &ChannelId) -> Envelope {
-        wire::block(channel, self.block.number, self.block.bytes.clone())
-    }
 }
 
 /// A block of a state response with the private data that the responder was willing to give.

@@ -1,7 +1,6 @@
 //! Pulling: asking others what they have, and giving them what they lack.
 //!
-//! One engine for each kind of item, playing both roles. Items are named by bytes and kept as
-//! envelopes. The engine knows who may ask for what only through the predicates that it is
+//! One engine for each kind of item, playing both roles. Items are named by bytes. The engine knows who may ask for what only through the predicates that it is
 //! handed, and never looks into an item. Answers count only from the peer that was asked, in the
 //! phase in which they were expected, and for items that were asked for.
 //!
@@ -81,6 +80,30 @@ impl Topic {
     }
 }
 
+/// What is held for others.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// As it goes to them.
+    Envelope(Envelope),
+    /// A block, put into its envelope for who asks for it: few do, and it is held already.
+    Block(ChannelId, u64, Bytes),
+}
+
+impl Item {
+    fn packed(&self) -> Envelope {
+        match self {
+            Self::Envelope(envelope) => envelope.clone(),
+            Self::Block(channel, number, block) => wire::block(channel, *number, block.clone()),
+        }
+    }
+}
+
+impl From<Envelope> for Item {
+    fn from(envelope: Envelope) -> Self {
+        Self::Envelope(envelope)
+    }
+}
+
 /// What to send.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -110,7 +133,7 @@ pub struct Puller {
     times: Times,
     peers_per_round: usize,
     rng: ChaCha8Rng,
-    items: BTreeMap<Bytes, Envelope>,
+    items: BTreeMap<Bytes, Item>,
     next_round: Moment,
     /// Before this no round begins out of turn.
     hasty_from: Moment,
@@ -144,8 +167,8 @@ impl Puller {
     }
 
     /// Holds this item from now on.
-    pub fn add(&mut self, id: Bytes, item: Envelope) {
-        self.items.insert(id, item);
+    pub fn add(&mut self, id: Bytes, item: impl Into<Item>) {
+        self.items.insert(id, item.into());
     }
 
     /// Holds it no more.
@@ -253,11 +276,12 @@ impl Puller {
             let Some(item) = self.items.get(id) else {
                 continue;
             };
+            let item = item.packed();
             len += item.wire_len();
             if len > UPDATE_LEN_MAX && !data.is_empty() {
                 break;
             }
-            data.push(item.clone());
+            data.push(item);
         }
         if data.is_empty() {
             return;

@@ -156,8 +156,8 @@ impl Router {
         }
     }
 
-    /// Members that keep to the order get blocks by that; of the others so many as if all were like
-    /// them, and so each as often as among Fabric's peers.
+    /// Whoever reaches all does. Else members that keep to the order get blocks by that; of the others
+    /// so many as if all were like them, and so each as often as among Fabric's peers.
     fn blocks(
         &mut self,
         joined: &Channel,
@@ -166,12 +166,12 @@ impl Router {
         out: &mut Vec<Effect>,
     ) {
         let is_eligible = |member: &Member| known.is_eligible(joined, member);
-        if !self.relays {
-            self.together(self.fanout, messages, known, is_eligible, out);
-            return;
-        }
         let chosen = self.select(self.fanout.saturating_add(2), known.alive, is_eligible);
-        let row = known.row(joined);
+        let row = if self.relays && chosen.len() > self.fanout {
+            known.row(joined)
+        } else {
+            BTreeMap::new()
+        };
         let me = known.view.me.identity.pki_id;
         let place = row.range(..me).count();
         for message in messages {

@@ -242,5 +242,5 @@ pub(crate) fn block_message(number: u64) -> BlockMessage {
 
 /// The same as it is on the wire.
 pub(crate) fn block_envelope(number: u64) -> Envelope {
-    block_message(number).envelope(&"ch".into())
+    block_message(number).block.envelope(&"ch".into())
 }

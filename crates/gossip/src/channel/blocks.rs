@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use rand::rngs::ChaCha8Rng;
-use tidings_proto::gossip::Envelope;
 
 use crate::{
     config::Config,
@@ -18,7 +17,6 @@ use crate::{
     message::{BlockMessage, Connection, Pull, VerifiedBlock},
     pull::{self, Puller, Topic},
     store::{Added, Window},
-    wire,
 };
 
 /// How long a block may be missing that a later one overtook, before it is pulled. Pushes by
@@ -34,6 +32,7 @@ const DOUBLINGS_MAX: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Blocks {
+    channel: ChannelId,
     seen: Window<()>,
     puller: Puller,
     /// The highest block that was pushed to us, and by whom unless that peer was asked for others.
@@ -70,6 +69,7 @@ impl Blocks {
     pub(super) fn new(id: &ChannelId, config: &Config, now: Moment, rng: ChaCha8Rng) -> Self {
         let ttl = config.pull_interval.saturating_mul(100);
         Self {
+            channel: id.clone(),
             seen: Window::new(config.max_block_count_to_store, Some(ttl)),
             puller: Puller::new(Topic::Blocks(id.clone()), config, now, rng),
             pushed: None,
@@ -78,26 +78,20 @@ impl Blocks {
         }
     }
 
-    /// The block as gossip carries it, if it is news; then it is offered from now on.
-    pub(super) fn store(
-        &mut self,
-        now: Moment,
-        channel: &ChannelId,
-        block: &BlockMessage,
-    ) -> Option<Envelope> {
-        self.hold(now, block.block.number, || block.envelope(channel))
-    }
-
-    /// A block that came to us from elsewhere than gossip, as gossip carries it; none if gossip
-    /// brought it before.
-    pub(super) fn offer(
-        &mut self,
-        now: Moment,
-        channel: &ChannelId,
-        block: &VerifiedBlock,
-    ) -> Option<Envelope> {
-        let envelope = || wire::block(channel, block.number, block.bytes.clone());
-        self.hold(now, block.number, envelope)
+    /// Holds a block from now on and offers it, if it is news; whether it is.
+    pub(super) fn hold(&mut self, now: Moment, block: &VerifiedBlock) -> bool {
+        let number = block.number;
+        match self.seen.add(now, number, ()) {
+            Added::Refused => false,
+            Added::Taken { evicted } => {
+                for (old, ()) in evicted {
+                    self.let_go(old);
+                }
+                let item = pull::Item::Block(self.channel.clone(), number, block.bytes.clone());
+                self.puller.add(name(number), item);
+                true
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -129,7 +123,6 @@ impl Blocks {
     pub(super) fn pull(
         &mut self,
         now: Moment,
-        channel: &ChannelId,
         from: &Connection,
         message: Pull<BlockMessage>,
         wanted: &Range<u64>,
@@ -160,7 +153,7 @@ impl Blocks {
                 asked.sort_by_key(|item| item.block.number);
                 return asked
                     .into_iter()
-                    .filter(|item| self.store(now, channel, item).is_some())
+                    .filter(|item| self.hold(now, &item.block))
                     .map(|item| item.block)
                     .collect();
             }
@@ -245,25 +238,6 @@ impl Blocks {
         let gap = self.gap.as_ref().map(|gap| gap.due);
         let times = [self.seen.deadline(), self.puller.deadline(), gap];
         times.into_iter().flatten().min()
-    }
-
-    fn hold(
-        &mut self,
-        now: Moment,
-        number: u64,
-        envelope: impl FnOnce() -> Envelope,
-    ) -> Option<Envelope> {
-        match self.seen.add(now, number, ()) {
-            Added::Refused => None,
-            Added::Taken { evicted } => {
-                for (old, ()) in evicted {
-                    self.let_go(old);
-                }
-                let envelope = envelope();
-                self.puller.add(name(number), envelope.clone());
-                Some(envelope)
-            }
-        }
     }
 
     fn let_go(&mut self, number: u64) {

@@ -165,8 +165,8 @@ impl Channel {
             return;
         }
         self.blocks.pushed(number, from.peer());
-        if let Some(envelope) = self.blocks.store(now, &self.id, &block) {
-            out.push(self.emit_block(number, envelope, Some(from.peer())));
+        if self.blocks.hold(now, &block.block) {
+            out.push(self.emit_block(&block.block, Some(from.peer())));
             out.push(Effect::Block {
                 block: block.block,
                 source: Source::Push,
@@ -192,9 +192,7 @@ impl Channel {
         }
         let wanted = self.wanted();
         let mut effects = Vec::new();
-        let news = self
-            .blocks
-            .pull(now, &self.id, from, pull, &wanted, &mut effects);
+        let news = self.blocks.pull(now, from, pull, &wanted, &mut effects);
         for block in news {
             out.push(Effect::Block {
                 block,

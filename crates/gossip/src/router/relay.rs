@@ -70,6 +70,7 @@ mod tests {
     fn another_block_goes_another_way() {
         let way = |number| next(0, 8, number).collect::<Vec<usize>>();
         assert_eq!((way(2), way(3), way(0)), (vec![2, 3], vec![3, 4], vec![1]));
+        assert_eq!(next(0, 0, 5).count(), 0);
     }
 
     #[test]

@@ -313,6 +313,14 @@ fn who_does_not_keep_to_the_order_sends_blocks_to_anybody() {
 }
 
 #[test]
+fn whoever_reaches_all_needs_no_order() {
+    let (mut t, _) = company(6);
+    for number in 0..20 {
+        assert_eq!(t.reach(block(number, None)).len(), 6, "{number}");
+    }
+}
+
+#[test]
 fn state_infos_reach_the_channel_only_if_their_speaker_can_be_reached() {
     let mut t = Table::new(9);
     let a = toy::identity("A", "a");

@@ -97,7 +97,7 @@ fn a_block_is_handed_on_without_what_nobody_vouches_for() {
         let Message::Block { channel, block } = stage.accepted(loaded) else {
             panic!("expected a block");
         };
-        assert_eq!(block.envelope(&channel), plain);
+        assert_eq!(block.block.envelope(&channel), plain);
         assert_eq!(items, [block]);
     }
 }
@@ -115,7 +115,7 @@ fn s_c8_one_bad_element_drops_the_whole_update() {
         panic!("expected an update");
     };
     assert_eq!((channel.as_str(), nonce, items.len()), (CH, 9, 1));
-    assert_eq!(items[0].envelope(&channel), good);
+    assert_eq!(items[0].block.envelope(&channel), good);
 
     let mut fabricated = data(CH, 2);
     fabricated.payload.as_mut().unwrap().data = Bytes::from_static(b"fabricated");
