@@ -12,6 +12,7 @@
 //!
 //! Rules: docs/protocol/stripe.md.
 
+mod above;
 mod block;
 mod estimate;
 mod forward;
@@ -25,6 +26,7 @@ pub mod permutation;
 mod plain;
 mod reception;
 mod repair;
+mod rivals;
 mod root;
 pub mod shape;
 mod timers;

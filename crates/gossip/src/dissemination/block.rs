@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    message::{Chunk, Cut, Digest, Hashes, Shape},
+    message::{Cut, Digest, Hashes, Shape},
     parameters::{ANNOUNCERS_MAX, SERVED_AGAIN_MAX},
     parity,
     repair::FETCH_AFTER,
@@ -84,6 +84,24 @@ pub(super) struct Group {
     /// What the root says that the chunks are.
     pub(super) expected: Option<Vec<Digest>>,
     pub(super) parity: Option<Bytes>,
+    /// Stripes that were sent on.
+    pub(super) forwarded: u64,
+    /// Who sent the first chunk.
+    pub(super) opener: Option<PkiId>,
+    /// When the first chunk came.
+    pub(super) first: Option<Moment>,
+    /// When something of it came that was new.
+    pub(super) last: Option<Moment>,
+}
+
+/// What a block is not, as far as we could see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rejected {
+    pub(super) hash: Digest,
+    /// If only what is cut so is not.
+    pub(super) cut: Option<Cut>,
+    /// Who alone brought it.
+    pub(super) bringer: Option<PkiId>,
 }
 
 /// What a member was given of a block because it asked.
@@ -104,7 +122,16 @@ impl Group {
             ways: vec![None; stripes],
             expected: None,
             parity: None,
+            forwarded: 0,
+            opener: None,
+            first: None,
+            last: None,
         }
+    }
+
+    /// What it is told from others of the same number by.
+    pub(super) fn id(&self) -> (Digest, Cut) {
+        (self.hash, self.cut)
     }
 
     pub(super) fn has(&self, stripe: u8) -> bool {
@@ -113,6 +140,11 @@ impl Group {
 
     pub(super) fn is_enough(&self) -> bool {
         self.got.count_ones() >= u32::from(self.cut.k)
+    }
+
+    /// Some member sent a chunk of it.
+    pub(super) fn has_travelled(&self) -> bool {
+        self.ways.iter().any(Option::is_some)
     }
 
     /// The way of this stripe, else that of any other: a root has one for all.
@@ -139,16 +171,18 @@ impl Group {
 pub(super) struct Block {
     pub(super) began: Moment,
     pub(super) state: State,
+    /// The one that everything is done about.
     pub(super) group: Option<Group>,
-    /// Who sent the first chunk.
-    pub(super) opener: Option<PkiId>,
+    /// What else is said about this number.
+    pub(super) rivals: Vec<Group>,
+    /// How often members were the first to say something about it.
+    pub(super) begun: BTreeMap<PkiId, u8>,
     pub(super) first: Option<Moment>,
     pub(super) last: Moment,
     pub(super) first_have: Option<Moment>,
     pub(super) completed: Option<Moment>,
     pub(super) announcers: Vec<Announcer>,
     next_announcer: usize,
-    pub(super) forwarded: u64,
     pub(super) requested: u64,
     pub(super) asked_of: BTreeSet<PkiId>,
     pub(super) asked: bool,
@@ -160,8 +194,8 @@ pub(super) struct Block {
     pub(super) tries: u32,
     /// When it was last asked for in the plain way.
     pub(super) fetched: Option<Moment>,
-    /// What it was said to be and is not, as far as we could see, and who alone brought that.
-    pub(super) rejected: Option<(Digest, PkiId)>,
+    /// What it was said to be and is not.
+    pub(super) rejected: Vec<Rejected>,
     pub(super) digests: BTreeSet<PkiId>,
     pub(super) blamed: BTreeSet<PkiId>,
     pub(super) was_injected: bool,
@@ -176,14 +210,14 @@ impl Block {
             began: now,
             state: State::Open,
             group: None,
-            opener: None,
+            rivals: Vec::new(),
+            begun: BTreeMap::new(),
             first: None,
             last: now,
             first_have: None,
             completed: None,
             announcers: Vec::new(),
             next_announcer: 0,
-            forwarded: 0,
             requested: 0,
             asked_of: BTreeSet::new(),
             asked: false,
@@ -192,7 +226,7 @@ impl Block {
             spurious: false,
             tries: 0,
             fetched: None,
-            rejected: None,
+            rejected: Vec::new(),
             digests: BTreeSet::new(),
             blamed: BTreeSet::new(),
             was_injected: false,
@@ -213,35 +247,16 @@ impl Block {
         }
     }
 
-    /// Whether this chunk belongs to what is here or is to come.
-    pub(super) fn is_of_use(&self, chunk: &Chunk) -> bool {
-        let Some(group) = &self.group else {
-            return !matches!(self.state, State::Ignored);
-        };
-        let is_same = group.hash == chunk.hash && group.cut.len == chunk.cut.len;
-        let is_cut_so = group.cut == chunk.cut || (self.whole().is_some() && !self.has_travelled());
-        let expected = group.expected.as_ref();
-        let expected = expected.and_then(|all| all.get(usize::from(chunk.stripe)));
-        let is_good =
-            |expected: &Digest| group.has(chunk.stripe) || *expected == Digest::of(&chunk.payload);
-        !matches!(self.state, State::Ignored)
-            && is_same
-            && is_cut_so
-            && expected.is_none_or(is_good)
-    }
-
     /// The one that gave us all of this and must have known what it is: a block that is not cut is
     /// passed on when it is verified, and so is one that is asked for as a whole.
-    pub(super) fn bringer(&self) -> Option<(Digest, PkiId)> {
+    pub(super) fn bringer(&self) -> Option<PkiId> {
         let group = self.group.as_ref()?;
         if group.cut.k > 1 && self.has_travelled() {
             return None;
         }
         let mut senders = group.pieces.iter().flatten().map(|piece| piece.from);
         let first = senders.next()?;
-        senders
-            .all(|sender| sender == first)
-            .then_some((group.hash, first))
+        senders.all(|sender| sender == first).then_some(first)
     }
 
     /// Nobody sent anything of it, and no two members say that it exists.
@@ -252,33 +267,42 @@ impl Block {
     /// It is no hearsay any more. What was waited for by one member's word is no measure now. True if
     /// it was asked for in vain as well, so that asking begins anew. A few requests are no reason: to
     /// members that cannot keep up all answers are late, and more requests would bring them more.
-    pub(super) fn begin_anew(&mut self, now: Moment) -> bool {
+    pub(super) fn cease_to_be_hearsay(&mut self, now: Moment) -> bool {
         if self
             .first_have
             .is_some_and(|at| now.since(at) > HEARSAY_MAX)
         {
             self.first_have = Some(now);
         }
-        if self.tries < FETCH_AFTER {
-            return false;
+        let was_in_vain = self.tries >= FETCH_AFTER;
+        if was_in_vain {
+            self.begin_anew(now);
         }
+        was_in_vain
+    }
+
+    /// What was asked for before was something else, or did not exist yet.
+    pub(super) fn begin_anew(&mut self, now: Moment) {
         self.asked = false;
         self.has_slot = false;
         self.tries = 0;
         self.requested = 0;
-        true
+        self.first_have = self.first_have.map(|_| now);
     }
 
     /// Bytes of chunks that wait for others.
     pub(super) fn open_bytes(&self) -> usize {
-        self.group.as_ref().map_or(0, Group::bytes)
+        self.groups().map(Group::bytes).sum()
     }
 
-    /// Some member sent a chunk of it.
+    /// Some member sent a chunk of what everything is done about.
     pub(super) fn has_travelled(&self) -> bool {
-        self.group
-            .as_ref()
-            .is_some_and(|group| group.ways.iter().any(Option::is_some))
+        self.group.as_ref().is_some_and(Group::has_travelled)
+    }
+
+    /// When the first chunk came of what everything is done about.
+    pub(super) fn began_to_come(&self) -> Option<Moment> {
+        self.group.as_ref()?.first
     }
 
     /// Whether a stripe is here in this cut, for who asks. A whole block is there in any cut, as
@@ -325,18 +349,18 @@ impl Block {
         }
     }
 
-    /// The next that announced what the chunks here belong to.
-    pub(super) fn next_announcer(&mut self) -> Option<Announcer> {
+    /// The next that announced this, or else anything that may be the block.
+    pub(super) fn next_announcer(&mut self, known: Option<(Digest, Cut)>) -> Option<Announcer> {
+        let got = self.group.as_ref().map_or(0, |group| group.got);
         for _ in 0..self.announcers.len() {
             let index = self.next_announcer % self.announcers.len();
             self.next_announcer = index + 1;
             let announcer = self.announcers[index];
-            let fits = |group: &Group| {
+            let fits = known.is_none_or(|(hash, cut)| {
                 announcer.hash == Digest::ANY
-                    || (announcer.hash == group.hash && announcer.cut == group.cut)
-                    || (announcer.hash == group.hash && group.got == 0)
-            };
-            if self.group.as_ref().is_none_or(fits) {
+                    || (announcer.hash == hash && (announcer.cut == cut || got == 0))
+            });
+            if fits && !self.is_rejected((announcer.hash, announcer.cut)) {
                 return Some(announcer);
             }
         }
@@ -403,10 +427,10 @@ mod tests {
         let mut block = Block::new(begun);
         block.first_have = Some(begun);
         let soon = begun + HEARSAY_MAX;
-        assert!(!block.begin_anew(soon));
+        assert!(!block.cease_to_be_hearsay(soon));
         assert_eq!(block.first_have, Some(begun), "it was under way already");
         let late = soon + Duration::from_millis(1);
-        assert!(!block.begin_anew(late));
+        assert!(!block.cease_to_be_hearsay(late));
         assert_eq!(block.first_have, Some(late));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Dissemination, Effect,
-    block::{Way, bit},
+    block::{Group, Way, bit},
     message::{Chunk, Class, Cut, Digest, Have, Message, Suspicion},
     parameters::QUEUED_PER_MEMBER_MAX,
     timers::Timer,
@@ -15,6 +15,8 @@ use crate::id::{Moment, PkiId};
 pub(super) struct Awaited {
     way: Way,
     position: usize,
+    /// Of what is said about the block.
+    id: (Digest, Cut),
     is_first: bool,
     /// When it was sent for the first time.
     since: Moment,
@@ -70,17 +72,18 @@ impl Dissemination {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
-        let Some(group) = &block.group else {
+        let was_injected = block.was_injected;
+        let Some(group) = &mut block.group else {
             return;
         };
-        let (cut, was_injected) = (group.cut, block.was_injected);
+        let cut = group.cut;
         let Some(way) = group
             .way(stripe)
-            .filter(|_| block.forwarded & bit(stripe) == 0)
+            .filter(|_| group.forwarded & bit(stripe) == 0)
         else {
             return;
         };
-        block.forwarded |= bit(stripe);
+        group.forwarded |= bit(stripe);
         let Some(places) = self.places(number, way) else {
             return;
         };
@@ -217,14 +220,16 @@ impl Dissemination {
         first: Option<Moment>,
     ) {
         let (number, stripe, peer) = key;
-        let Some(cut) = self.cut(number) else {
+        let group = self.blocks.get(&number).and_then(|b| b.group.as_ref());
+        let Some(id) = group.map(Group::id) else {
             return;
         };
-        let due = now + self.patience(&peer, cut);
+        let due = now + self.patience(&peer, id.1);
         self.timers.arm(Timer::Ack(number, stripe, peer), due);
         let awaited = Awaited {
             way,
             position,
+            id,
             is_first: first.is_none(),
             since: first.unwrap_or(now),
         };
@@ -257,6 +262,7 @@ impl Dissemination {
         let Awaited {
             way,
             position,
+            id,
             is_first,
             since,
         } = awaited;
@@ -266,6 +272,10 @@ impl Dissemination {
         neighbour.misses = neighbour.misses.saturating_add(1);
         let misses = neighbour.misses;
         self.report(now, peer, Suspicion::Silent, out);
+        let Some(before) = self.turn_to(number, id) else {
+            // Something else is the block, or gave way.
+            return;
+        };
         if misses < 3 && is_first {
             self.send_chunk(now, peer, (number, stripe), way, true, out);
             self.await_ack(now, (number, stripe, peer), way, position, Some(since));
@@ -273,6 +283,14 @@ impl Dissemination {
         if !is_first || misses >= 2 {
             self.warn_children(now, (number, stripe), way, position, out);
         }
+        self.turn_to(number, before);
+    }
+
+    /// Does what follows about this group of a block, if it is there; says about which it was done.
+    pub(super) fn turn_to(&mut self, number: u64, id: (Digest, Cut)) -> Option<(Digest, Cut)> {
+        let block = self.blocks.get_mut(&number)?;
+        let before = block.group.as_ref().map(Group::id)?;
+        block.turn_to(id).then_some(before)
     }
 
     /// Tells those that a position should have sent a stripe to that we have it.

@@ -32,13 +32,13 @@ impl Dissemination {
             return;
         }
         if let Some(bytes) = group.assemble() {
-            let hash = group.hash;
+            let (hash, opener) = (group.hash, group.opener);
             block.state = State::Judging;
             out.push(Effect::Judge {
                 number,
                 hash,
                 bytes,
-                from: block.opener.unwrap_or(from),
+                from: opener.unwrap_or(from),
             });
         }
     }
@@ -62,6 +62,7 @@ impl Dissemination {
         match verdict {
             Verdict::Good(whole) if whole.number == number => {
                 out.push(Effect::Deliver(whole.clone()));
+                self.convict(now, number, hash, out);
                 self.finish(now, number, whole, out);
                 self.announce(now, number, out);
                 self.inject_for_plain_root(now, number, out);
@@ -71,10 +72,7 @@ impl Dissemination {
                 block.tries = 0;
                 self.doubt(now, number, out);
             }
-            Verdict::Good(_) | Verdict::Refused => {
-                block.rejected = block.bringer();
-                self.abandon(now, number, out);
-            }
+            Verdict::Good(_) | Verdict::Refused => self.abandon(now, number, true, out),
         }
     }
 
@@ -99,7 +97,7 @@ impl Dissemination {
         let root = places.and_then(|places| places.injector(turn));
         let root = root.filter(|root| *root != self.me);
         let Some(root) = root.filter(|_| self.tries(number) <= HASHES_TRIES_MAX) else {
-            self.abandon(now, number, out);
+            self.abandon(now, number, false, out);
             return;
         };
         let wait = self.patience(&root, cut);
@@ -162,7 +160,7 @@ impl Dissemination {
         self.timers.cancel(Timer::Hashes(number));
         if bad.is_empty() {
             // Every chunk is what the root says, and together they are not what it says.
-            self.abandon(now, number, out);
+            self.abandon(now, number, false, out);
             return;
         }
         for (stripe, sender) in bad {
@@ -250,42 +248,44 @@ impl Dissemination {
         }
     }
 
-    /// Members say different things about this block.
-    pub(super) fn contradicted(
-        &mut self,
-        now: Moment,
-        from: PkiId,
-        number: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(block) = self.blocks.get(&number) else {
-            return;
-        };
-        if matches!(block.state, State::Open | State::Doubted) {
-            let reason = format!("its block {number} is not that of others");
+    /// What a member says about a block is one thing more than it, or all together, may say.
+    pub(super) fn contradicted(&self, from: PkiId, number: u64, out: &mut Vec<Effect>) {
+        let block = self.blocks.get(&number);
+        if block.is_some_and(|block| block.whole().is_none()) {
+            let reason = format!("too much is said about block {number}");
             out.push(refused(from, "S-T7", reason));
-            self.last_block = Some(now);
-            self.abandon(now, number, out);
         }
     }
 
-    /// Gives up on bringing this block by stripes.
-    pub(super) fn abandon(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
+    /// What there is of this block is not the block. Something else may be; and if there is nothing
+    /// else, stripes may yet bring it.
+    pub(super) fn abandon(
+        &mut self,
+        now: Moment,
+        number: u64,
+        is_hash: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
-        block.state = State::Ignored;
-        if let Some(group) = &mut block.group {
-            group.pieces.fill(None);
-            group.got = 0;
-        }
         block.fetched = None;
-        self.timers.forget(number);
-        self.fetch(now, number, out);
+        self.timers.cancel(Timer::Hashes(number));
+        if block.reject(is_hash) {
+            block.begin_anew(now);
+            let model = self.model(number);
+            let wait = self.estimates.wait(model);
+            self.timers.cancel(Timer::Retry(number));
+            self.timers.arm(Timer::Spread(number), now + wait);
+            self.judge(number, self.me, out);
+        } else {
+            self.timers.forget(number);
+            self.fetch(now, number, out);
+        }
     }
 
-    /// The block is here in another way. Only now is it sure that what we rejected was a lie, and
-    /// not what we could not verify yet.
+    /// The block is here. Only now is it sure that what we rejected was a lie, and not what we could
+    /// not verify yet.
     pub(super) fn convict(
         &mut self,
         now: Moment,
@@ -293,9 +293,20 @@ impl Dissemination {
         hash: Digest,
         out: &mut Vec<Effect>,
     ) {
-        let block = self.blocks.get_mut(&number);
-        let rejected = block.and_then(|block| block.rejected.take());
-        if let Some((_, liar)) = rejected.filter(|(wrong, _)| *wrong != hash) {
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let rejected = std::mem::take(&mut block.rejected);
+        for group in std::mem::take(&mut block.rivals) {
+            if let Some(opener) = group.opener.filter(|_| group.hash != hash) {
+                let reason = format!("block {number} is not what it was the first to say");
+                out.push(refused(opener, "S-T7", reason));
+            }
+        }
+        let liars = rejected.iter().filter(|wrong| wrong.hash != hash);
+        let liars: std::collections::BTreeSet<PkiId> =
+            liars.filter_map(|wrong| wrong.bringer).collect();
+        for liar in liars {
             let reason = format!("block {number} is not what it alone gave us as such");
             out.push(refused(liar, "S-T11", reason));
             self.blame(now, liar, out);

@@ -30,6 +30,24 @@ pub const OPEN_BYTES_MAX: usize = 128 << 20;
 /// Blocks that one member may have opened here by being the first to send a chunk of them.
 pub const OPEN_PER_MEMBER_MAX: usize = 24;
 
+/// Different things that may be said about one block at the same time: by two roots, and by one that
+/// lies about it. Of more nobody could tell which to ask for.
+pub const GROUPS_MAX: usize = 3;
+
+/// How often one member may be the first to say something about one block: once in good faith, as
+/// it was itself told wrong, and once right.
+pub const BEGUN_EACH_MAX: u8 = 2;
+
+/// Members remembered that were the first to say something about one block.
+pub const BEGINNERS_MAX: usize = 16;
+
+/// What is said about a block, and not gone on with for so long, gives way to something else.
+pub const GIVES_WAY_AFTER: Duration = Duration::from_millis(250);
+
+/// Payload that one member may have begun here, as long as it is said to become. Whoever injects a
+/// block is not concerned.
+pub const BEGUN_BYTES_MAX: usize = OPEN_BYTES_MAX / 4;
+
 /// How far above the last block without a gap a chunk may be.
 pub const AHEAD_MAX: u64 = 20;
 

@@ -5,7 +5,9 @@ use super::{
     block::{Announcer, Block, Group, Piece, State, Way, bit},
     forward::have,
     message::{Chunk, Cut, Digest, Have, Message},
-    parameters::{HAVE_FANOUT, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX, TAKEOVERS_MAX},
+    parameters::{
+        BEGUN_BYTES_MAX, HAVE_FANOUT, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX, TAKEOVERS_MAX,
+    },
     refused, shape,
     timers::Timer,
     view::Places,
@@ -33,15 +35,7 @@ impl Dissemination {
         }
         let number = chunk.number;
         if !self.blocks.contains_key(&number) && !self.is_near(number) {
-            // Durable long ago, or too far ahead: state transfer's business. Who is told that we
-            // have it does not send it again.
-            if number < self.height && !chunk.repair {
-                let ack = Message::Ack {
-                    number,
-                    stripe: chunk.stripe,
-                };
-                self.send(now, from, ack, out);
-            }
+            self.decline(now, from, &chunk, out);
             return;
         }
         let way = Way {
@@ -49,6 +43,7 @@ impl Dissemination {
             shape: chunk.shape,
         };
         let places = self.places(number, way);
+        let mut injects = false;
         if chunk.repair {
             let block = self.blocks.get(&number);
             if !block.is_some_and(|block| block.asked_of.contains(&from)) {
@@ -67,10 +62,12 @@ impl Dissemination {
                 self.blame(now, from, out);
                 return;
             }
+            // Who was elected says itself what its block is.
+            injects = self.leader == Leader::Peer(from) && places.injector(0) == Some(from);
             let own = places.position(chunk.stripe, chunk.cut.stripes(), &self.me);
-            if !own.is_some_and(|own| places.tree.is_inner(own)) {
-                // Leaves do not acknowledge.
-            } else if self.has_room(number, &from) && self.is_of_use(&chunk) {
+            let is_inner = own.is_some_and(|own| places.tree.is_inner(own));
+            // Leaves do not acknowledge.
+            if is_inner && self.is_of_use(now, &chunk, &from, injects) {
                 let ack = Message::Ack {
                     number,
                     stripe: chunk.stripe,
@@ -78,20 +75,30 @@ impl Dissemination {
                 self.send(now, from, ack, out);
             }
         }
-        if !self.has_room(number, &from) {
+        if !self.has_room(&chunk, &from, injects) {
             let reason = format!("there is no room for block {number}");
             out.push(refused(from, "S-T5", reason));
             return;
         }
         self.last_block = Some(now);
         self.begin_status(now);
-        self.keep_chunk(now, from, chunk, way, places.as_ref(), out);
+        self.keep_chunk(now, from, chunk, (way, places.as_ref(), injects), out);
+    }
+
+    /// The block is durable for long, or too far ahead: state transfer's business. Who is told that we
+    /// have it does not send it again.
+    fn decline(&mut self, now: Moment, from: PkiId, chunk: &Chunk, out: &mut Vec<Effect>) {
+        let (number, stripe) = (chunk.number, chunk.stripe);
+        if number < self.height && !chunk.repair {
+            self.send(now, from, Message::Ack { number, stripe }, out);
+        }
     }
 
     /// Whether a chunk is kept, or was before: only then may its sender rely on us for it.
-    fn is_of_use(&self, chunk: &Chunk) -> bool {
+    fn is_of_use(&self, now: Moment, chunk: &Chunk, from: &PkiId, injects: bool) -> bool {
         let block = self.blocks.get(&chunk.number);
-        block.is_none_or(|block| block.is_of_use(chunk))
+        block.is_none_or(|block| block.has_place(now, chunk, from, injects))
+            && self.has_room(chunk, from, injects)
     }
 
     /// Whether this member may send us this stripe without being asked.
@@ -108,23 +115,31 @@ impl Dissemination {
         theirs.is_some_and(|theirs| places.tree.is_above(theirs, own))
     }
 
-    /// Whether one more chunk of this block may be kept, sent by this member.
-    pub(super) fn has_room(&self, number: u64, from: &PkiId) -> bool {
-        if let Some(block) = self.blocks.get(&number)
-            && block.group.is_some()
-        {
+    /// Whether one more chunk may be kept, sent by this member; `injects` if it injects the block.
+    pub(super) fn has_room(&self, chunk: &Chunk, from: &PkiId, injects: bool) -> bool {
+        let number = chunk.number;
+        let block = self.blocks.get(&number);
+        if number == self.prefix() || block.is_some_and(|block| block.whole().is_some()) {
             return true;
         }
-        if number == self.prefix() {
+        if self.open_bytes().saturating_add(chunk.payload.len()) > OPEN_BYTES_MAX {
+            return false;
+        }
+        if block.is_some_and(|block| block.find_group((chunk.hash, chunk.cut)).is_some()) {
             return true;
         }
-        let mut open = 0;
-        let mut by_sender = 0;
+        let (mut open, mut by_sender) = (0, 0);
+        let mut bytes = len_of(chunk.cut);
         for block in self.blocks.values().filter(|block| !block.is_settled()) {
             open += 1;
-            by_sender += usize::from(block.opener == Some(*from));
+            let begun = block.groups().filter(|group| group.opener == Some(*from));
+            let begun: Vec<usize> = begun.map(|group| len_of(group.cut)).collect();
+            by_sender += usize::from(!begun.is_empty());
+            bytes = begun
+                .iter()
+                .fold(bytes, |sum, len| sum.saturating_add(*len));
         }
-        open < OPEN_MAX && by_sender < OPEN_PER_MEMBER_MAX && self.open_bytes() < OPEN_BYTES_MAX
+        open < OPEN_MAX && by_sender < OPEN_PER_MEMBER_MAX && (injects || bytes <= BEGUN_BYTES_MAX)
     }
 
     fn keep_chunk(
@@ -132,25 +147,57 @@ impl Dissemination {
         now: Moment,
         from: PkiId,
         chunk: Chunk,
-        way: Way,
-        places: Option<&Places>,
+        (way, places, injects): (Way, Option<&Places>, bool),
         out: &mut Vec<Effect>,
     ) {
-        let (number, stripe) = (chunk.number, chunk.stripe);
+        let number = chunk.number;
         let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
-        if matches!(block.state, State::Ignored) {
-            self.fetch_again(now, number, out);
+        let was_ignored = matches!(block.state, State::Ignored);
+        let before = block.group.as_ref().map(Group::id);
+        let is_known = block.find_group((chunk.hash, chunk.cut)).is_some();
+        if !block.take_in(now, &chunk, from, injects) {
+            match was_ignored {
+                true => self.fetch_again(now, number, out),
+                false => self.contradicted(from, number, out),
+            }
             return;
         }
         let is_travelling = !chunk.repair && places.is_some();
-        let is_whole = block.whole().is_some();
-        if !adopt(block, &chunk) {
-            self.contradicted(now, from, number, out);
-            return;
+        if !is_known && is_travelling && (was_ignored || before.is_some()) {
+            // What was asked for before this was something else.
+            if matches!(block.state, State::Open) {
+                block.begin_anew(now);
+                self.timers.cancel(Timer::Retry(number));
+            }
         }
-        let Some(group) = block.group.as_mut().filter(|group| group.cut == chunk.cut) else {
-            let reason = format!("it cuts block {number} unlike others");
-            out.push(refused(from, "S-T2", reason));
+        self.put_in_group(now, from, chunk, (way, is_travelling, is_known), out);
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        if let Some(before) = before {
+            block.turn_to(before);
+        }
+        if block.turn_to_best() {
+            self.timers.cancel(Timer::Hashes(number));
+        }
+        self.judge(number, from, out);
+    }
+
+    /// Puts a chunk where it belongs, which everything is done about now, and sends it on.
+    fn put_in_group(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        chunk: Chunk,
+        (way, is_travelling, is_known): (Way, bool, bool),
+        out: &mut Vec<Effect>,
+    ) {
+        let (number, stripe) = (chunk.number, chunk.stripe);
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        let is_whole = block.whole().is_some();
+        let Some(group) = &mut block.group else {
             return;
         };
         if is_travelling && let Some(slot) = group.ways.get_mut(usize::from(stripe)) {
@@ -173,6 +220,7 @@ impl Dissemination {
             return;
         }
         group.got |= bit(stripe);
+        group.last = Some(now);
         if let Some(slot) = group.pieces.get_mut(usize::from(stripe)) {
             *slot = Some(Piece {
                 payload: chunk.payload,
@@ -182,18 +230,16 @@ impl Dissemination {
         let k = group.cut.k;
         let was_hearsay = block.is_hearsay();
         block.last = now;
-        let is_first = block.first.is_none();
         block.first.get_or_insert(now);
-        let is_anew = was_hearsay && is_travelling && block.begin_anew(now);
+        let is_anew = was_hearsay && is_travelling && block.cease_to_be_hearsay(now);
         if is_anew {
             self.timers.cancel(Timer::Retry(number));
         }
-        block.opener.get_or_insert(from);
         let asked = block.asked;
         if k == 1 && is_travelling {
             self.notice_gap(now, number, from);
         }
-        if (is_first || is_anew) && k > 1 {
+        if (!is_known || is_anew) && k > 1 {
             let model = self.model(number);
             let wait = self.estimates.wait(model);
             self.timers.arm(Timer::Spread(number), now + wait);
@@ -203,7 +249,6 @@ impl Dissemination {
         } else if k > 1 {
             self.warn_own_children(now, number, stripe, out);
         }
-        self.judge(number, from, out);
     }
 
     /// Whoever sends this block has most likely those before it. Blocks that are not cut are
@@ -233,7 +278,7 @@ impl Dissemination {
         let stripes = group.cut.stripes();
         let Some(way) = group
             .way(stripe)
-            .filter(|_| block.forwarded & bit(stripe) == 0)
+            .filter(|_| group.forwarded & bit(stripe) == 0)
         else {
             return;
         };
@@ -242,8 +287,9 @@ impl Dissemination {
         };
         let own = places.position(stripe, stripes, &self.me);
         if let Some(own) = own.filter(|own| places.tree.is_inner(*own)) {
-            if let Some(block) = self.blocks.get_mut(&number) {
-                block.forwarded |= bit(stripe);
+            let block = self.blocks.get_mut(&number);
+            if let Some(group) = block.and_then(|block| block.group.as_mut()) {
+                group.forwarded |= bit(stripe);
             }
             self.warn_children(now, (number, stripe), way, own, out);
         }
@@ -256,7 +302,7 @@ impl Dissemination {
             let end = block.completed.unwrap_or(now);
             let since = |from: Option<Moment>| from.map(|from| end.since(from));
             self.estimates
-                .raise(model, since(block.first_have), since(block.first));
+                .raise(model, since(block.first_have), since(block.began_to_come()));
         }
     }
 
@@ -282,18 +328,12 @@ impl Dissemination {
         if block.whole().is_some() {
             return;
         }
+        block.turn_to_whole(hash, cut);
         self.convict(now, number, hash, out);
-        let block = self.blocks.entry(number).or_insert_with(|| Block::new(now));
-        let is_other = block.group.as_ref().is_some_and(|group| group.hash != hash);
-        let is_contested = is_other && block.has_travelled();
-        if is_other || block.group.is_none() {
-            block.group = Some(Group::new(hash, cut));
-            block.forwarded = 0;
-        }
         self.last_block = Some(now);
         self.begin_status(now);
         let was_travelling = self.blocks.get(&number).is_some_and(Block::has_travelled);
-        let leads = origin == Origin::Ordered && self.leader == Leader::Me && !is_contested;
+        let leads = origin == Origin::Ordered && self.leader == Leader::Me;
         let leads = leads && self.carries(now, whole.bytes.len());
         let is_root = leads && self.prepare(now, number, self.me);
         self.finish(now, number, whole, out);
@@ -301,7 +341,7 @@ impl Dissemination {
             self.note_injection();
         } else {
             self.announce(now, number, out);
-            if !was_travelling && !is_contested {
+            if !was_travelling {
                 self.offer_to_injector(now, number, out);
             }
         }
@@ -319,11 +359,12 @@ impl Dissemination {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
-        if !block.asked && block.first.is_some() {
+        let first = block.began_to_come();
+        if !block.asked && first.is_some() {
             let lag = block
                 .first_have
                 .map_or_else(Default::default, |at| now.since(at));
-            let spread = block.first.map(|at| now.since(at));
+            let spread = first.map(|at| now.since(at));
             self.estimates.learn(model, lag, spread);
         }
         block.state = State::Whole(whole);
@@ -383,25 +424,9 @@ impl Dissemination {
     }
 }
 
-/// Makes the chunk's group the block's, if there is none; false if it is of another.
-fn adopt(block: &mut Block, chunk: &Chunk) -> bool {
-    let fresh = || Group::new(chunk.hash, chunk.cut);
-    let is_whole = block.whole().is_some();
-    let has_travelled = block.has_travelled();
-    match &mut block.group {
-        None => block.group = Some(fresh()),
-        Some(group) if group.hash != chunk.hash => return false,
-        Some(group) if group.cut != chunk.cut && is_whole && !has_travelled => {
-            // It came whole, so nobody had said how it is cut.
-            let is_same_len = group.cut.len == chunk.cut.len;
-            if is_same_len {
-                *group = fresh();
-                group.got = group.cut.all();
-            }
-        }
-        Some(_) => {}
-    }
-    true
+/// How long a block is that is cut so.
+fn len_of(cut: Cut) -> usize {
+    usize::try_from(cut.len).unwrap_or(usize::MAX)
 }
 
 /// Whether the fields of a chunk fit together.

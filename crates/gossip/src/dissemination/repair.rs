@@ -6,10 +6,10 @@ use rand::RngExt;
 
 use super::{
     Dissemination, Effect,
-    block::{ASKED_OF_MAX, Announcer, Block, State, stripes_of},
+    block::{ASKED_OF_MAX, Announcer, Block, Group, State, stripes_of},
     forward::have,
     message::{Chunk, Class, Cut, Digest, Have, Message, STATUS_AHEAD, Shape, Status, Suspicion},
-    parameters::{ASKED_MAX, Parameters, QUIET_AFTER},
+    parameters::{ASKED_MAX, GROUPS_MAX, Parameters, QUIET_AFTER},
     refused,
     timers::Timer,
 };
@@ -101,12 +101,14 @@ impl Dissemination {
             block.requested = 0;
         }
         let mut wanted = have.stripes & have.cut.all() & !block.requested;
-        if let Some(group) = &block.group {
-            let is_same = group.hash == have.hash && group.cut == have.cut;
-            if !is_same || group.is_enough() {
+        let id = (have.hash, have.cut);
+        if let Some(group) = block.find_group(id) {
+            if group.is_enough() {
                 return;
             }
             wanted &= !group.got;
+        } else if block.is_rejected(id) || block.groups().count() >= GROUPS_MAX {
+            return;
         }
         if wanted != 0 {
             block.requested |= wanted;
@@ -124,7 +126,7 @@ impl Dissemination {
         block.first_have.get_or_insert(now);
         let was_hearsay = block.is_hearsay();
         block.announce(announcer);
-        if was_hearsay && !block.is_hearsay() && block.begin_anew(now) {
+        if was_hearsay && !block.is_hearsay() && block.cease_to_be_hearsay(now) {
             self.timers.cancel(Timer::Retry(number));
         }
         if !self.timers.is_armed(Timer::Have(number)) && !self.timers.is_armed(Timer::Retry(number))
@@ -172,19 +174,16 @@ impl Dissemination {
             return;
         };
         block.asked = true;
-        let missing = block.missing();
-        let Some((hash, cut)) = block.group.as_ref().map(|group| (group.hash, group.cut)) else {
-            return;
-        };
+        let ids: Vec<_> = block.groups().map(Group::id).collect();
         let mut longest = model.patience;
-        for stripe in stripes_of(missing, cut) {
-            if let Some(peer) = self.parent(number, stripe) {
-                longest = longest.max(self.patience(&peer, cut) + model.patience);
-                let of = Announcer { peer, hash, cut };
-                self.request(now, number, of, super::block::bit(stripe), out);
-            }
+        for id in &ids {
+            self.turn_to(number, *id);
+            longest = longest.max(self.ask_parents(now, number, *id, out) + model.patience);
         }
-        self.timers.arm(Timer::Retry(number), now + longest);
+        if let Some(first) = ids.first() {
+            self.turn_to(number, *first);
+            self.timers.arm(Timer::Retry(number), now + longest);
+        }
     }
 
     /// Makes it one of the few blocks that are being asked for, if it may be. An older one takes the
@@ -214,13 +213,6 @@ impl Dissemination {
         true
     }
 
-    fn parent(&mut self, number: u64, stripe: u8) -> Option<PkiId> {
-        let group = self.blocks.get(&number)?.group.as_ref()?;
-        let (stripes, way) = (group.cut.stripes(), group.way(stripe)?);
-        let parent = self.places(number, way)?.parent(stripe, stripes, &self.me);
-        parent.filter(|parent| *parent != self.me)
-    }
-
     /// Asks one member for what is missing, and again until it is here.
     pub(super) fn ask(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let model = self.model(number);
@@ -241,15 +233,10 @@ impl Dissemination {
         block.asked = true;
         block.requested = 0;
         block.tries = block.tries.saturating_add(1);
-        let (tries, missing) = (block.tries, block.missing());
-        let first_missing = u8::try_from(missing.trailing_zeros()).unwrap_or(0);
-        let known = block.group.as_ref().map(|group| (group.hash, group.cut));
-        // Whoever says that they have it are not all there are.
-        let rounds = u32::try_from(block.announcers.len()).unwrap_or(u32::MAX);
-        let announcer = match known {
-            Some(_) if tries % rounds.saturating_add(1) == 0 => None,
-            _ => block.next_announcer(),
-        };
+        let tries = block.tries;
+        let before = block.group.as_ref().map(Group::id);
+        let announcer = block.whom_to_ask(tries);
+        let known = block.group.as_ref().map(Group::id);
         if tries >= FETCH_AFTER {
             block.fetched = Some(now);
             out.push(Effect::Fetch(number));
@@ -261,12 +248,18 @@ impl Dissemination {
             }
             _ => announcer,
         };
+        let missing = self.missing(number, announcer);
+        let first_missing = u8::try_from(missing.trailing_zeros()).unwrap_or(0);
         let parent = if is_first {
             self.parent(number, first_missing)
         } else {
             None
         };
-        let other = parent.or_else(|| self.anybody());
+        let root = match tries {
+            super::above::ASK_ROOT_AT => self.root_of(number),
+            _ => None,
+        };
+        let other = parent.or(root).or_else(|| self.anybody());
         let target = announcer.or_else(|| {
             let (hash, cut) = known.unwrap_or((Digest::ANY, UNKNOWN));
             other.map(|peer| Announcer { peer, hash, cut })
@@ -287,6 +280,9 @@ impl Dissemination {
             .saturating_mul(backoff(tries))
             .min(wait.max(PATIENCE_MAX));
         self.timers.arm(Timer::Retry(number), now + wait);
+        if let Some(before) = before {
+            self.turn_to(number, before);
+        }
     }
 
     /// Has it fetched in the plain way; and again, if stripes have been given up for it.
@@ -336,7 +332,7 @@ impl Dissemination {
         self.neighbours.iter().nth(index).map(|(peer, _)| *peer)
     }
 
-    fn request(
+    pub(super) fn request(
         &mut self,
         now: Moment,
         number: u64,
@@ -347,8 +343,8 @@ impl Dissemination {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
-        let known = block.group.as_ref().filter(|group| group.got != 0);
-        let (hash, cut) = known.map_or((of.hash, of.cut), |group| (group.hash, group.cut));
+        let known = block.group.as_ref().filter(|_| of.hash == Digest::ANY);
+        let (hash, cut) = known.map_or((of.hash, of.cut), Group::id);
         if block.asked_of.len() >= ASKED_OF_MAX {
             block.asked_of.pop_first();
         }
@@ -372,6 +368,21 @@ impl Dissemination {
         out: &mut Vec<Effect>,
     ) {
         self.seen_alive(now, from, out);
+        let before = self.turn_to(number, (hash, cut));
+        self.serve_front(now, from, number, (hash, cut, stripes), out);
+        if let Some(before) = before {
+            self.turn_to(number, before);
+        }
+    }
+
+    fn serve_front(
+        &mut self,
+        now: Moment,
+        from: PkiId,
+        number: u64,
+        (hash, cut, stripes): (Digest, Cut, u64),
+        out: &mut Vec<Effect>,
+    ) {
         let Some(group) = self
             .blocks
             .get(&number)

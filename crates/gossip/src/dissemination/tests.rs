@@ -10,6 +10,7 @@ use crate::scene::Desk;
 
 mod anything;
 mod bounds;
+mod rivals;
 mod steps;
 
 fn peer(number: u8) -> PkiId {

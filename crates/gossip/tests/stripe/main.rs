@@ -284,7 +284,31 @@ fn who_says_something_else_about_a_block_stops_none() {
         }
         world.run(ms(3000));
         assert_eq!(world.lacking(0..10), []);
+        assert_eq!(world.fetches(), 0);
         assert!(world.refusals("S-T7") > 0);
+        let worst = world.latest(0..10);
+        assert!(worst < ms(60), "{worst:?}");
+    }
+}
+
+#[test]
+fn who_is_first_to_say_something_else_about_every_block_stops_none() {
+    for seed in 0..4 {
+        let mut world = World::founded(seed, 20);
+        world.peers[3].lie = Some(Lie::Forestalls);
+        for number in 0..10 {
+            for coming in number..number + 3 {
+                world.forestall(3, coming);
+            }
+            world.run(ms(20));
+            world.order(0, number, 160 * KB);
+            world.run(ms(200));
+        }
+        world.run(ms(3000));
+        assert_eq!(world.lacking(0..10), []);
+        assert!(world.refusals("S-T11") > 0);
+        let worst = world.latest(0..10);
+        assert!(worst < ms(60), "{worst:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use tidings_gossip::{
     Ports, VerifiedBlock,
     dissemination::{
         Dissemination, Effect, Input, Leader, Member, Origin, PlainPeer, Rtt, Verdict,
-        message::{Class, Digest, Message, Queue, Status, Suspicion},
+        message::{Chunk, Class, Cut, Digest, Have, Message, Queue, Shape, Status, Suspicion},
         parameters::{Parameters, PlainDelivery},
     },
     id::{ChannelId, Moment, OrgId, PkiId},
@@ -23,6 +23,11 @@ use tidings_proto::protos::CollectionConfigPackage;
 
 /// How long a fetch in the plain way takes here.
 const FETCH_TIME: Duration = Duration::from_millis(300);
+
+/// What is no block.
+const JUNK: &[u8] = b"junk";
+
+const JUNK_CUT: Cut = Cut { len: 4, k: 1, p: 0 };
 
 /// Signs for one node in a way that the world can check.
 struct Pen(PkiId);
@@ -78,6 +83,9 @@ pub(crate) enum Lie {
     /// It says to everybody at each block that it has all blocks there will ever be, and answers
     /// no request.
     Claims,
+    /// It warns everybody of something that is none in place of the blocks to come, and gives it to
+    /// who asks.
+    Forestalls,
 }
 
 pub(crate) struct Peer {
@@ -318,6 +326,39 @@ impl World {
         }
     }
 
+    /// Warns everybody of junk in place of this block.
+    pub(crate) fn forestall(&mut self, liar: usize, number: u64) {
+        for to in (0..self.peers.len()).filter(|to| *to != liar) {
+            let warning = Have {
+                number,
+                hash: Digest::of(JUNK),
+                stripes: 1,
+                cut: JUNK_CUT,
+                urgent: true,
+            };
+            self.send(liar, id(to), Message::Have(warning));
+        }
+    }
+
+    fn give_junk(&mut self, liar: usize, to: usize, number: u64) {
+        let chunk = Chunk {
+            epoch: 0,
+            number,
+            hash: Digest::of(JUNK),
+            cut: JUNK_CUT,
+            stripe: 0,
+            shape: Shape {
+                cap: 1,
+                root_cap: 1,
+                ratio: 0,
+            },
+            repair: true,
+            resend: false,
+            payload: Bytes::from_static(JUNK),
+        };
+        self.send(liar, id(to), Message::Chunk(chunk));
+    }
+
     pub(crate) fn order(&mut self, at: usize, number: u64, len: usize) {
         self.make(number, len);
         self.give(at, number, Origin::Ordered);
@@ -472,7 +513,7 @@ impl World {
                 chunk.payload = payload.into();
             }
             Lie::Contradicts => chunk.hash = Digest([7; 32]),
-            Lie::Slanders | Lie::Claims => {}
+            Lie::Slanders | Lie::Claims | Lie::Forestalls => {}
         }
         Message::Chunk(chunk)
     }
@@ -529,7 +570,12 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive { from, to, message } => {
-                if self.peers[to].is_up && self.is_signed(&message) {
+                if let (Some(Lie::Forestalls), Message::Request { number, hash, .. }) =
+                    (self.peers[to].lie, &message)
+                    && *hash == Digest::of(JUNK)
+                {
+                    self.give_junk(to, from, *number);
+                } else if self.peers[to].is_up && self.is_signed(&message) {
                     let from = id(from);
                     self.feed(to, Input::Message { from, message });
                 }
@@ -572,6 +618,19 @@ impl World {
             missing.map(move |number| (at, number))
         };
         self.live().flat_map(lacks).collect()
+    }
+
+    /// How long it took at most from when the first had one of these blocks until the last had it.
+    pub(crate) fn latest(&self, numbers: std::ops::Range<u64>) -> Duration {
+        let took = |number: u64| {
+            let times: Vec<_> = self.live().map(|at| self.peers[at].has[&number]).collect();
+            times
+                .iter()
+                .max()
+                .unwrap()
+                .since(*times.iter().min().unwrap())
+        };
+        numbers.map(took).max().unwrap_or_default()
     }
 
     pub(crate) fn fetches(&self) -> usize {

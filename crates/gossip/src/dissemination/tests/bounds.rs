@@ -50,25 +50,27 @@ fn open_blocks_are_bounded_by_number_by_bytes_and_for_each_member() {
         let mut t = Table::of(12);
         for number in 0..count as u64 {
             let mut block = Block::new(t.now);
-            block.opener = opener.map(peer);
             let mut group = block::Group::new(Digest::ANY, Cut { len: 1, k: 1, p: 0 });
             group.pieces[0] = Some(block::Piece {
                 payload: vec![0; bytes].into(),
                 from: peer(7),
             });
+            group.opener = opener.map(peer);
             block.group = Some(group);
             t.machine.blocks.insert(1_000 + number, block);
         }
         let parent = 7;
         for (number, has_room) in [(0, true), (1, false)] {
+            let chunk = t.chunk(number, LEN, 0);
             assert_eq!(
-                t.machine.has_room(number, &peer(parent)),
+                t.machine.has_room(&chunk, &peer(parent), false),
                 has_room,
                 "{count}"
             );
         }
         t.machine.blocks.pop_last();
-        assert!(t.machine.has_room(1, &peer(parent)), "{count}");
+        let chunk = t.chunk(1, LEN, 0);
+        assert!(t.machine.has_room(&chunk, &peer(parent), false), "{count}");
     }
 }
 

@@ -850,41 +850,8 @@ fn hashes_that_fit_the_chunks_and_not_the_block_end_it() {
     );
 }
 
-#[test]
-fn two_hashes_for_one_number_end_stripes_for_it() {
-    let mut t = Table::of(12);
-    let (parent, other) = (t.family(0, 4, 0).0, t.family(0, 4, 1).0);
-    let chunk = t.chunk(0, LEN, 0);
-    t.hear(parent, Message::Chunk(chunk));
-    let contrary = Chunk {
-        hash: Digest([1; 32]),
-        ..t.chunk(0, LEN, 1)
-    };
-    let out = t.hear(other, Message::Chunk(contrary));
-    assert_eq!(rules(&out), ["S-T7"]);
-    assert_eq!(out.last(), Some(&Effect::Fetch(0)));
-    let late = t.chunk(0, LEN, 2);
-    let third = t.family(0, 4, 2).0;
-    let out = t.hear(third, Message::Chunk(late));
-    assert!(out.iter().all(|e| matches!(
-        e,
-        Effect::Send {
-            message: Message::Ack { .. },
-            ..
-        }
-    )));
-    // The block as it comes otherwise is the one that counts.
-    let (block, hash) = whole(0, LEN);
-    t.feed(Input::Block {
-        block,
-        hash,
-        origin: Origin::Received,
-    });
-    assert!(t.machine.blocks[&0].whole().is_some());
-}
-
 /// Member 9 warns us of a block that is none, is asked and gives it.
-fn fall_for_junk(t: &mut Table, number: u64) -> Digest {
+pub(super) fn fall_for_junk(t: &mut Table, number: u64) -> Digest {
     let (hash, cut) = (Digest::of(b"j"), Cut { len: 1, k: 1, p: 0 });
     t.hear(9, forward::have(number, (hash, cut), 1, true));
     let junk = Chunk {
@@ -944,9 +911,10 @@ fn who_gave_what_we_could_not_verify_yet_is_not_blamed() {
 fn a_block_that_is_given_up_is_fetched_again_and_its_chunks_are_not_acknowledged() {
     let mut t = Table::of(12);
     let number = t.block_where(4, true);
-    fall_for_junk(&mut t, number);
+    let hash = fall_for_junk(&mut t, number);
     let parent = t.family(number, 4, 0).0;
-    let chunk = t.chunk(number, LEN, 0);
+    let mut chunk = t.chunk(number, LEN, 0);
+    chunk.hash = hash;
     let have = forward::have(number, (chunk.hash, chunk.cut), Have::COMPLETE, false);
     assert_eq!(t.hear(parent, Message::Chunk(chunk.clone())), []);
     assert_eq!(t.hear(7, have.clone()), [], "it was fetched just now");
