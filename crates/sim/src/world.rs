@@ -241,7 +241,9 @@ impl World {
     fn watch_sizes(&mut self) {
         let config = &self.settings.config;
         let everybody = self.register.len();
-        let store = usize::try_from(config.max_block_count_to_store).unwrap_or(usize::MAX);
+        let width = config.max_block_count_to_store;
+        let width = width.max(config.state.block_buffer_size);
+        let store = usize::try_from(width).unwrap_or(usize::MAX);
         let buffer = blocking_limit(config.state.block_buffer_size).max(AHEAD_MAX);
         let most = Sizes {
             identities: everybody,

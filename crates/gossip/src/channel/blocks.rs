@@ -34,6 +34,9 @@ const DOUBLINGS_MAX: u32 = 5;
 pub(super) struct Blocks {
     channel: ChannelId,
     seen: Window<()>,
+    /// How far below the highest a block may be that peers of Fabric are told of: they throw away
+    /// what is further below.
+    told: u64,
     puller: Puller,
     /// The highest block that was pushed to us, and by whom unless that peer was asked for others.
     pushed: Option<(u64, Option<PkiId>)>,
@@ -68,9 +71,14 @@ fn number(name: &[u8]) -> Option<u64> {
 impl Blocks {
     pub(super) fn new(id: &ChannelId, config: &Config, now: Moment, rng: ChaCha8Rng) -> Self {
         let ttl = config.pull_interval.saturating_mul(100);
+        // Whatever the ledger may still wait for is news, however many blocks overtook it.
+        let width = config
+            .max_block_count_to_store
+            .max(config.state.block_buffer_size);
         Self {
             channel: id.clone(),
-            seen: Window::new(config.max_block_count_to_store, Some(ttl)),
+            seen: Window::new(width, Some(ttl)),
+            told: config.max_block_count_to_store,
             puller: Puller::new(Topic::Blocks(id.clone()), config, now, rng),
             pushed: None,
             gap: None,
@@ -130,8 +138,11 @@ impl Blocks {
     ) -> Vec<VerifiedBlock> {
         match message {
             Pull::Hello { nonce, known } => {
+                let lowest = self.seen.highest().unwrap_or(0).saturating_sub(self.told);
+                let is_told =
+                    |name: &[u8]| known.is_some() || number(name).is_some_and(|n| n >= lowest);
                 self.puller
-                    .hello(now, from, nonce, known.as_ref(), |_| true, out);
+                    .hello(now, from, nonce, known.as_ref(), is_told, out);
             }
             Pull::Digest { nonce, digests } => {
                 let seen = &self.seen;

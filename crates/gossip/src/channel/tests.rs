@@ -8,7 +8,7 @@ use crate::{
     id::PeerTime,
     message::{BlockMessage, PeerIdentity, Pull},
     scene::{SEED, Scene, at, block, block_envelope, block_message, join, state_info},
-    summary::Known,
+    summary::{Known, Summary},
     toy,
 };
 

@@ -34,14 +34,39 @@ fn what_the_ledger_has_is_no_news_after_a_restart() {
 }
 
 #[test]
-fn of_blocks_eleven_are_remembered() {
+fn as_many_blocks_are_remembered_as_the_ledger_may_wait_for() {
     let mut t = Table::new();
-    for number in 1..=11 {
-        assert_eq!(t.receive(&a(), pushed(number)).len(), 2);
+    for number in (2..=21).rev() {
+        assert_eq!(t.receive(&a(), pushed(number)).len(), 2, "{number}");
     }
+    assert_eq!(t.receive(&a(), pushed(1)).len(), 2, "overtaken by twenty");
     assert_eq!(t.receive(&a(), pushed(1)), []);
-    assert_eq!(t.receive(&a(), pushed(12)).len(), 2);
+    assert_eq!(t.receive(&a(), pushed(22)).len(), 2);
     assert_eq!(t.receive(&a(), pushed(1)), [], "too old now");
+}
+
+#[test]
+fn peers_of_fabric_are_told_of_eleven_blocks_and_our_own_of_all() {
+    let mut t = Table::new();
+    t.hears(&a(), 1);
+    for number in 1..=21 {
+        t.receive(&a(), pushed(number));
+    }
+    let mut told = |nonce: u64, known: Option<Summary>| -> Vec<Bytes> {
+        let out = t.receive(&a(), pull(Pull::Hello { nonce, known }));
+        let [Effect::Reply { envelope, .. }] = out.as_slice() else {
+            panic!("{out:?}");
+        };
+        let message = envelope.clone().open().unwrap().message().clone();
+        let Some(Content::DataDig(digest)) = message.content else {
+            panic!("a digest expected");
+        };
+        digest.digests
+    };
+    let of_fabric = told(1, None);
+    assert_eq!(of_fabric.len(), 11);
+    assert!(of_fabric.contains(&"11".into()) && !of_fabric.contains(&"10".into()));
+    assert_eq!(told(2, Some(Summary::of_names(7, [].iter()))).len(), 21);
 }
 
 #[test]
@@ -219,7 +244,7 @@ fn a_block_that_comes_in_a_moment_is_not_pulled() {
     t.until(9);
     t.receive(&a(), pushed(10));
     assert_eq!(hellos(&t.until(9_000)), NONE);
-    t.receive(&a(), pushed(40));
+    t.receive(&a(), pushed(60));
     assert_eq!(
         hellos(&t.until(9_100)),
         NONE,
@@ -262,7 +287,7 @@ fn what_found_no_room_is_handed_on_again_when_the_ledger_is_near() {
     // What does not go round any more is not kept for later.
     t.receive(&a(), pushed(60));
     t.feed(not_kept(60));
-    t.receive(&a(), pushed(71));
+    t.receive(&a(), pushed(81));
     t.feed(not_kept(60));
     assert_eq!(t.feed(Input::Height(50)), []);
 }
