@@ -10,7 +10,7 @@ use super::{
     },
     refused, shape,
     timers::Timer,
-    view::Places,
+    view::{Known, Places},
 };
 use crate::{
     id::{Moment, PkiId},
@@ -38,20 +38,20 @@ impl Dissemination {
             self.decline(now, from, &chunk, out);
             return;
         }
+        let block = self.blocks.get(&number);
+        let is_answer = block.is_some_and(|block| block.asked_of.contains(&from));
+        if chunk.repair && !is_answer {
+            let reason = format!("it answers about block {number} what it was not asked");
+            out.push(refused(from, "S-T4", reason));
+            return;
+        }
         let way = Way {
             epoch: chunk.epoch,
             shape: chunk.shape,
         };
         let places = self.places(number, way);
         let mut injects = false;
-        if chunk.repair {
-            let block = self.blocks.get(&number);
-            if !block.is_some_and(|block| block.asked_of.contains(&from)) {
-                let reason = format!("it answers about block {number} what it was not asked");
-                out.push(refused(from, "S-T4", reason));
-                return;
-            }
-        } else {
+        if !chunk.repair {
             let Some(places) = &places else {
                 self.keep_stray(now, from, chunk, out);
                 return;
@@ -59,7 +59,9 @@ impl Dissemination {
             if !self.is_above(places, &chunk, &from) {
                 let reason = format!("it is not above us in the tree of block {number}");
                 out.push(refused(from, "S-T3", reason));
-                self.blame(now, from, out);
+                if self.leads_by(&places.view) {
+                    self.blame(now, from, out);
+                }
                 return;
             }
             // Who was elected says itself what its block is.
@@ -99,6 +101,16 @@ impl Dissemination {
         let block = self.blocks.get(&chunk.number);
         block.is_none_or(|block| block.has_place(now, chunk, from, injects))
             && self.has_room(chunk, from, injects)
+    }
+
+    /// Whether a view is by who leads now, or for it. Of the view of another nobody knows who else
+    /// has the same: its author may have signed two, and only who does harm by it is to blame.
+    fn leads_by(&self, view: &Known) -> bool {
+        match self.leader {
+            Leader::Me => view.root == self.me,
+            Leader::Peer(leader) => view.root == leader,
+            Leader::Unknown | Leader::Appointed => false,
+        }
     }
 
     /// Whether this member may send us this stripe without being asked.

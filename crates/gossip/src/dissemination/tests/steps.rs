@@ -986,6 +986,20 @@ fn a_chunk_from_who_is_not_above_us_is_refused_and_three_make_a_member_avoided()
 }
 
 #[test]
+fn who_breaks_the_tree_of_a_former_leader_is_refused_and_not_blamed() {
+    let mut t = Table::of(12);
+    let number = t.block_where(4, true);
+    let below = t.family(number, 4, 0).1[0];
+    t.feed(Input::Leader(Leader::Peer(peer(9))));
+    for _ in 0..3 {
+        let chunk = t.chunk(number, LEN, 0);
+        assert_eq!(rules(&t.hear(below, Message::Chunk(chunk))), ["S-T3"]);
+    }
+    let neighbour = t.machine.neighbours.find(&peer(below)).unwrap();
+    assert!(!neighbour.is_distrusted(t.now));
+}
+
+#[test]
 fn parity_begins_with_losses_and_ends_without() {
     let mut t = Table::bare(1, 3);
     t.feed(Input::Leader(Leader::Me));
