@@ -14,6 +14,9 @@ use crate::id::{Moment, PkiId};
 /// first below it did not pass on. By then few ask.
 pub(super) const ASK_ROOT_AT: u32 = 3;
 
+/// So much of what was late may be another's fault: one stripe in four.
+const LATE_SHARE: u32 = 4;
+
 /// One request in so many is for something else that is said about a block, if there is any.
 const RIVALS_EVERY: u32 = 3;
 
@@ -38,6 +41,28 @@ impl Block {
 }
 
 impl Dissemination {
+    /// Who should have sent us a stripe that we had to get from another, though most else came in
+    /// time: where more is late, it may be we who are slow.
+    pub(super) fn who_withheld(&mut self, number: u64) -> Option<PkiId> {
+        let block = self.blocks.get(&number)?;
+        let group = block.group.as_ref().filter(|group| group.has_travelled())?;
+        let cut = group.cut;
+        let late = (group.repaired | !group.got) & cut.all();
+        let is_little = late.count_ones() * LATE_SHARE <= u32::from(cut.stripes());
+        if !block.asked || block.was_injected || !is_little {
+            return None;
+        }
+        let senders: Vec<_> = stripes_of(late, cut)
+            .map(|s| (s, group.sender(s)))
+            .collect();
+        let above = senders
+            .into_iter()
+            .map(|(s, from)| (self.parent(number, s), from));
+        above
+            .into_iter()
+            .find_map(|(above, from)| above.filter(|above| from != Some(*above)))
+    }
+
     /// Who should have sent us this stripe, if its tree is known.
     pub(super) fn parent(&mut self, number: u64, stripe: u8) -> Option<PkiId> {
         let group = self.blocks.get(&number)?.group.as_ref()?;

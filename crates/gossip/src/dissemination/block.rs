@@ -84,6 +84,8 @@ pub(super) struct Group {
     /// What the root says that the chunks are.
     pub(super) expected: Option<Vec<Digest>>,
     pub(super) parity: Option<Bytes>,
+    /// Stripes that came as answers.
+    pub(super) repaired: u64,
     /// Stripes that were sent on.
     pub(super) forwarded: u64,
     /// Who sent the first chunk.
@@ -122,6 +124,7 @@ impl Group {
             ways: vec![None; stripes],
             expected: None,
             parity: None,
+            repaired: 0,
             forwarded: 0,
             opener: None,
             first: None,
@@ -140,6 +143,12 @@ impl Group {
 
     pub(super) fn is_enough(&self) -> bool {
         self.got.count_ones() >= u32::from(self.cut.k)
+    }
+
+    /// Who sent this stripe.
+    pub(super) fn sender(&self, stripe: u8) -> Option<PkiId> {
+        let piece = self.pieces.get(usize::from(stripe))?.as_ref();
+        piece.map(|piece| piece.from)
     }
 
     /// Some member sent a chunk of it.

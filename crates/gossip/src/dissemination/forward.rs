@@ -237,10 +237,10 @@ impl Dissemination {
     }
 
     pub(super) fn acknowledged(&mut self, now: Moment, from: PkiId, number: u64, stripe: u8) {
-        if let Some(neighbour) = self.neighbours.find_mut(&from) {
-            neighbour.misses = 0;
-        }
         if let Some(awaited) = self.acks.remove(&(number, stripe, from)) {
+            if let Some(neighbour) = self.neighbours.find_mut(&from) {
+                neighbour.misses = 0;
+            }
             let took = now.since(awaited.since);
             self.neighbours.note_ack(&from, took);
             self.note_ack(now, from, took);

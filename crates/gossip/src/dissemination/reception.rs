@@ -4,7 +4,7 @@ use super::{
     Dissemination, Effect, Leader, Origin,
     block::{Announcer, Block, Group, Piece, State, Way, bit},
     forward::have,
-    message::{Chunk, Cut, Digest, Have, Message},
+    message::{Chunk, Cut, Digest, Have, Message, Suspicion},
     parameters::{
         BEGUN_BYTES_MAX, HAVE_FANOUT, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX, TAKEOVERS_MAX,
     },
@@ -232,6 +232,9 @@ impl Dissemination {
             return;
         }
         group.got |= bit(stripe);
+        if chunk.repair {
+            group.repaired |= bit(stripe);
+        }
         group.last = Some(now);
         if let Some(slot) = group.pieces.get_mut(usize::from(stripe)) {
             *slot = Some(Piece {
@@ -368,6 +371,7 @@ impl Dissemination {
         out: &mut Vec<Effect>,
     ) {
         let model = self.model(number);
+        let withholds = self.who_withheld(number);
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
@@ -395,6 +399,9 @@ impl Dissemination {
         }
         for stripe in 0..stripes {
             self.forward(now, number, stripe, out);
+        }
+        if let Some(parent) = withholds {
+            self.report(now, parent, Suspicion::Silent, out);
         }
         self.sweep(now);
         self.give_to_wards(now, number, out);

@@ -377,6 +377,9 @@ impl Dissemination {
         let count = silences.count();
         let all: u64 = throne.silences.values().map(Silences::count).sum();
         let is_far_above = count * members as u64 >= all * u64::from(SLOW_FACTOR);
+        // Who is below one that passes nothing on has nothing to pass on either.
+        let most = throne.silences.values().map(Silences::count).max();
+        let is_far_above = is_far_above && most.is_none_or(|most| count * 2 >= most);
         let is_slow = throne.slow.get(&member).is_some_and(|until| now < *until);
         let is_known = is_slow || throne.suspects.contains_key(&member);
         if count >= SILENCES_MIN && is_far_above && !is_known {

@@ -292,6 +292,42 @@ fn who_says_something_else_about_a_block_stops_none() {
 }
 
 #[test]
+fn who_acknowledges_and_passes_nothing_on_soon_has_nothing_to_pass_on() {
+    for seed in 0..6 {
+        let count = [12, 30, 60][seed as usize % 3];
+        let mut world = World::founded(seed, count);
+        let liar = 1 + seed as usize % (count - 1);
+        world.peers[liar].lie = Some(Lie::Withholds);
+        for number in 0..60 {
+            world.order(0, number, 160 * KB);
+            world.run(ms(100));
+        }
+        assert_eq!(world.lacking(0..60), []);
+        assert_eq!(world.fetches(), 0);
+        // One below it, which has nothing to pass on either, may be taken for its like.
+        let is_found = world.slow.contains(&id(liar)) && world.slow.len() <= 2;
+        assert!(is_found, "{count}: {:?}", world.slow);
+        let (before, after) = (world.latest(0..20), world.latest(40..60));
+        assert!(after < ms(12), "{before:?}, {after:?} with {count}");
+    }
+}
+
+#[test]
+fn losses_make_nobody_slow() {
+    for seed in 0..6 {
+        let mut world = World::founded(seed, [12, 30, 60][seed as usize % 3]);
+        world.loss = [0.01, 0.05][seed as usize / 3];
+        for number in 0..60 {
+            world.order(0, number, 160 * KB);
+            world.run(ms(100));
+        }
+        world.run(ms(3000));
+        assert_eq!(world.lacking(0..60), []);
+        assert_eq!(world.slow, [].into(), "loss {}", world.loss);
+    }
+}
+
+#[test]
 fn who_is_first_to_say_something_else_about_every_block_stops_none() {
     for seed in 0..4 {
         let mut world = World::founded(seed, 20);

@@ -83,6 +83,8 @@ pub(crate) enum Lie {
     /// It says to everybody at each block that it has all blocks there will ever be, and answers
     /// no request.
     Claims,
+    /// It acknowledges what it gets, and passes nothing on.
+    Withholds,
     /// It warns everybody of something that is none in place of the blocks to come, and gives it to
     /// who asks.
     Forestalls,
@@ -463,9 +465,12 @@ impl World {
         } else {
             self.control_bytes += message.wire_len();
         }
-        if self.peers[from].lie == Some(Lie::Claims)
-            && matches!(&message, Message::Chunk(chunk) if chunk.repair)
-        {
+        let withheld = match (&message, self.peers[from].lie) {
+            (Message::Chunk(chunk), Some(Lie::Claims)) => chunk.repair,
+            (Message::Chunk(_), Some(Lie::Withholds)) => true,
+            _ => false,
+        };
+        if withheld {
             return;
         }
         let message = self.falsify(from, message);
@@ -513,7 +518,7 @@ impl World {
                 chunk.payload = payload.into();
             }
             Lie::Contradicts => chunk.hash = Digest([7; 32]),
-            Lie::Slanders | Lie::Claims | Lie::Forestalls => {}
+            Lie::Slanders | Lie::Claims | Lie::Forestalls | Lie::Withholds => {}
         }
         Message::Chunk(chunk)
     }

@@ -700,6 +700,84 @@ fn who_is_missed_far_more_often_than_others_is_slow_though_it_answers() {
 }
 
 #[test]
+fn an_acknowledgement_that_nobody_awaits_resets_nothing() {
+    let mut t = Table::of(12);
+    t.machine.neighbours.find_mut(&peer(9)).unwrap().misses = 2;
+    t.hear(9, ack(0, 0));
+    assert_eq!(t.machine.neighbours.find(&peer(9)).unwrap().misses, 2);
+}
+
+/// Stripes from 0 on come by their trees, as many as this, and the others as answers of member 8.
+/// Who is reported to the root when the block is here.
+fn reported_when(in_time: u8) -> (Vec<u8>, Vec<u8>) {
+    let mut t = Table::of(12);
+    let fits = |t: &mut Table, n| (0..4).all(|s| ![1, 8].contains(&t.family(n, 4, s).0));
+    let number = (0..AHEAD_MAX).find(|number| fits(&mut t, *number)).unwrap();
+    for stripe in 0..in_time {
+        let parent = t.family(number, 4, stripe).0;
+        let chunk = t.chunk(number, LEN, stripe);
+        t.hear(parent, Message::Chunk(chunk));
+    }
+    let chunk = t.chunk(number, LEN, 0);
+    t.hear(
+        8,
+        forward::have(number, (chunk.hash, chunk.cut), Have::COMPLETE, false),
+    );
+    while !t.machine.blocks[&number].asked_of.contains(&peer(8)) {
+        t.wait();
+    }
+    for stripe in in_time..4 {
+        let chunk = t.chunk(number, LEN, stripe);
+        let repair = true;
+        t.hear(8, Message::Chunk(Chunk { repair, ..chunk }));
+    }
+    let (block, hash) = whole(number, LEN);
+    let verdict = Verdict::Good(block);
+    let out = t.feed(Input::Judged {
+        number,
+        hash,
+        verdict,
+    });
+    let reported = out.iter().filter_map(|effect| match effect {
+        Effect::Send {
+            to,
+            message: Message::Suspect { member, kind },
+        } => {
+            assert_eq!((*to, *kind), (peer(1), Suspicion::Silent));
+            Some(name(*member))
+        }
+        _ => None,
+    });
+    let parents = (0..4).map(|stripe| t.family(number, 4, stripe).0);
+    (parents.collect(), reported.collect())
+}
+
+#[test]
+fn who_should_have_sent_a_stripe_that_came_from_another_is_reported() {
+    let (parents, reported) = reported_when(3);
+    assert_eq!(reported, [parents[3]]);
+}
+
+#[test]
+fn nobody_is_reported_where_much_is_late_or_nothing() {
+    assert_eq!(reported_when(2).1, [] as [u8; 0]);
+    let mut t = Table::of(12);
+    let out = (0..4).flat_map(|stripe| {
+        let parent = t.family(0, 4, stripe).0;
+        let chunk = t.chunk(0, LEN, stripe);
+        t.hear(parent, Message::Chunk(chunk))
+    });
+    let out: Vec<_> = out.collect();
+    assert!(!out.iter().any(|e| matches!(
+        e,
+        Effect::Send {
+            message: Message::Suspect { .. },
+            ..
+        }
+    )));
+}
+
+#[test]
 fn no_three_members_make_another_slow_and_what_the_root_sees_counts_in_full() {
     let mut t = Table::bare(1, 12);
     t.feed(Input::Leader(Leader::Me));
