@@ -114,6 +114,14 @@ pub struct Config {
     pub stripe: bool,
 }
 
+impl Config {
+    /// Whether pushed blocks are passed on in the order of those who keep to it. Who is to send less,
+    /// or everything again and to others, does as Fabric does.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.propagate_peer_num >= 2 && self.propagate_iterations == 1
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -272,5 +280,24 @@ impl Default for PvtDataConfig {
             implicit_required_peer_count: 0,
             implicit_max_peer_count: 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_send_less_or_again_keeps_to_no_order() {
+        let of = |peers, iterations| {
+            let config = Config {
+                propagate_peer_num: peers,
+                propagate_iterations: iterations,
+                ..Config::default()
+            };
+            config.keeps_order()
+        };
+        assert!(of(3, 1) && of(2, 1) && !of(1, 1) && !of(0, 1));
+        assert!(!of(3, 0) && !of(3, 2));
     }
 }

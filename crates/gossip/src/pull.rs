@@ -1,7 +1,8 @@
 //! Pulling: asking others what they have, and giving them what they lack.
 //!
-//! One engine for each kind of item, playing both roles. Items are named by bytes. The engine knows who may ask for what only through the predicates that it is
-//! handed, and never looks into an item. Answers count only from the peer that was asked, in the
+//! One engine for each kind of item, playing both roles. Items are named by bytes. The engine knows
+//! who may ask for what only through the predicates that it is handed, and what an item is only as
+//! far as it is put into an envelope. Answers count only from the peer that was asked, in the
 //! phase in which they were expected, and for items that were asked for.
 //!
 //! Rules: docs/protocol/pull.md.

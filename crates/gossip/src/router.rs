@@ -6,7 +6,7 @@
 //!
 //! Rules: docs/protocol/dissemination.md.
 
-pub(crate) mod relay;
+mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -97,7 +97,7 @@ impl Router {
     pub fn new(config: &Config, seed: &[u8; 32]) -> Self {
         Self {
             fanout: config.propagate_peer_num,
-            relays: relay::relays(config),
+            relays: config.keeps_order(),
             rng: random::generator(seed, "router"),
         }
     }

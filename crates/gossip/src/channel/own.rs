@@ -16,7 +16,6 @@ use crate::{
     id::{ChannelId, Moment, PeerTime},
     message::{Extension, RELAY_VERSION, STRIPE_VERSION, StateInfo},
     ports::Ports,
-    router::relay,
     wire,
 };
 
@@ -46,7 +45,7 @@ impl Own {
             extension: Extension {
                 stripe: if config.stripe { STRIPE_VERSION } else { 0 },
                 slow: false,
-                relay: if relay::relays(config) {
+                relay: if config.keeps_order() {
                     RELAY_VERSION
                 } else {
                     0

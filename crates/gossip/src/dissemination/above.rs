@@ -28,7 +28,10 @@ impl Block {
             self.turn_to_nth(tries / RIVALS_EVERY);
         }
         // Whoever says that they have it are not all there are.
-        let rounds = u32::try_from(self.announcers.len()).unwrap_or(u32::MAX);
+        let rounds = match self.is_contested {
+            true => 3,
+            false => u32::try_from(self.announcers.len()).unwrap_or(u32::MAX),
+        };
         match self.group.as_ref().map(Group::id) {
             Some(_) if tries == ASK_ROOT_AT || tries.is_multiple_of(rounds.saturating_add(1)) => {
                 None

@@ -19,6 +19,9 @@ use crate::{
     message::VerifiedBlock,
 };
 
+/// How often asking for one block may begin anew.
+const BEGUN_ANEW_MAX: u8 = 3;
+
 /// A block that comes later than this after one member announced it may not have existed then.
 const HEARSAY_MAX: Duration = Duration::from_millis(250);
 
@@ -108,7 +111,7 @@ pub(super) struct Rejected {
 
 /// What a member was given of a block because it asked.
 #[derive(Debug)]
-struct Served {
+pub(super) struct Served {
     times: [u8; 33],
     bytes: usize,
 }
@@ -205,12 +208,16 @@ pub(super) struct Block {
     pub(super) fetched: Option<Moment>,
     /// What it was said to be and is not.
     pub(super) rejected: Vec<Rejected>,
+    /// More than one thing was said about it.
+    pub(super) is_contested: bool,
+    /// How often asking began anew.
+    begun_anew: u8,
     pub(super) digests: BTreeSet<PkiId>,
     pub(super) blamed: BTreeSet<PkiId>,
     pub(super) was_injected: bool,
     /// What we signed about its chunks.
     pub(super) hashes: Option<Arc<Hashes>>,
-    served: BTreeMap<PkiId, Served>,
+    pub(super) served: BTreeMap<PkiId, Served>,
 }
 
 impl Block {
@@ -236,6 +243,8 @@ impl Block {
             tries: 0,
             fetched: None,
             rejected: Vec::new(),
+            is_contested: false,
+            begun_anew: 0,
             digests: BTreeSet::new(),
             blamed: BTreeSet::new(),
             was_injected: false,
@@ -277,12 +286,7 @@ impl Block {
     /// it was asked for in vain as well, so that asking begins anew. A few requests are no reason: to
     /// members that cannot keep up all answers are late, and more requests would bring them more.
     pub(super) fn cease_to_be_hearsay(&mut self, now: Moment) -> bool {
-        if self
-            .first_have
-            .is_some_and(|at| now.since(at) > HEARSAY_MAX)
-        {
-            self.first_have = Some(now);
-        }
+        self.forget_hearsay(now);
         let was_in_vain = self.tries >= FETCH_AFTER;
         if was_in_vain {
             self.begin_anew(now);
@@ -290,8 +294,23 @@ impl Block {
         was_in_vain
     }
 
-    /// What was asked for before was something else, or did not exist yet.
+    /// What was announced long ago is no measure of how late this is.
+    pub(super) fn forget_hearsay(&mut self, now: Moment) {
+        if self
+            .first_have
+            .is_some_and(|at| now.since(at) > HEARSAY_MAX)
+        {
+            self.first_have = Some(now);
+        }
+    }
+
+    /// What was asked for before was something else, or did not exist yet. Not so often that the
+    /// plain way is never taken.
     pub(super) fn begin_anew(&mut self, now: Moment) {
+        self.begun_anew = self.begun_anew.saturating_add(1);
+        if self.begun_anew > BEGUN_ANEW_MAX {
+            return;
+        }
         self.asked = false;
         self.has_slot = false;
         self.tries = 0;
@@ -352,7 +371,10 @@ impl Block {
             .iter_mut()
             .find(|a| a.peer == announcer.peer)
         {
-            *known = announcer;
+            // What it said once is not taken back by less.
+            if announcer.hash != Digest::ANY || known.hash == Digest::ANY {
+                *known = announcer;
+            }
         } else if self.announcers.len() < ANNOUNCERS_MAX {
             self.announcers.push(announcer);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Dissemination, Effect,
-    block::{Group, Way, bit},
+    block::{Block, Group, Way, bit},
     message::{Chunk, Class, Cut, Digest, Have, Message, Suspicion},
     parameters::QUEUED_PER_MEMBER_MAX,
     timers::Timer,
@@ -269,13 +269,18 @@ impl Dissemination {
         let Some(neighbour) = self.neighbours.find_mut(&peer) else {
             return;
         };
-        neighbour.misses = neighbour.misses.saturating_add(1);
-        let misses = neighbour.misses;
-        self.report(now, peer, Suspicion::Silent, out);
+        // Junk is refused without a word, by those who know better.
+        let is_sure = |block: &Block| block.whole().is_some() || !block.is_contested;
+        let is_missed = self.blocks.get(&number).is_some_and(is_sure);
+        let misses = neighbour.misses.saturating_add(u32::from(is_missed));
         let Some(before) = self.turn_to(number, id) else {
             // Something else is the block, or gave way.
             return;
         };
+        if let Some(neighbour) = self.neighbours.find_mut(&peer).filter(|_| is_missed) {
+            neighbour.misses = misses;
+            self.report(now, peer, Suspicion::Silent, out);
+        }
         if misses < 3 && is_first {
             self.send_chunk(now, peer, (number, stripe), way, true, out);
             self.await_ack(now, (number, stripe, peer), way, position, Some(since));

@@ -170,9 +170,12 @@ impl Dissemination {
         if !block.take_in(now, &chunk, from, injects) {
             match was_ignored {
                 true => self.fetch_again(now, number, out),
-                false => self.contradicted(from, number, out),
+                false => self.turn_away(now, from, &chunk, out),
             }
             return;
+        }
+        if !is_known && block.announcers.len() < 2 {
+            block.forget_hearsay(now);
         }
         let is_travelling = !chunk.repair && places.is_some();
         if !is_known && is_travelling && (was_ignored || before.is_some()) {
@@ -193,6 +196,28 @@ impl Dissemination {
             self.timers.cancel(Timer::Hashes(number));
         }
         self.judge(number, from, out);
+    }
+
+    /// There is no place for what may well be the block: it is asked for, and fetched beside.
+    fn turn_away(&mut self, now: Moment, from: PkiId, chunk: &Chunk, out: &mut Vec<Effect>) {
+        let number = chunk.number;
+        self.contradicted(from, number, out);
+        let id = (chunk.hash, chunk.cut);
+        let Some(block) = self.blocks.get_mut(&number) else {
+            return;
+        };
+        if block.whole().is_some() || block.is_rejected(id) || block.find_group(id).is_some() {
+            return;
+        }
+        block.is_contested = true;
+        if matches!(block.state, State::Open) && block.tries > 1 {
+            block.begin_anew(now);
+            self.timers.cancel(Timer::Retry(number));
+        }
+        let (hash, cut) = id;
+        let peer = from;
+        self.heard_of(now, number, Announcer { peer, hash, cut });
+        self.fetch_again(now, number, out);
     }
 
     /// Puts a chunk where it belongs, which everything is done about now, and sends it on.
@@ -386,6 +411,10 @@ impl Dissemination {
         block.state = State::Whole(whole);
         block.completed = Some(now);
         block.announcers.clear();
+        if block.is_contested {
+            // What was given of something else does not count.
+            block.served.clear();
+        }
         let stripes = match &mut block.group {
             Some(group) => {
                 group.got = group.cut.all();

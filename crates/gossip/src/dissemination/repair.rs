@@ -59,7 +59,9 @@ impl Dissemination {
             None | Some(State::Open) => {}
             Some(State::Ignored) => {
                 self.fetch_again(now, have.number, out);
-                return;
+                if !self.reopen(now, &have) {
+                    return;
+                }
             }
             Some(_) => return,
         }
@@ -75,6 +77,18 @@ impl Dissemination {
             self.heard_of(now, number, announcer);
         }
         self.note_news(now, number);
+    }
+
+    /// Something else is said about a block than what it is not.
+    fn reopen(&mut self, now: Moment, have: &Have) -> bool {
+        let block = self.blocks.get_mut(&have.number);
+        let Some(block) = block.filter(|block| !block.is_rejected((have.hash, have.cut))) else {
+            return false;
+        };
+        block.state = State::Open;
+        block.begin_anew(now);
+        self.timers.cancel(Timer::Retry(have.number));
+        true
     }
 
     /// Statuses go on for a block that is more than what one member says.
@@ -107,7 +121,10 @@ impl Dissemination {
                 return;
             }
             wanted &= !group.got;
-        } else if block.is_rejected(id) || block.groups().count() >= GROUPS_MAX {
+        } else if block.is_rejected(id) {
+            return;
+        } else if block.groups().count() >= GROUPS_MAX {
+            self.heard_of(now, number, announcer);
             return;
         }
         if wanted != 0 {
@@ -343,8 +360,16 @@ impl Dissemination {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
-        let known = block.group.as_ref().filter(|_| of.hash == Digest::ANY);
+        // What came first may be junk, of which an honest member has nothing.
+        let is_open = block.is_contested && block.tries.is_multiple_of(2);
+        let known = block.group.as_ref();
+        let known = known.filter(|_| of.hash == Digest::ANY && !is_open);
         let (hash, cut) = known.map_or((of.hash, of.cut), Group::id);
+        let stripes = if hash == Digest::ANY {
+            u64::MAX
+        } else {
+            stripes
+        };
         if block.asked_of.len() >= ASKED_OF_MAX {
             block.asked_of.pop_first();
         }
@@ -529,8 +554,7 @@ impl Dissemination {
         for number in near.filter(|number| has(*number)) {
             let block = self.blocks.get(&number);
             if block.is_none_or(|block| matches!(block.state, State::Open)) {
-                let known = block.and_then(|block| block.group.as_ref());
-                let (hash, cut) = known.map_or((Digest::ANY, UNKNOWN), |g| (g.hash, g.cut));
+                let (hash, cut) = (Digest::ANY, UNKNOWN);
                 let peer = from;
                 self.heard_of(now, number, Announcer { peer, hash, cut });
                 self.note_news(now, number);

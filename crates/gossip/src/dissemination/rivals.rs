@@ -110,8 +110,11 @@ impl Block {
                 self.group = None;
             }
         }
-        let begun = self.begun.entry(from).or_default();
-        *begun = begun.saturating_add(1);
+        if !chunk.repair {
+            let begun = self.begun.entry(from).or_default();
+            *begun = begun.saturating_add(1);
+        }
+        self.is_contested |= self.group.is_some() || !self.rejected.is_empty();
         group.opener = Some(from);
         (group.first, group.last) = (Some(now), Some(now));
         self.rivals.push(group);
@@ -149,7 +152,8 @@ impl Block {
         let begun = self.begun.get(from).copied().unwrap_or(0);
         let may_begin = begun < BEGUN_EACH_MAX && (!is_new || self.begun.len() < BEGINNERS_MAX);
         let has_room = self.groups().count() < GROUPS_MAX || self.weakest(now, injects).is_some();
-        (may_begin || injects) && has_room
+        // Who was asked is not one that only passed on what it was told.
+        (may_begin || injects || chunk.repair) && has_room
     }
 
     /// The group that gives way to something else: one that did not go on for a while, or any if
