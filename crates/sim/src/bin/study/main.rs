@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
 use serde::Serialize;
 
 use row::Table;
@@ -58,10 +58,12 @@ enum Command {
     /// What membership and state infos cost an idle node among its like, by numbers of nodes.
     Scale {
         /// Numbers of nodes.
-        #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64, 256])]
+        #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64, 256],
+            value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
         nodes: Vec<usize>,
         /// Numbers of channels that all of them are on.
-        #[arg(long, value_delimiter = ',', default_values_t = [1])]
+        #[arg(long, value_delimiter = ',', default_values_t = [1],
+            value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
         channels: Vec<usize>,
     },
     /// A single run.
