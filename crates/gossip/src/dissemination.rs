@@ -29,6 +29,8 @@ mod repair;
 mod rivals;
 mod root;
 pub mod shape;
+mod silences;
+mod status;
 mod timers;
 mod trial;
 mod uplink;

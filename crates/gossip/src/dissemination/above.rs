@@ -17,6 +17,10 @@ pub(super) const ASK_ROOT_AT: u32 = 3;
 /// So much of what was late may be another's fault: one stripe in four.
 const LATE_SHARE: u32 = 4;
 
+/// Of a block about which several things are said so many requests in a row go to announcers, so that
+/// each of these things is asked for, and the next to somebody else.
+const ANNOUNCERS_BETWEEN: u32 = 3;
+
 /// One request in so many is for something else that is said about a block, if there is any.
 const RIVALS_EVERY: u32 = 3;
 
@@ -29,7 +33,7 @@ impl Block {
         }
         // Whoever says that they have it are not all there are.
         let rounds = match self.is_contested {
-            true => 3,
+            true => ANNOUNCERS_BETWEEN,
             false => u32::try_from(self.announcers.len()).unwrap_or(u32::MAX),
         };
         match self.group.as_ref().map(Group::id) {

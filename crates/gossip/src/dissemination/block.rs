@@ -287,11 +287,7 @@ impl Block {
     /// members that cannot keep up all answers are late, and more requests would bring them more.
     pub(super) fn cease_to_be_hearsay(&mut self, now: Moment) -> bool {
         self.forget_hearsay(now);
-        let was_in_vain = self.tries >= FETCH_AFTER;
-        if was_in_vain {
-            self.begin_anew(now);
-        }
-        was_in_vain
+        self.tries >= FETCH_AFTER && self.begin_anew(now)
     }
 
     /// What was announced long ago is no measure of how late this is.
@@ -304,18 +300,19 @@ impl Block {
         }
     }
 
-    /// What was asked for before was something else, or did not exist yet. Not so often that the
-    /// plain way is never taken.
-    pub(super) fn begin_anew(&mut self, now: Moment) {
-        self.begun_anew = self.begun_anew.saturating_add(1);
-        if self.begun_anew > BEGUN_ANEW_MAX {
-            return;
+    /// What was asked for before was something else, or did not exist yet. False if asking goes on as
+    /// it was, with the timers that it has: not so often that the plain way is never taken.
+    pub(super) fn begin_anew(&mut self, now: Moment) -> bool {
+        if self.begun_anew >= BEGUN_ANEW_MAX {
+            return false;
         }
+        self.begun_anew += 1;
         self.asked = false;
         self.has_slot = false;
         self.tries = 0;
         self.requested = 0;
         self.first_have = self.first_have.map(|_| now);
+        true
     }
 
     /// Bytes of chunks that wait for others.

@@ -266,19 +266,22 @@ impl Dissemination {
             is_first,
             since,
         } = awaited;
-        let Some(neighbour) = self.neighbours.find_mut(&peer) else {
+        if self.neighbours.find(&peer).is_none() {
+            return;
+        }
+        let Some(before) = self.turn_to(number, id) else {
+            // Something else is the block, or gave way.
             return;
         };
         // Junk is refused without a word, by those who know better.
         let is_sure = |block: &Block| block.whole().is_some() || !block.is_contested;
         let is_missed = self.blocks.get(&number).is_some_and(is_sure);
-        let misses = neighbour.misses.saturating_add(u32::from(is_missed));
-        let Some(before) = self.turn_to(number, id) else {
-            // Something else is the block, or gave way.
-            return;
-        };
-        if let Some(neighbour) = self.neighbours.find_mut(&peer).filter(|_| is_missed) {
-            neighbour.misses = misses;
+        let mut misses = 0;
+        if let Some(neighbour) = self.neighbours.find_mut(&peer) {
+            neighbour.misses = neighbour.misses.saturating_add(u32::from(is_missed));
+            misses = neighbour.misses;
+        }
+        if is_missed {
             self.report(now, peer, Suspicion::Silent, out);
         }
         if misses < 3 && is_first {

@@ -272,11 +272,12 @@ impl Dissemination {
         block.fetched = None;
         self.timers.cancel(Timer::Hashes(number));
         if block.reject(is_hash) {
-            block.begin_anew(now);
+            let is_anew = block.begin_anew(now);
             let model = self.model(number);
             let wait = self.estimates.wait(model);
             self.timers.cancel(Timer::Retry(number));
-            self.timers.arm(Timer::Spread(number), now + wait);
+            let timer = if is_anew { Timer::Spread } else { Timer::Retry };
+            self.timers.arm(timer(number), now + wait);
             self.judge(number, self.me, out);
         } else {
             self.timers.forget(number);

@@ -179,9 +179,9 @@ impl Dissemination {
         }
         let is_travelling = !chunk.repair && places.is_some();
         if !is_known && is_travelling && (was_ignored || before.is_some()) {
-            // What was asked for before this was something else.
-            if matches!(block.state, State::Open) {
-                block.begin_anew(now);
+            // What was asked for before this was something else. A cut block is waited for from now on,
+            // and one that is not is judged.
+            if matches!(block.state, State::Open) && block.begin_anew(now) {
                 self.timers.cancel(Timer::Retry(number));
             }
         }
@@ -211,8 +211,7 @@ impl Dissemination {
         }
         block.is_contested = true;
         if matches!(block.state, State::Open) && block.tries > 1 {
-            block.begin_anew(now);
-            self.timers.cancel(Timer::Retry(number));
+            self.ask_anew(now, number);
         }
         let (hash, cut) = id;
         let peer = from;

@@ -7,9 +7,8 @@ use rand::RngExt;
 use super::{
     Dissemination, Effect,
     block::{ASKED_OF_MAX, Announcer, Block, Group, State, stripes_of},
-    forward::have,
-    message::{Chunk, Class, Cut, Digest, Have, Message, STATUS_AHEAD, Shape, Status, Suspicion},
-    parameters::{ASKED_MAX, GROUPS_MAX, Parameters, QUIET_AFTER},
+    message::{Chunk, Class, Cut, Digest, Have, Message, Shape, Suspicion},
+    parameters::{ASKED_MAX, GROUPS_MAX},
     refused,
     timers::Timer,
 };
@@ -27,9 +26,6 @@ const DISBELIEF: Duration = Duration::from_secs(10);
 
 /// No answer is waited for longer, if it need not take longer by itself.
 pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(10);
-
-/// How a request is cut whose block is known by number only.
-const UNKNOWN: Cut = Cut { len: 0, k: 0, p: 0 };
 
 /// Of a chunk that travels in no tree.
 const NO_SHAPE: Shape = Shape {
@@ -86,13 +82,23 @@ impl Dissemination {
             return false;
         };
         block.state = State::Open;
-        block.begin_anew(now);
-        self.timers.cancel(Timer::Retry(have.number));
+        self.ask_anew(now, have.number);
         true
     }
 
+    /// Asking begins anew, as soon as after an announcement; or goes on as it was.
+    pub(super) fn ask_anew(&mut self, now: Moment, number: u64) {
+        let model = self.model(number);
+        let delta = self.estimates.delta(model);
+        if let Some(block) = self.blocks.get_mut(&number)
+            && block.begin_anew(now)
+        {
+            self.timers.arm(Timer::Retry(number), now + delta);
+        }
+    }
+
     /// Statuses go on for a block that is more than what one member says.
-    fn note_news(&mut self, now: Moment, number: u64) {
+    pub(super) fn note_news(&mut self, now: Moment, number: u64) {
         let block = self.blocks.get(&number);
         if block.is_some_and(|block| !block.is_hearsay()) {
             self.last_block = Some(now);
@@ -278,8 +284,10 @@ impl Dissemination {
         };
         let other = parent.or(root).or_else(|| self.anybody());
         let target = announcer.or_else(|| {
-            let (hash, cut) = known.unwrap_or((Digest::ANY, UNKNOWN));
-            other.map(|peer| Announcer { peer, hash, cut })
+            other.map(|peer| match known {
+                Some((hash, cut)) => Announcer { peer, hash, cut },
+                None => Announcer::of_anything(peer),
+            })
         });
         let cut = known.map_or(Cut { len: 1, k: 1, p: 0 }, |(_, cut)| cut);
         let mut wait = model.patience;
@@ -340,7 +348,7 @@ impl Dissemination {
     }
 
     /// A member at random.
-    fn anybody(&mut self) -> Option<PkiId> {
+    pub(super) fn anybody(&mut self) -> Option<PkiId> {
         let count = self.neighbours.len();
         if count == 0 {
             return None;
@@ -481,109 +489,6 @@ impl Dissemination {
             self.report(now, peer, Suspicion::Alive, out);
         }
     }
-
-    /// Statuses begin, or go on, when a block is seen.
-    pub(super) fn begin_status(&mut self, now: Moment) {
-        if !self.timers.is_armed(Timer::Status) {
-            let latency = self.latency();
-            let interval = Parameters::status_interval(latency);
-            let phase = interval.mul_f64(self.rng.random_range(0.0..1.0));
-            self.timers.arm(Timer::Status, now + phase);
-        }
-    }
-
-    pub(super) fn tell_status(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if self
-            .last_block
-            .is_none_or(|at| now.since(at) >= QUIET_AFTER)
-        {
-            return;
-        }
-        let latency = self.latency();
-        self.timers
-            .arm(Timer::Status, now + Parameters::status_interval(latency));
-        if let Some(peer) = self.anybody() {
-            let status = self.status(false);
-            self.send(now, peer, Message::Status(status), out);
-        }
-    }
-
-    pub(super) fn status(&self, answer: bool) -> Status {
-        let height = self.prefix();
-        let mut ahead = [0; 4];
-        for (number, block) in self
-            .blocks
-            .range(height..height.saturating_add(STATUS_AHEAD))
-        {
-            if block.whole().is_some() {
-                let bit = number - height;
-                if let Some(word) = ahead.get_mut(usize::try_from(bit / 64).unwrap_or(4)) {
-                    *word |= 1 << (bit % 64);
-                }
-            }
-        }
-        Status {
-            answer,
-            height,
-            ahead,
-            counters: self.counters,
-        }
-    }
-
-    pub(super) fn take_status(
-        &mut self,
-        now: Moment,
-        from: PkiId,
-        status: Status,
-        out: &mut Vec<Effect>,
-    ) {
-        if status.answer {
-            let status = self.status(false);
-            self.send(now, from, Message::Status(status), out);
-        }
-        let Some(neighbour) = self.neighbours.find_mut(&from) else {
-            return;
-        };
-        neighbour.counters = status.counters;
-        if neighbour.is_distrusted(now) {
-            return;
-        }
-        let has = |number: u64| has(&status, number);
-        let prefix = self.prefix();
-        let near = prefix..prefix.saturating_add(super::AHEAD_MAX);
-        for number in near.filter(|number| has(*number)) {
-            let block = self.blocks.get(&number);
-            if block.is_none_or(|block| matches!(block.state, State::Open)) {
-                let (hash, cut) = (Digest::ANY, UNKNOWN);
-                let peer = from;
-                self.heard_of(now, number, Announcer { peer, hash, cut });
-                self.note_news(now, number);
-            } else if block.is_some_and(|block| matches!(block.state, State::Ignored)) {
-                self.fetch_again(now, number, out);
-            }
-        }
-        let latency = self.latency();
-        let interval = Parameters::status_interval(latency);
-        let is_due = |block: &Block| block.completed.is_some_and(|at| now.since(at) > interval);
-        let lacking = self
-            .blocks
-            .range(status.height..)
-            .filter(|(number, _)| !has(**number));
-        let lacking = lacking.filter(|(_, block)| block.whole().is_some() && is_due(block));
-        let groups = lacking.filter_map(|(number, block)| Some((*number, block.group.as_ref()?)));
-        let told: Vec<_> = groups
-            .take(ASKED_MAX)
-            .map(|(number, g)| (number, g.hash, g.cut))
-            .collect();
-        for (number, hash, cut) in told {
-            self.send(
-                now,
-                from,
-                have(number, (hash, cut), Have::COMPLETE, false),
-                out,
-            );
-        }
-    }
 }
 
 /// How many times longer than an answer should take it is waited for: 1, 2, 4 and 4 times, which is
@@ -594,17 +499,6 @@ fn backoff(tries: u32) -> u32 {
         0..=3 => 1 << tries.saturating_sub(1),
         _ => 1 << (tries - 2).min(16),
     }
-}
-
-/// Whether a status says that its sender has this block.
-fn has(status: &Status, number: u64) -> bool {
-    let Some(bit) = number.checked_sub(status.height) else {
-        return true;
-    };
-    let word = usize::try_from(bit / 64)
-        .ok()
-        .and_then(|word| status.ahead.get(word));
-    word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     forward::have,
     message::{Class, Cut, Have, Message, Suspicion, View},
     parameters::{PARITY_END, PARITY_WINDOW, TAKEOVERS_MAX, VIEW_DELAY, VIEW_INTERVAL},
+    silences::Silences,
     timers::Timer,
     trial::Trials,
     view::{self, Known},
@@ -42,37 +43,6 @@ const SILENCES_WINDOW: Duration = Duration::from_secs(5);
 /// Reports that it takes to call a member slow. With one per cent of messages lost, a member has
 /// about as many in this time if blocks come at ten in a second; but then so have all others.
 const SILENCES_MIN: u64 = 10;
-
-/// So many of these are counted of one member about another, so that it takes four to call a member
-/// slow. What we saw ourselves is counted in full.
-const SILENCES_EACH_MAX: u32 = 3;
-
-/// So many reporters of one member are remembered: enough to tell one that is missed everywhere.
-const REPORTERS_MAX: usize = 32;
-
-/// How often one member was reported not to acknowledge.
-#[derive(Clone, Debug, Default)]
-struct Silences {
-    own: u32,
-    /// By others, and of each no more than counts.
-    by: BTreeMap<PkiId, u32>,
-}
-
-impl Silences {
-    fn note(&mut self, me: &PkiId, reporter: PkiId) {
-        if reporter == *me {
-            self.own = self.own.saturating_add(1);
-        } else if self.by.len() < REPORTERS_MAX || self.by.contains_key(&reporter) {
-            let count = self.by.entry(reporter).or_default();
-            *count = count.saturating_add(1).min(SILENCES_EACH_MAX);
-        }
-    }
-
-    fn count(&self) -> u64 {
-        let others: u64 = self.by.values().copied().map(u64::from).sum();
-        others + u64::from(self.own)
-    }
-}
 
 /// Why a member is a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,11 @@ use crate::scene::Desk;
 
 mod anything;
 mod bounds;
+mod lies;
+mod members;
 mod rivals;
 mod steps;
+mod views;
 
 fn peer(number: u8) -> PkiId {
     PkiId::new([number; 32])

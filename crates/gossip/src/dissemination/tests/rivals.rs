@@ -1,8 +1,8 @@
 //! What happens when members say different things about one number.
 
 use super::{
+    lies::fall_for_junk,
     parameters::{BEGINNERS_MAX, BEGUN_BYTES_MAX, BEGUN_EACH_MAX, GIVES_WAY_AFTER, GROUPS_MAX},
-    steps::fall_for_junk,
     *,
 };
 
@@ -162,6 +162,35 @@ fn what_was_announced_long_before_and_then_answered_is_no_measure() {
     let model = t.machine.model(9);
     let delta = t.machine.estimates.delta(model);
     assert!(delta < Duration::from_millis(50), "{delta:?}");
+}
+
+#[test]
+fn however_often_something_else_is_said_asking_goes_on() {
+    let mut t = Table::of(12);
+    for hash in 0..8 {
+        let stripe = hash % 4;
+        let parent = t.family(0, 4, stripe).0;
+        let chunk = t.chunk(0, LEN, stripe);
+        t.hear(parent, other(chunk, 7 + hash));
+        for _ in 0..5 {
+            t.wait();
+        }
+        t.now = t.now + GIVES_WAY_AFTER;
+        let timers = [Timer::Have(0), Timer::Spread(0), Timer::Retry(0)];
+        let is_armed = timers.iter().any(|timer| t.machine.timers.is_armed(*timer));
+        assert!(is_armed, "{hash}");
+    }
+    let asks = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Send {
+                message: Message::Request { .. },
+                ..
+            }
+        )
+    };
+    assert!((0..12).any(|_| t.wait().iter().any(asks)));
+    assert!((0..100).any(|_| t.wait().contains(&Effect::Fetch(0))));
 }
 
 #[test]
