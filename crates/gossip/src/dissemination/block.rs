@@ -86,6 +86,8 @@ pub(super) struct Group {
     pub(super) ways: Vec<Option<Way>>,
     /// What the root says that the chunks are.
     pub(super) expected: Option<Vec<Digest>>,
+    /// The epoch of the trees whose root says so.
+    pub(super) vouched_by: Option<u64>,
     pub(super) parity: Option<Bytes>,
     /// Stripes that came as answers.
     pub(super) repaired: u64,
@@ -126,6 +128,7 @@ impl Group {
             pieces: vec![None; stripes],
             ways: vec![None; stripes],
             expected: None,
+            vouched_by: None,
             parity: None,
             repaired: 0,
             forwarded: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Dissemination, Effect, Verdict,
-    block::{State, bit},
+    block::{State, Way, bit},
     message::{Digest, Hashes, Message, Suspicion},
     parameters::{self, TAKEOVERS_MAX},
     parity, refused,
@@ -76,6 +76,19 @@ impl Dissemination {
         }
     }
 
+    /// The trees whose root is believed about the chunks of a block: those of whoever leads, if
+    /// anything came by them. A former leader, or where leaders are appointed anybody, may have sent
+    /// the first of them, and must not be able to call bad what others sent.
+    fn vouched(&self, number: u64) -> Option<Way> {
+        let group = self.blocks.get(&number)?.group.as_ref()?;
+        let is_leaders = |way: &&Way| {
+            let view = self.views.find(way.epoch);
+            view.is_some_and(|view| self.leads_by(&view))
+        };
+        let of_leader = group.ways.iter().flatten().find(is_leaders);
+        of_leader.copied().or_else(|| group.way(0))
+    }
+
     /// Asks the root what the chunks should be, for a time.
     pub(super) fn doubt(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let Some(block) = self.blocks.get_mut(&number) else {
@@ -87,8 +100,9 @@ impl Dissemination {
         if !matches!(block.state, State::Doubted) {
             return;
         }
-        let (hash, cut, way, turn) = (group.hash, group.cut, group.way(0), block.tries);
+        let (hash, cut, turn) = (group.hash, group.cut, block.tries);
         block.tries += 1;
+        let way = self.vouched(number);
         let places = way.and_then(|way| self.places(number, way));
         let is_plain = places
             .as_ref()
@@ -124,11 +138,12 @@ impl Dissemination {
         else {
             return;
         };
-        let (hash, cut, way) = (group.hash, group.cut, group.way(0));
+        let (hash, cut) = (group.hash, group.cut);
         let is_doubted = matches!(self.blocks[&number].state, State::Doubted);
         if !is_doubted || hashes.hash != hash {
             return;
         }
+        let way = self.vouched(number);
         let places = way.and_then(|way| self.places(number, way));
         let injects = |turn| places.as_ref()?.injector(turn);
         let is_root = (0..TAKEOVERS_MAX).any(|turn| injects(turn) == Some(hashes.signer));
@@ -153,6 +168,7 @@ impl Dissemination {
             }
             group.got = got;
             group.expected = Some(hashes.chunks.clone());
+            group.vouched_by = way.map(|way| way.epoch);
             block.requested = 0;
             block.tries = 0;
             block.state = State::Open;
@@ -217,6 +233,21 @@ impl Dissemination {
         self.send(now, from, Message::Hashes(hashes), out);
     }
 
+    /// Whether what is wrong with a stripe is anybody's fault: who says what it should be leads, or it
+    /// came by trees of the same one.
+    fn is_fault(&self, number: u64, stripe: u8) -> bool {
+        let block = self.blocks.get(&number);
+        let Some(group) = block.and_then(|block| block.group.as_ref()) else {
+            return false;
+        };
+        let Some(epoch) = group.vouched_by else {
+            return false;
+        };
+        let way = group.ways.get(usize::from(stripe)).copied().flatten();
+        let view = self.views.find(epoch);
+        way.is_some_and(|way| way.epoch == epoch) || view.is_some_and(|view| self.leads_by(&view))
+    }
+
     /// This stripe came from there and is bad.
     pub(super) fn accuse(
         &mut self,
@@ -226,6 +257,9 @@ impl Dissemination {
         sender: PkiId,
         out: &mut Vec<Effect>,
     ) {
+        if !self.is_fault(number, stripe) {
+            return;
+        }
         self.report(now, sender, Suspicion::Corrupt { number, stripe }, out);
         let block = self.blocks.get_mut(&number);
         if block.is_some_and(|block| block.blamed.insert(sender)) {

@@ -105,7 +105,7 @@ impl Dissemination {
 
     /// Whether a view is by who leads now, or for it. Of the view of another nobody knows who else
     /// has the same: its author may have signed two, and only who does harm by it is to blame.
-    fn leads_by(&self, view: &Known) -> bool {
+    pub(super) fn leads_by(&self, view: &Known) -> bool {
         match self.leader {
             Leader::Me => view.root == self.me,
             Leader::Peer(leader) => view.root == leader,

@@ -261,3 +261,110 @@ fn who_breaks_the_tree_of_a_former_leader_is_refused_and_not_blamed() {
     let neighbour = t.machine.neighbours.find(&peer(below)).unwrap();
     assert!(!neighbour.is_distrusted(t.now));
 }
+
+/// The view of member 9, and the stripes that come by its trees.
+fn by_trees_of_nine(t: &mut Table, stripe: u8) -> (u8, Chunk) {
+    let epoch = 0x2_0909;
+    let way = Way {
+        epoch,
+        shape: SHAPE,
+    };
+    let places = t.machine.places(0, way).expect("the view is known");
+    let parent = places.parent(stripe, 4, &peer(ME)).expect("it is another");
+    let chunk = Chunk {
+        epoch,
+        ..t.chunk(0, LEN, stripe)
+    };
+    (name(parent), chunk)
+}
+
+/// Member 1 sends the first stripe by its own trees, and it is bad; the others come by those of 9.
+fn spoil(t: &mut Table) -> (Digest, Cut, Vec<Digest>) {
+    let mut junk = t.chunk(0, LEN, 0);
+    junk.payload = vec![0; junk.payload.len()].into();
+    let (hash, cut) = (junk.hash, junk.cut);
+    t.hear(1, Message::Chunk(junk));
+    for stripe in 1..4 {
+        let (parent, chunk) = by_trees_of_nine(t, stripe);
+        t.hear(parent, Message::Chunk(chunk));
+    }
+    let all = (0..4).map(|stripe| Digest::of(&t.chunk(0, LEN, stripe).payload));
+    (hash, cut, all.collect())
+}
+
+fn signed_by(signer: u8, (hash, cut): (Digest, Cut), chunks: Vec<Digest>) -> Message {
+    Message::Hashes(Arc::new(message::Hashes {
+        number: 0,
+        hash,
+        cut,
+        chunks,
+        signer: peer(signer),
+        signature: Bytes::new(),
+    }))
+}
+
+#[test]
+fn s_t6_a_former_leader_says_nothing_about_what_came_by_the_trees_of_the_leader() {
+    let mut t = Table::of(12);
+    t.feed(Input::Leader(Leader::Peer(peer(9))));
+    t.hear(9, Message::View(Arc::new(view(0x2_0909, 9, everybody(12)))));
+    let (hash, cut, chunks) = spoil(&mut t);
+    let doubted = Input::Judged {
+        number: 0,
+        hash,
+        verdict: Verdict::Corrupt,
+    };
+    assert_eq!(
+        t.feed(doubted),
+        [send(9, Message::HashesRequest { number: 0, hash })]
+    );
+    let out = t.hear(1, signed_by(1, (hash, cut), chunks.clone()));
+    assert_eq!(rules(&out), ["S-T6"]);
+    let kind = Suspicion::Corrupt {
+        number: 0,
+        stripe: 0,
+    };
+    let blames = send(
+        9,
+        Message::Suspect {
+            member: peer(1),
+            kind,
+        },
+    );
+    let out = t.hear(9, signed_by(9, (hash, cut), chunks));
+    assert_eq!(out.first(), Some(&blames));
+}
+
+#[test]
+fn who_is_appointed_calls_nothing_bad_that_came_by_the_trees_of_another() {
+    let mut t = Table::bare(ME, 12);
+    t.feed(Input::Leader(Leader::Appointed));
+    t.hear(1, Message::View(Arc::new(view(EPOCH, 1, everybody(12)))));
+    t.hear(9, Message::View(Arc::new(view(0x2_0909, 9, everybody(12)))));
+    let (hash, cut, _) = spoil(&mut t);
+    let doubted = Input::Judged {
+        number: 0,
+        hash,
+        verdict: Verdict::Corrupt,
+    };
+    assert_eq!(
+        t.feed(doubted),
+        [send(1, Message::HashesRequest { number: 0, hash })]
+    );
+    // It says that its own chunk is the good one.
+    let mut chunks = vec![Digest([7; 32]); 4];
+    chunks[0] = Digest::of(&vec![0; cut.payload_len(0)]);
+    let out = t.hear(1, signed_by(1, (hash, cut), chunks));
+    let is_accusation = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Send {
+                message: Message::Suspect { .. },
+                ..
+            }
+        )
+    };
+    assert!(!out.iter().any(is_accusation), "{out:?}");
+    assert_eq!(t.machine.blocks[&0].blamed, [].into());
+    assert_eq!(t.machine.blocks[&0].group.as_ref().unwrap().got, 1);
+}
