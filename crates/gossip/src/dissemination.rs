@@ -630,8 +630,11 @@ impl Dissemination {
             if let Some(lag_max) = self.parameters.lag_max {
                 self.uplink.catch_up(now, lag_max);
             }
-            self.uplink
-                .push(now, takes, (to, chunk.number, chunk.stripe));
+            let queued = (to, chunk.number, chunk.stripe);
+            match chunk.repair {
+                true => self.uplink.push_answer(now, takes, queued),
+                false => self.uplink.push(now, takes, queued),
+            }
         }
         out.push(Effect::Send { to, message });
     }

@@ -52,7 +52,7 @@ impl Dissemination {
         let mut shape = self
             .parameters
             .shape(view.members.len(), group.cut, latency);
-        if self.uplink.len() > 0 {
+        if self.uplink.is_sending() {
             // The last block is still leaving. Whoever gets this one has an uplink as well.
             shape.root_cap = 1;
         }

@@ -112,6 +112,10 @@ pub const SERVED_AGAIN_MAX: u8 = 3;
 /// Chunks on their way to one member. Above that it gets digests like a suspect.
 pub const QUEUED_PER_MEMBER_MAX: usize = 64;
 
+/// Chunks on their way to one member because it asked that count for others, who wait longer for what
+/// they miss: those of the longest cut. One member may ask for many more at once.
+pub const ANSWERS_COUNTED_MAX: usize = 33;
+
 /// Chunks on their way that are remembered, to tell how busy the uplink is.
 pub const QUEUED_MAX: usize = 16_384;
 

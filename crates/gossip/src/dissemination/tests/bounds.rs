@@ -172,6 +172,43 @@ fn who_has_no_budget_left_costs_no_parity() {
 }
 
 #[test]
+fn who_asks_for_much_makes_us_no_more_patient_with_others_than_who_asks_for_a_block() {
+    let mut t = Table::of(12);
+    for number in 0..100 {
+        let (block, hash) = whole(number, 1 << 20);
+        let origin = Origin::Received;
+        t.feed(Input::Block {
+            block,
+            hash,
+            origin,
+        });
+        t.feed(Input::Height(number + 1));
+    }
+    t.now = at(1_000);
+    t.machine.uplink.advance(t.now);
+    let cut = Cut {
+        len: 1 << 20,
+        k: 16,
+        p: 0,
+    };
+    let before = t.machine.patience(&peer(7), cut);
+    let mut given = 0;
+    for number in 0..100 {
+        let ask = Message::Request {
+            number,
+            hash: Digest::ANY,
+            cut,
+            stripes: Have::COMPLETE,
+        };
+        given += served(&t.hear(9, ask));
+    }
+    assert_eq!(given, 512);
+    let more = t.machine.patience(&peer(7), cut) - before;
+    let chunk = t.machine.parameters.chunk_time(cut);
+    assert_eq!(more, chunk * 33);
+}
+
+#[test]
 fn a_long_chunk_counts_for_many() {
     let mut t = Table::of(12);
     let neighbour = t.machine.neighbours.find_mut(&peer(7)).unwrap();
