@@ -194,12 +194,20 @@ pub enum Leader {
     /// Nobody is known to.
     #[default]
     Unknown,
-    /// This node, by election or by appointment.
+    /// This node, by election.
     Me,
+    /// This node, by appointment: others may be appointed as well, even all.
+    MeAmongOthers,
     /// Another, by election. It may be a plain peer.
     Peer(PkiId),
     /// There is no election, and we are not appointed: any member may be.
     Appointed,
+}
+
+impl Leader {
+    fn is_me(self) -> bool {
+        matches!(self, Self::Me | Self::MeAmongOthers)
+    }
 }
 
 /// What the machine wants done.

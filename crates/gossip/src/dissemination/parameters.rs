@@ -72,8 +72,12 @@ pub const ANNOUNCERS_MAX: usize = 6;
 /// To how many others completion is announced.
 pub const HAVE_FANOUT: usize = 2;
 
-/// Views that are remembered: those of a few roots, with their predecessors.
-pub const VIEWS_MAX: usize = 16;
+/// Views that are remembered: those of a few roots, with their predecessors, or those of many where
+/// all are appointed.
+pub const VIEWS_MAX: usize = 64;
+
+/// Members in all of these together.
+pub const LISTED_MAX: usize = 16 * MEMBERS_MAX;
 
 /// Trees that are remembered.
 pub const TREES_MAX: usize = 8;

@@ -107,7 +107,7 @@ impl Dissemination {
     /// has the same: its author may have signed two, and only who does harm by it is to blame.
     pub(super) fn leads_by(&self, view: &Known) -> bool {
         match self.leader {
-            Leader::Me => view.root == self.me,
+            Leader::Me | Leader::MeAmongOthers => view.root == self.me,
             Leader::Peer(leader) => view.root == leader,
             Leader::Unknown | Leader::Appointed => false,
         }
@@ -372,7 +372,7 @@ impl Dissemination {
         self.last_block = Some(now);
         self.begin_status(now);
         let was_travelling = self.blocks.get(&number).is_some_and(Block::has_travelled);
-        let leads = origin == Origin::Ordered && self.leader == Leader::Me;
+        let leads = origin == Origin::Ordered && self.leader.is_me();
         let leads = leads && self.carries(now, whole.bytes.len());
         let is_root = leads && self.prepare(now, number, self.me);
         self.finish(now, number, whole, out);

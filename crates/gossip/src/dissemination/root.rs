@@ -86,7 +86,7 @@ impl Dissemination {
     /// member.
     fn realm(&self) -> Option<PkiId> {
         match self.leader {
-            Leader::Me => Some(self.me),
+            Leader::Me | Leader::MeAmongOthers => Some(self.me),
             Leader::Peer(peer) => {
                 let is_plain = self.neighbours.find(&peer).is_none() && self.wards.has(&peer);
                 let first = self.neighbours.iter().map(|(peer, _)| *peer).next();
@@ -208,7 +208,7 @@ impl Dissemination {
         };
         known.signature = ports.sign(&known.in_full().to_be_signed(&self.channel));
         self.found_out(&known);
-        let known = self.views.insert(known);
+        let known = self.views.insert(known, &self.me);
         let full = Arc::new(known.in_full());
         let changes = before.map(|before| (Arc::new(changes(&before, &known)), before));
         self.throne.published = Some((now, known.clone()));
@@ -463,7 +463,7 @@ impl Dissemination {
 
     /// Parity stripes that we add to our blocks.
     pub(super) fn parity(&self) -> u8 {
-        let parity = u8::from(self.throne.has_parity && self.leader == Leader::Me);
+        let parity = u8::from(self.throne.has_parity && self.leader.is_me());
         self.parameters.parity.map_or(parity, |fixed| fixed.min(1))
     }
 

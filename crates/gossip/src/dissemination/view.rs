@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     message::{Class, Digest, Shape, View},
-    parameters::{MEMBERS_MAX, ORDERS_MAX, TREES_MAX, VIEWS_MAX},
+    parameters::{LISTED_MAX, MEMBERS_MAX, ORDERS_MAX, TREES_MAX, VIEWS_MAX},
     permutation::{self, Order},
     shape::Tree,
 };
@@ -207,25 +207,32 @@ impl Views {
         }
     }
 
-    /// Remembers it; of the author with the most views the oldest gives way.
-    pub(super) fn insert(&mut self, view: Known) -> Arc<Known> {
+    /// Remembers it. Of the author with the most views the oldest gives way, or the oldest of all; our
+    /// own give way to our own only.
+    pub(super) fn insert(&mut self, view: Known, me: &PkiId) -> Arc<Known> {
         let of = |author: PkiId| move |known: &Arc<Known>| known.author == author;
         let is_authors = of(view.author);
         if self.known.iter().filter(|k| is_authors(k)).count() >= PER_AUTHOR_MAX {
             self.remove_oldest(is_authors);
         }
-        if self.known.len() >= VIEWS_MAX {
+        while self.known.len() >= VIEWS_MAX
+            || self.listed().saturating_add(view.members.len()) > LISTED_MAX
+        {
             let count = |author| self.known.iter().filter(|k| of(author)(k)).count();
-            let most = self
-                .known
-                .iter()
-                .map(|k| k.author)
-                .max_by_key(|a| count(*a));
-            self.remove_oldest(of(most.unwrap_or(view.author)));
+            let others = self.known.iter().map(|k| k.author).filter(|a| a != me);
+            // Of those with as many the one that is asked about last counts, so the oldest is.
+            let Some(most) = others.rev().max_by_key(|a| count(*a)) else {
+                break;
+            };
+            self.remove_oldest(of(most));
         }
         let view = Arc::new(view);
         self.known.push_back(view.clone());
         view
+    }
+
+    fn listed(&self) -> usize {
+        self.known.iter().map(|view| view.members.len()).sum()
     }
 
     fn remove_oldest(&mut self, is_meant: impl Fn(&Arc<Known>) -> bool) {

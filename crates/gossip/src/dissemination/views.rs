@@ -48,7 +48,7 @@ impl Dissemination {
     /// By whoever leads, or else whoever's came last.
     pub(super) fn view_that_counts(&self, now: Moment) -> Option<Arc<Known>> {
         match self.leader {
-            Leader::Me => self.views.in_use(now, &self.me),
+            Leader::Me | Leader::MeAmongOthers => self.views.in_use(now, &self.me),
             Leader::Peer(root) => self.views.latest_of(&root),
             Leader::Unknown | Leader::Appointed => self.views.latest(),
         }
@@ -67,7 +67,7 @@ impl Dissemination {
         self.last_leader = match self.leader {
             Leader::Me => Some(self.me),
             Leader::Peer(peer) => Some(peer),
-            Leader::Unknown | Leader::Appointed => self.last_leader,
+            Leader::Unknown | Leader::Appointed | Leader::MeAmongOthers => self.last_leader,
         };
         self.leader = leader;
         self.crown(now, ports, out);
@@ -89,7 +89,9 @@ impl Dissemination {
         let may_root = is_root || plain_author();
         match self.leader {
             Leader::Peer(leader) if view.root == leader => may_root,
-            Leader::Appointed => is_root && self.neighbours.find(&view.author).is_some(),
+            Leader::Appointed | Leader::MeAmongOthers => {
+                is_root && self.neighbours.find(&view.author).is_some()
+            }
             _ => is_root && self.last_leader == Some(view.root),
         }
     }
@@ -98,7 +100,7 @@ impl Dissemination {
         match self.leader {
             Leader::Peer(leader) => leader == *root,
             Leader::Appointed => true,
-            Leader::Me | Leader::Unknown => false,
+            Leader::Me | Leader::MeAmongOthers | Leader::Unknown => false,
         }
     }
 
@@ -132,7 +134,7 @@ impl Dissemination {
         if self.leads(&known.root) && latest.is_none_or(|latest| latest.epoch < known.epoch) {
             self.found_out(&known);
         }
-        self.views.insert(known);
+        self.views.insert(known, &self.me);
         let waiting = std::mem::take(&mut self.strays);
         for (sender, chunk) in waiting {
             if chunk.epoch == view.epoch {

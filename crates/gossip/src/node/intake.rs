@@ -139,7 +139,7 @@ impl<P: Ports> Node<P> {
     fn offered(&mut self, channel: ChannelId, block: VerifiedBlock) {
         // Where nobody is elected, who has blocks to offer leads.
         if !self.config.use_leader_election {
-            self.tell_leader(&channel, Leader::Me);
+            self.tell_leader(&channel, Leader::MeAmongOthers);
         }
         self.tell_stripes(&channel, &block, Origin::Ordered);
         let (source, copy) = (Source::Deliver, block.clone());
@@ -351,7 +351,7 @@ impl<P: Ports> Node<P> {
             self.stripes.insert(id.clone(), stripes);
             // Only now: a later configuration changes nothing about who leads.
             let leader = match (self.config.org_leader, self.config.use_leader_election) {
-                (true, _) => Leader::Me,
+                (true, _) => Leader::MeAmongOthers,
                 (false, true) => Leader::Unknown,
                 (false, false) => Leader::Appointed,
             };

@@ -429,3 +429,33 @@ fn plain_peers_get_every_block_once_and_never_too_far_ahead() {
         assert!(by.len() > 3, "the work is shared: {by:?}");
     }
 }
+
+#[test]
+fn where_all_are_appointed_who_has_a_block_brings_it_to_the_others() {
+    for seed in 0..6 {
+        let count = [4, 12, 30][seed as usize % 3];
+        let mut world = World::new(seed, count);
+        world.introduce();
+        world.appoint_all();
+        world.run(ms(1500));
+        for number in 0..20 {
+            // Each has its orderer; those of some do not answer, and then all but one.
+            let having = if number < 10 { count / 2 } else { 1 };
+            world.make(number, 160 * KB);
+            for turn in 0..having {
+                let at = (number as usize + turn) % count;
+                if !world.peers[at].has.contains_key(&number) {
+                    world.give(at, number, Origin::Ordered);
+                }
+                world.run(ms(1));
+            }
+            world.run(ms(200));
+        }
+        world.run(ms(3000));
+        assert_eq!(world.lacking(0..20), []);
+        assert_eq!(world.fetches(), 0);
+        assert_eq!(world.refusals("S-T8") + world.refusals("S-T3"), 0);
+        let worst = world.latest(10..20);
+        assert!(worst < ms(12), "{worst:?} with {count}");
+    }
+}

@@ -278,6 +278,14 @@ impl World {
         self.feed(at, Input::Leader(leader));
     }
 
+    /// Nobody is elected, and everybody believes to be the one that gets blocks from an orderer.
+    pub(crate) fn appoint_all(&mut self) {
+        for at in 0..self.peers.len() {
+            self.peers[at].leader = Leader::MeAmongOthers;
+            self.feed(at, Input::Leader(Leader::MeAmongOthers));
+        }
+    }
+
     pub(crate) fn led_by_plain(&mut self, leader: PkiId) {
         for at in 0..self.peers.len() {
             self.feed(at, Input::Leader(Leader::Peer(leader)));

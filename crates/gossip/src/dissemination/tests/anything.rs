@@ -155,6 +155,7 @@ fn input() -> impl Strategy<Value = Input> {
         }),
         1 => prop_oneof![
             Just(Leader::Me),
+            Just(Leader::MeAmongOthers),
             Just(Leader::Unknown),
             Just(Leader::Appointed),
             Just(Leader::Peer(peer(50))),

@@ -2,9 +2,9 @@
 
 use super::{
     parameters::{
-        ANSWERS_PER_SECOND_MAX, ASKED_MAX, KEPT_MAX, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX,
-        QUEUED_PER_MEMBER_MAX, SERVED_AGAIN_MAX, SERVED_BURST_MAX, SERVED_PER_SECOND_MAX,
-        STRAYS_MAX, STRIPES_MAX, VIEWS_MAX,
+        ANSWERS_PER_SECOND_MAX, ASKED_MAX, KEPT_MAX, MEMBERS_MAX, OPEN_BYTES_MAX, OPEN_MAX,
+        OPEN_PER_MEMBER_MAX, QUEUED_PER_MEMBER_MAX, SERVED_AGAIN_MAX, SERVED_BURST_MAX,
+        SERVED_PER_SECOND_MAX, STRAYS_MAX, STRIPES_MAX, VIEWS_MAX,
     },
     *,
 };
@@ -300,6 +300,31 @@ fn views_of_one_author_do_not_push_out_those_of_others() {
             t.machine.views.latest_of(&peer(author)).is_some(),
             "{author}"
         );
+    }
+}
+
+#[test]
+fn views_of_many_push_out_the_oldest_and_never_our_own() {
+    for (count, kept) in [(120, VIEWS_MAX), (MEMBERS_MAX, 16)] {
+        let mut list: Vec<_> = everybody(120);
+        list.extend((120..count as u64).map(|number| {
+            let mut id = [0xff; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            (PkiId::new(id), Class::Normal)
+        }));
+        list.sort();
+        let mut t = Table::bare(ME, 120);
+        t.feed(Input::Leader(Leader::MeAmongOthers));
+        for author in (1..=100_u8).filter(|author| *author != ME) {
+            let epoch = 2 << 16 | u64::from(author) << 8 | u64::from(author);
+            let say = view(epoch, author, list.clone());
+            assert_eq!(t.hear(author, Message::View(Arc::new(say))), []);
+        }
+        // Our own lists the living and no more.
+        let kept = kept.min(VIEWS_MAX);
+        assert_eq!(t.machine.sizes().views, kept, "{count}");
+        let of = |author: u8| t.machine.views.latest_of(&peer(author));
+        assert!(of(ME).is_some() && of(100).is_some() && of(1).is_none());
     }
 }
 

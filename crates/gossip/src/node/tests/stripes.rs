@@ -155,6 +155,12 @@ fn electing() -> Config {
 }
 
 #[test]
+fn who_is_appointed_knows_that_others_may_be_too() {
+    let t = Table::in_channel(taking_stripes(super::leader()));
+    assert_eq!(t.node.stripes[&"ch".into()].leader, Leader::MeAmongOthers);
+}
+
+#[test]
 fn who_leads_stays_the_same_through_higher_declarations_and_configurations() {
     let leader = |t: &Table| t.node.stripes[&"ch".into()].leader;
     let mut t = Table::in_channel(taking_stripes(electing()));
