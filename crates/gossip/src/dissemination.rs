@@ -14,6 +14,7 @@
 
 mod above;
 mod block;
+mod early;
 mod estimate;
 mod forward;
 mod judgement;
@@ -288,6 +289,8 @@ pub struct Dissemination {
     /// Who led before; what it began may still be under way.
     last_leader: Option<PkiId>,
     views: Views,
+    /// Views of those who may be about to lead.
+    early: early::Waiting,
     drawer: Drawer,
     /// Epochs that were asked for.
     wanted: BTreeSet<u64>,
@@ -322,6 +325,7 @@ impl Dissemination {
             leader: Leader::Unknown,
             last_leader: None,
             views: Views::default(),
+            early: early::Waiting::default(),
             drawer: Drawer::default(),
             wanted: BTreeSet::new(),
             strays: VecDeque::new(),
@@ -388,6 +392,7 @@ impl Dissemination {
                 Timer::Publish => self.publish(now, ports, out),
                 Timer::Probe(peer) => self.unanswered(now, peer, out),
                 Timer::Verdict(number) => self.decide(now, number, out),
+                Timer::Early => self.refuse_early(now, out),
                 Timer::Sweep => self.sweep(now),
             }
         }

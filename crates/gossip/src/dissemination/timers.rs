@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Probe(PkiId),
     /// Accusations about this block are gathered.
     Verdict(u64),
+    /// A view came whose author was not said to lead since.
+    Early,
     /// Drop what is old.
     Sweep,
 }

@@ -7,6 +7,7 @@ use super::{
     message::{Chunk, Class, Message, View},
     parameters::{STRAYS_MAX, STRIPES_MAX, VIEW_REQUEST_INTERVAL, WARDS_PER_MEMBER},
     refused,
+    timers::Timer,
     view::{Known, Unfit},
 };
 use crate::{
@@ -71,10 +72,34 @@ impl Dissemination {
         };
         self.leader = leader;
         self.crown(now, ports, out);
-        if let Leader::Peer(root) = leader
-            && self.views.latest_of(&root).is_none()
-        {
+        let Leader::Peer(root) = leader else {
+            return;
+        };
+        if let Some(early) = self.early.of(&root) {
+            self.take_view(now, early.from, &early.view, out);
+        }
+        if self.views.latest_of(&root).is_none() {
             self.ask_for_view(now, root, 0, out);
+        }
+    }
+
+    /// Whether a view waits for its author to be said to lead.
+    fn is_early(&mut self, now: Moment, from: PkiId, view: &Arc<View>) -> bool {
+        let is_elected = !matches!(self.leader, Leader::Appointed | Leader::MeAmongOthers);
+        let may_lead = view.root == view.author && self.neighbours.find(&view.author).is_some();
+        let is_kept = is_elected && may_lead && self.early.keep(now, from, view);
+        if is_kept && let Some(due) = self.early.due() {
+            self.timers.arm(Timer::Early, due);
+        }
+        is_kept
+    }
+
+    pub(super) fn refuse_early(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        while let Some(early) = self.early.pop(now) {
+            out.push(unentitled(early.from, &early.view));
+        }
+        if let Some(due) = self.early.due() {
+            self.timers.arm(Timer::Early, due);
         }
     }
 
@@ -112,8 +137,9 @@ impl Dissemination {
         out: &mut Vec<Effect>,
     ) {
         if view.author == self.me || !self.is_entitled(view) {
-            let reason = format!("{} may not say who takes part", view.author);
-            out.push(refused(from, "S-T8", reason));
+            if !self.is_early(now, from, view) {
+                out.push(unentitled(from, view));
+            }
             return;
         }
         let known = match self.views.resolve(view, self.wanted.contains(&view.epoch)) {
@@ -240,4 +266,9 @@ impl Dissemination {
         }
         self.ask_for_view(now, from, epoch, out);
     }
+}
+
+fn unentitled(from: PkiId, view: &View) -> Effect {
+    let reason = format!("{} may not say who takes part", view.author);
+    refused(from, "S-T8", reason)
 }

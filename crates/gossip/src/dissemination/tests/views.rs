@@ -6,7 +6,7 @@ use super::{steps::LEN, *};
 fn a_view_is_taken_from_the_leader_only_and_never_goes_back() {
     let mut t = Table::of(12);
     let say = |t: &mut Table, view: View| rules(&t.hear(7, Message::View(Arc::new(view))));
-    assert_eq!(say(&mut t, view(0x2_0202, 2, everybody(12))), ["S-T8"]);
+    assert_eq!(say(&mut t, view(0x2_6363, 99, everybody(12))), ["S-T8"]);
     assert_eq!(
         say(&mut t, view(0x2_0505, 5, everybody(12))),
         ["S-T8"],
@@ -53,6 +53,46 @@ fn a_view_is_taken_from_the_leader_only_and_never_goes_back() {
         known: 0x4_0101,
     };
     assert_eq!(asked, [send(7, request)]);
+}
+
+#[test]
+fn a_view_that_comes_before_its_author_is_said_to_lead_waits_for_that() {
+    let mut t = Table::of(12);
+    let early = Message::View(Arc::new(view(0x2_0202, 2, everybody(12))));
+    assert_eq!(t.hear(7, early), []);
+    assert!(t.machine.views.find(0x2_0202).is_none());
+    assert_eq!(t.feed(Input::Leader(Leader::Peer(peer(2)))), []);
+    assert!(t.machine.views.find(0x2_0202).is_some());
+    t.now = at(10_000);
+    assert_eq!(t.feed(Input::Height(1)), [], "it does not wait any more");
+}
+
+#[test]
+fn s_t8_a_view_of_who_does_not_lead_is_refused_after_a_while_and_few_wait() {
+    let mut t = Table::of(12);
+    let mut say = |author: u8, count: u64, base: u64| {
+        let epoch = count << 16 | u64::from(author) << 8 | u64::from(author);
+        let view = View {
+            base,
+            ..view(epoch, author, everybody(12))
+        };
+        t.hear(7, Message::View(Arc::new(view)))
+    };
+    for author in [2, 3, 4, 6] {
+        assert_eq!(say(author, 2, 0), []);
+        assert_eq!(say(author, 3, 0), [], "a newer one takes its place");
+        assert_eq!(say(author, 4, 2), [], "changes do not");
+    }
+    assert_eq!(rules(&say(8, 2, 0)), ["S-T8"]);
+    let mut out = Vec::new();
+    t.now = at(9_999);
+    t.machine.tick(t.now, &t.desk, &mut out);
+    assert_eq!(out, []);
+    t.now = at(10_000);
+    t.machine.tick(t.now, &t.desk, &mut out);
+    assert_eq!(rules(&out), ["S-T8"; 4]);
+    t.feed(Input::Leader(Leader::Peer(peer(3))));
+    assert!(t.machine.views.latest_of(&peer(3)).is_none());
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn electing() -> Config {
 
 #[test]
 fn who_is_appointed_knows_that_others_may_be_too() {
-    let t = Table::in_channel(taking_stripes(super::leader()));
+    let t = Table::in_channel(taking_stripes(leader()));
     assert_eq!(t.node.stripes[&"ch".into()].leader, Leader::MeAmongOthers);
 }
 
