@@ -475,7 +475,8 @@ impl Dissemination {
         members.truncate(MEMBERS_MAX - 1);
         plain.truncate(PLAIN_MAX);
         self.neighbours.replace(members);
-        self.wards.replace(&plain);
+        let prefix = self.prefix();
+        self.wards.replace(now, prefix, &plain);
         self.crown(now, ports, out);
     }
 

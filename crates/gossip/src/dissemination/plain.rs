@@ -12,6 +12,13 @@ use crate::id::{Moment, PkiId};
 /// What a plain peer says of its height is at most this old: twice the time between state infos.
 const ADVERTISED_AGE_MAX: Duration = Duration::from_secs(8);
 
+/// A plain peer that keeps pace says to be where we were no longer ago than this, when its word is
+/// fresh.
+const FRESH_TIME: Duration = Duration::from_millis(500);
+
+/// One word may have come late. So many in a row did not: their peer is behind.
+const STALE_WORDS_MAX: u8 = 2;
+
 /// How often it is noted how far we are.
 const NOTE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -19,6 +26,8 @@ const NOTE_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug)]
 struct Ward {
     advertised: u64,
+    /// How many of its last words were that it is behind.
+    stale_words: u8,
     /// One more than the last block that we gave it.
     given: u64,
 }
@@ -27,7 +36,8 @@ impl Ward {
     /// Whether it may be given this block. It may have what it has not said to have: one that
     /// keeps pace with us is given by others what we do not give it.
     fn takes(&self, number: u64, progress: &Progress) -> bool {
-        let keeps_pace = self.advertised.saturating_add(PLAIN_AHEAD_MAX) >= progress.earlier();
+        let keeps_pace = self.stale_words < STALE_WORDS_MAX
+            && self.advertised.saturating_add(PLAIN_AHEAD_MAX) >= progress.earlier();
         let has = match keeps_pace {
             true => self.advertised.max(self.given).max(progress.now),
             false => self.advertised.max(self.given),
@@ -60,6 +70,13 @@ impl Progress {
         }
     }
 
+    /// As far as a fresh word of somebody who keeps pace is.
+    fn at_least(&self, now: Moment) -> u64 {
+        let is_then = |it: &&(Moment, u64)| now.since(it.0) >= FRESH_TIME;
+        let noted = self.before.iter().rev().find(is_then);
+        noted.or(self.before.front()).map_or(self.now, |it| it.1)
+    }
+
     /// As far as somebody who keeps pace must have said to be by now.
     fn earlier(&self) -> u64 {
         self.before.front().map_or(self.now, |(_, height)| *height)
@@ -82,13 +99,33 @@ impl Wards {
         self.all.contains_key(peer)
     }
 
-    pub(super) fn replace(&mut self, plain: &[PlainPeer]) {
+    /// `prefix` is how far we are ourselves.
+    pub(super) fn replace(&mut self, now: Moment, prefix: u64, plain: &[PlainPeer]) {
+        if !plain.is_empty() {
+            self.progress.note(now, prefix);
+        }
+        let needed = self.progress.at_least(now);
         let mut before = std::mem::take(&mut self.all);
         for PlainPeer { peer, height } in plain {
-            let (advertised, given) = (*height, 0);
-            let ward = before.remove(peer).unwrap_or(Ward { advertised, given });
+            let is_behind = height.saturating_add(PLAIN_AHEAD_MAX) < needed;
+            let (stale_words, word) = match before.get(peer) {
+                // Of who is new nothing better was heard before.
+                None => (STALE_WORDS_MAX, true),
+                Some(known) => (
+                    known.stale_words.saturating_add(1),
+                    *height > known.advertised,
+                ),
+            };
+            let ward = before.remove(peer).unwrap_or(Ward {
+                advertised: *height,
+                stale_words,
+                given: 0,
+            });
             let ward = self.all.entry(*peer).or_insert(ward);
             ward.advertised = ward.advertised.max(*height);
+            if word {
+                ward.stale_words = if is_behind { stale_words } else { 0 };
+            }
         }
     }
 }
@@ -150,8 +187,39 @@ mod tests {
     fn ward(advertised: u64) -> Ward {
         Ward {
             advertised,
+            stale_words: 0,
             given: 0,
         }
+    }
+
+    #[test]
+    fn who_says_twice_to_be_behind_is_given_no_more_than_it_can_keep() {
+        let me = PkiId::new([9; 32]);
+        let mut wards = Wards::default();
+        let mut say = |second: u64, height: u64| {
+            for half in 0..=second * 2 {
+                let then = Moment::after_start(Duration::from_millis(half * 500));
+                if wards.progress.before.back().is_none_or(|it| it.0 < then) {
+                    wards.progress.note(then, half * 10);
+                }
+            }
+            let word = [PlainPeer { peer: me, height }];
+            wards.replace(at(second), second * 20, &word);
+            let Wards { all, progress } = &wards;
+            let most = (0..2_000).rev().find(|n| all[&me].takes(*n, progress));
+            most.expect("it may always have the next")
+        };
+        assert_eq!(say(0, 0), 10);
+        // It keeps pace, and one word comes late.
+        assert_eq!(say(4, 78), 80 + 10);
+        assert_eq!(say(8, 90), 160 + 10);
+        assert_eq!(say(12, 239), 240 + 10);
+        // It commits more slowly than we do. Eight seconds ago we were there, and that is not enough.
+        assert_eq!(say(16, 270), 320 + 10);
+        assert_eq!(say(20, 310), 310 + 10);
+        assert_eq!(say(21, 310), 310 + 10, "nothing new");
+        assert_eq!(say(24, 360), 360 + 10);
+        assert_eq!(say(28, 555), 560 + 10, "it has caught up");
     }
 
     #[test]
