@@ -295,7 +295,7 @@ pub struct Dissemination {
     /// Epochs that were asked for.
     wanted: BTreeSet<u64>,
     strays: VecDeque<(PkiId, Chunk)>,
-    acks: BTreeMap<(u64, u8, PkiId), Awaited>,
+    acks: BTreeMap<(u64, u8, PkiId), VecDeque<Awaited>>,
     timers: Timers,
     estimates: Estimates,
     model: Option<(ModelKey, Duration)>,

@@ -1,10 +1,12 @@
 //! A block goes down its trees, and who does not acknowledge is noticed.
 
+use std::collections::VecDeque;
+
 use super::{
     Dissemination, Effect,
     block::{Block, Group, Way, bit},
     message::{Chunk, Class, Cut, Digest, Have, Message, Suspicion},
-    parameters::QUEUED_PER_MEMBER_MAX,
+    parameters::{GROUPS_MAX, QUEUED_PER_MEMBER_MAX},
     timers::Timer,
     view::Places,
 };
@@ -18,8 +20,11 @@ pub(super) struct Awaited {
     /// Of what is said about the block.
     id: (Digest, Cut),
     is_first: bool,
+    /// Nothing else of the kind was awaited since.
+    is_alone: bool,
     /// When it was sent for the first time.
     since: Moment,
+    due: Moment,
 }
 
 /// What a member gets in its place of a tree.
@@ -211,7 +216,7 @@ impl Dissemination {
         }
     }
 
-    fn await_ack(
+    pub(super) fn await_ack(
         &mut self,
         now: Moment,
         key: (u64, u8, PkiId),
@@ -219,33 +224,58 @@ impl Dissemination {
         position: usize,
         first: Option<Moment>,
     ) {
-        let (number, stripe, peer) = key;
+        let (number, _, peer) = key;
         let group = self.blocks.get(&number).and_then(|b| b.group.as_ref());
         let Some(id) = group.map(Group::id) else {
             return;
         };
         let due = now + self.patience(&peer, id.1);
-        self.timers.arm(Timer::Ack(number, stripe, peer), due);
-        let awaited = Awaited {
+        let all = self.acks.entry(key).or_default();
+        if all.len() >= GROUPS_MAX {
+            all.pop_front();
+        }
+        all.iter_mut().for_each(|other| other.is_alone = false);
+        let is_alone = all.is_empty();
+        all.push_back(Awaited {
             way,
             position,
             id,
             is_first: first.is_none(),
+            is_alone,
             since: first.unwrap_or(now),
-        };
-        self.acks.insert(key, awaited);
+            due,
+        });
+        self.await_next(key);
     }
 
+    /// Waits for the oldest of what a member should acknowledge of a stripe.
+    fn await_next(&mut self, key: (u64, u8, PkiId)) {
+        let (number, stripe, peer) = key;
+        let timer = Timer::Ack(number, stripe, peer);
+        match self.acks.get(&key).and_then(|all| all.front()) {
+            Some(awaited) => self.timers.arm(timer, awaited.due),
+            None => {
+                self.acks.remove(&key);
+                self.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// It does not say what of: where several things are said about a block, the oldest counts.
     pub(super) fn acknowledged(&mut self, now: Moment, from: PkiId, number: u64, stripe: u8) {
-        if let Some(awaited) = self.acks.remove(&(number, stripe, from)) {
+        let key = (number, stripe, from);
+        let awaited = self.acks.get_mut(&key).and_then(VecDeque::pop_front);
+        if let Some(awaited) = awaited {
             if let Some(neighbour) = self.neighbours.find_mut(&from) {
                 neighbour.misses = 0;
             }
-            let took = now.since(awaited.since);
-            self.neighbours.note_ack(&from, took);
-            self.note_ack(now, from, took);
+            if awaited.is_alone {
+                let took = now.since(awaited.since);
+                self.neighbours.note_ack(&from, took);
+                self.note_ack(now, from, took);
+            }
         }
-        self.timers.cancel(Timer::Ack(number, stripe, from));
+        self.await_next(key);
     }
 
     pub(super) fn unacknowledged(
@@ -256,7 +286,10 @@ impl Dissemination {
         peer: PkiId,
         out: &mut Vec<Effect>,
     ) {
-        let Some(awaited) = self.acks.remove(&(number, stripe, peer)) else {
+        let key = (number, stripe, peer);
+        let awaited = self.acks.get_mut(&key).and_then(VecDeque::pop_front);
+        self.await_next(key);
+        let Some(awaited) = awaited else {
             return;
         };
         let Awaited {
@@ -264,7 +297,9 @@ impl Dissemination {
             position,
             id,
             is_first,
+            is_alone,
             since,
+            ..
         } = awaited;
         if self.neighbours.find(&peer).is_none() {
             return;
@@ -273,8 +308,9 @@ impl Dissemination {
             // Something else is the block, or gave way.
             return;
         };
-        // Junk is refused without a word, by those who know better.
-        let is_sure = |block: &Block| block.whole().is_some() || !block.is_contested;
+        // Junk is refused without a word, by those who know better; and of several things sent it may
+        // be this one that was acknowledged.
+        let is_sure = |block: &Block| is_alone && (block.whole().is_some() || !block.is_contested);
         let is_missed = self.blocks.get(&number).is_some_and(is_sure);
         let mut misses = 0;
         if let Some(neighbour) = self.neighbours.find_mut(&peer) {
@@ -286,7 +322,7 @@ impl Dissemination {
         }
         if misses < 3 && is_first {
             self.send_chunk(now, peer, (number, stripe), way, true, out);
-            self.await_ack(now, (number, stripe, peer), way, position, Some(since));
+            self.await_ack(now, key, way, position, Some(since));
         }
         if !is_first || misses >= 2 {
             self.warn_children(now, (number, stripe), way, position, out);

@@ -104,6 +104,63 @@ fn each_of_what_is_said_travels_on_and_is_acknowledged() {
 }
 
 #[test]
+fn an_acknowledgement_of_junk_is_none_of_the_block() {
+    let mut t = Table::of(40);
+    let inner_child = |t: &mut Table, number| {
+        let places = t.places(number);
+        let own = places.position(0, 4, &peer(ME))?;
+        let mut below = places.tree.children(own).iter().map(|q| usize::from(*q));
+        let q = below.find(|q| places.tree.is_inner(*q))?;
+        Some((number, name(places.node(0, 4, q)?.0)))
+    };
+    let found = (0..AHEAD_MAX).find_map(|number| inner_child(&mut t, number));
+    let (number, child) = found.expect("one of twenty");
+    let parent = t.family(number, 4, 0).0;
+    let chunk = t.chunk(number, LEN, 0);
+    let real = chunk.hash;
+    t.hear(parent, other(chunk.clone(), 7));
+    t.hear(parent, Message::Chunk(chunk.clone()));
+    let ack = Message::Ack { number, stripe: 0 };
+    // It came first, and what came after it was lost.
+    t.hear(child, ack.clone());
+    let key = (number, 0, peer(child));
+    assert_eq!(t.machine.acks[&key].len(), 1);
+    let of_child = |out: Vec<Effect>| {
+        out.into_iter().filter_map(move |effect| match effect {
+            Effect::Send { to, message } if to == peer(child) => match message {
+                Message::Chunk(chunk) => Some((chunk.hash, chunk.resend)),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    let sent: Vec<_> = (0..6).flat_map(|_| of_child(t.wait())).collect();
+    assert_eq!(sent, [(real, true)]);
+    t.hear(child, ack);
+    assert!(!t.machine.acks.contains_key(&key));
+    assert!(
+        !t.machine
+            .timers
+            .is_armed(Timer::Ack(number, 0, peer(child)))
+    );
+}
+
+#[test]
+fn so_many_acknowledgements_of_one_stripe_are_awaited_as_things_may_be_said() {
+    let mut t = Table::of(40);
+    let way = t.chunk(0, LEN, 0);
+    let parent = t.family(0, 4, 0).0;
+    t.hear(parent, Message::Chunk(way));
+    let (epoch, shape) = (EPOCH, SHAPE);
+    let key = (0, 0, peer(9));
+    for _ in 0..10 {
+        t.machine
+            .await_ack(t.now, key, Way { epoch, shape }, 1, None);
+    }
+    assert_eq!(t.machine.acks[&key].len(), GROUPS_MAX);
+}
+
+#[test]
 fn a_member_says_so_many_things_about_a_block_and_no_more() {
     let mut t = Table::of(12);
     let number = t.block_where(4, true);
