@@ -74,7 +74,9 @@ impl Progress {
     fn at_least(&self, now: Moment) -> u64 {
         let is_then = |it: &&(Moment, u64)| now.since(it.0) >= FRESH_TIME;
         let noted = self.before.iter().rev().find(is_then);
-        noted.or(self.before.front()).map_or(self.now, |it| it.1)
+        noted
+            .or_else(|| self.before.front())
+            .map_or(self.now, |it| it.1)
     }
 
     /// As far as somebody who keeps pace must have said to be by now.

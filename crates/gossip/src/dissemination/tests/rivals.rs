@@ -119,7 +119,7 @@ fn an_acknowledgement_of_junk_is_none_of_the_block() {
     let chunk = t.chunk(number, LEN, 0);
     let real = chunk.hash;
     t.hear(parent, other(chunk.clone(), 7));
-    t.hear(parent, Message::Chunk(chunk.clone()));
+    t.hear(parent, Message::Chunk(chunk));
     let ack = Message::Ack { number, stripe: 0 };
     // It came first, and what came after it was lost.
     t.hear(child, ack.clone());
@@ -127,10 +127,10 @@ fn an_acknowledgement_of_junk_is_none_of_the_block() {
     assert_eq!(t.machine.acks[&key].len(), 1);
     let of_child = |out: Vec<Effect>| {
         out.into_iter().filter_map(move |effect| match effect {
-            Effect::Send { to, message } if to == peer(child) => match message {
-                Message::Chunk(chunk) => Some((chunk.hash, chunk.resend)),
-                _ => None,
-            },
+            Effect::Send {
+                to,
+                message: Message::Chunk(chunk),
+            } if to == peer(child) => Some((chunk.hash, chunk.resend)),
             _ => None,
         })
     };
