@@ -288,6 +288,8 @@ pub struct Dissemination {
     leader: Leader,
     /// Who led before; what it began may still be under way.
     last_leader: Option<PkiId>,
+    /// By whose trees the last good block came.
+    last_injector: Option<PkiId>,
     views: Views,
     /// Views of those who may be about to lead.
     early: early::Waiting,
@@ -324,6 +326,7 @@ impl Dissemination {
             wards: Wards::default(),
             leader: Leader::Unknown,
             last_leader: None,
+            last_injector: None,
             views: Views::default(),
             early: early::Waiting::default(),
             drawer: Drawer::default(),

@@ -62,6 +62,7 @@ impl Dissemination {
         match verdict {
             Verdict::Good(whole) if whole.number == number => {
                 out.push(Effect::Deliver(whole.clone()));
+                self.last_injector = self.root_of(number).or(self.last_injector);
                 self.convict(now, number, hash, out);
                 self.finish(now, number, whole, out);
                 self.announce(now, number, out);

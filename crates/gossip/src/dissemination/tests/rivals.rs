@@ -334,6 +334,30 @@ fn a_member_begins_no_more_than_a_share_of_what_is_kept() {
 }
 
 #[test]
+fn who_was_appointed_and_brings_the_blocks_begins_more_than_others_do() {
+    let mut t = Table::bare(ME, 12);
+    t.feed(Input::Leader(Leader::Appointed));
+    t.hear(1, Message::View(Arc::new(view(EPOCH, 1, everybody(12)))));
+    let begins = |t: &mut Table, author: u8| {
+        let begun = (5..10).filter(|number| {
+            let mut chunk = t.chunk(*number, LEN, 0);
+            chunk.cut = Cut {
+                len: 10 << 20,
+                k: 32,
+                p: 0,
+            };
+            chunk.payload = vec![0; chunk.cut.payload_len(0)].into();
+            rules(&t.hear(author, Message::Chunk(chunk))).is_empty()
+        });
+        begun.count()
+    };
+    assert_eq!(begins(&mut t, 1), 3, "32 MiB");
+    bring(&mut t, 0);
+    good(&mut t, 0);
+    assert_eq!(begins(&mut t, 1), 5);
+}
+
+#[test]
 fn a_block_of_which_junk_was_given_comes_by_stripes_all_the_same() {
     let mut t = Table::of(12);
     fall_for_junk(&mut t, 0);
