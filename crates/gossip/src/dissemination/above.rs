@@ -25,9 +25,9 @@ const ANNOUNCERS_BETWEEN: u32 = 3;
 const RIVALS_EVERY: u32 = 3;
 
 impl Block {
-    /// Which of those who announced it is asked now, if it is one of them. From then on everything is
-    /// done about what is asked for.
-    pub(super) fn whom_to_ask(&mut self, tries: u32) -> Option<Announcer> {
+    /// Turns to what is asked for now, so that everything is done about that. Says which of those who
+    /// announced the block is asked, if it is one of them.
+    pub(super) fn turn_to_asked(&mut self, tries: u32) -> Option<Announcer> {
         if tries > 1 && tries % RIVALS_EVERY == 1 {
             self.turn_to_nth(tries / RIVALS_EVERY);
         }
@@ -106,8 +106,9 @@ impl Dissemination {
         longest
     }
 
-    /// What is missing of what a member announced, or else of what everything is done about.
-    pub(super) fn missing(&mut self, number: u64, announcer: Option<Announcer>) -> u64 {
+    /// Turns to what a member announced, if some of that is here, and says what is missing of it; or
+    /// else of what everything is done about.
+    pub(super) fn turn_to_announced(&mut self, number: u64, announcer: Option<Announcer>) -> u64 {
         let Some(block) = self.blocks.get_mut(&number) else {
             return 0;
         };

@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::{
     Dissemination, Effect,
+    above::ASK_ROOT_AT,
     block::{ASKED_OF_MAX, Announcer, Block, Group, State, stripes_of},
     message::{Chunk, Class, Cut, Digest, Have, Message, Shape, Suspicion},
     parameters::{ASKED_MAX, GROUPS_MAX},
@@ -258,7 +259,7 @@ impl Dissemination {
         block.tries = block.tries.saturating_add(1);
         let tries = block.tries;
         let before = block.group.as_ref().map(Group::id);
-        let announcer = block.whom_to_ask(tries);
+        let announcer = block.turn_to_asked(tries);
         let known = block.group.as_ref().map(Group::id);
         if tries >= FETCH_AFTER {
             block.fetched = Some(now);
@@ -271,7 +272,7 @@ impl Dissemination {
             }
             _ => announcer,
         };
-        let missing = self.missing(number, announcer);
+        let missing = self.turn_to_announced(number, announcer);
         let first_missing = u8::try_from(missing.trailing_zeros()).unwrap_or(0);
         let parent = if is_first {
             self.parent(number, first_missing)
@@ -279,7 +280,7 @@ impl Dissemination {
             None
         };
         let root = match tries {
-            super::above::ASK_ROOT_AT => self.root_of(number),
+            ASK_ROOT_AT => self.root_of(number),
             _ => None,
         };
         let other = parent.or(root).or_else(|| self.anybody());
