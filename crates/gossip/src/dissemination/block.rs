@@ -10,9 +10,8 @@ use bytes::Bytes;
 
 use super::{
     message::{Cut, Digest, Hashes, Shape},
-    parameters::{ANNOUNCERS_MAX, SERVED_AGAIN_MAX},
+    parameters::{ANNOUNCERS_MAX, FETCH_AFTER, SERVED_AGAIN_MAX},
     parity,
-    repair::FETCH_AFTER,
 };
 use crate::{
     id::{Moment, PkiId},

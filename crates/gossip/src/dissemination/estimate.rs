@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::repair::PATIENCE_MAX;
+use super::parameters::PATIENCE_MAX;
 
 /// What a block's times are compared with: computed from its tree, not measured.
 #[derive(Clone, Copy, Debug)]

@@ -66,6 +66,13 @@ pub const BLOCK_SLACK: u32 = 1 << 20;
 /// Blocks being asked for at once.
 pub const ASKED_MAX: usize = 8;
 
+/// After so many unanswered requests the plain way is taken beside, and who alone announced the
+/// block is not believed.
+pub const FETCH_AFTER: u32 = 6;
+
+/// No answer is waited for longer, if it need not take longer by itself.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Members remembered that announced one block.
 pub const ANNOUNCERS_MAX: usize = 6;
 

@@ -9,24 +9,17 @@ use super::{
     above::ASK_ROOT_AT,
     block::{ASKED_OF_MAX, Announcer, Block, Group, State, stripes_of},
     message::{Chunk, Class, Cut, Digest, Have, Message, Shape, Suspicion},
-    parameters::{ASKED_MAX, GROUPS_MAX},
+    parameters::{ASKED_MAX, FETCH_AFTER, GROUPS_MAX, PATIENCE_MAX},
     refused,
     timers::Timer,
 };
 use crate::id::{Moment, PkiId};
-
-/// After so many unanswered requests the plain way is taken beside, and who alone announced the
-/// block is not believed.
-pub(super) const FETCH_AFTER: u32 = 6;
 
 /// One block is fetched in the plain way at most so often.
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who announced what it did not give is not believed for so long. It may just be slow.
 const DISBELIEF: Duration = Duration::from_secs(10);
-
-/// No answer is waited for longer, if it need not take longer by itself.
-pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Of a chunk that travels in no tree.
 const NO_SHAPE: Shape = Shape {
