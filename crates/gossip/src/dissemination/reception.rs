@@ -6,7 +6,8 @@ use super::{
     forward::have,
     message::{Chunk, Cut, Digest, Have, Message, Suspicion},
     parameters::{
-        BEGUN_BYTES_MAX, HAVE_FANOUT, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX, TAKEOVERS_MAX,
+        BEGUN_BYTES_MAX, HAVE_FANOUT, KEPT_MAX, OPEN_BYTES_MAX, OPEN_MAX, OPEN_PER_MEMBER_MAX,
+        TAKEOVERS_MAX,
     },
     refused, shape,
     timers::Timer,
@@ -358,7 +359,7 @@ impl Dissemination {
         out: &mut Vec<Effect>,
     ) {
         let number = whole.number;
-        if number.saturating_add(super::KEPT_MAX) < self.height {
+        if number.saturating_add(KEPT_MAX) < self.height {
             return;
         }
         let len = u32::try_from(whole.bytes.len()).unwrap_or(u32::MAX);

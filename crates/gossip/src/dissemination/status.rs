@@ -8,7 +8,7 @@ use super::{
     block::{Announcer, Block, State},
     forward::have,
     message::{Have, Message, STATUS_AHEAD, Status},
-    parameters::{ASKED_MAX, Parameters, QUIET_AFTER},
+    parameters::{AHEAD_MAX, ASKED_MAX, Parameters, QUIET_AFTER},
     timers::Timer,
 };
 use crate::id::{Moment, PkiId};
@@ -82,7 +82,7 @@ impl Dissemination {
         }
         let has = |number: u64| has(&status, number);
         let prefix = self.prefix();
-        let near = prefix..prefix.saturating_add(super::AHEAD_MAX);
+        let near = prefix..prefix.saturating_add(AHEAD_MAX);
         for number in near.filter(|number| has(*number)) {
             let block = self.blocks.get(&number);
             if block.is_none_or(|block| matches!(block.state, State::Open)) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     message::{Have, Shape, Suspicion, View},
+    parameters::AHEAD_MAX,
     *,
 };
 use crate::scene::Desk;

@@ -175,7 +175,10 @@ fn input() -> impl Strategy<Value = Input> {
 fn check(t: &Table) {
     let sizes = t.machine.sizes();
     assert!(sizes.open <= OPEN_MAX && sizes.strays <= STRAYS_MAX && sizes.views <= VIEWS_MAX);
-    assert!(sizes.blocks as u64 <= AHEAD_MAX + KEPT_MAX, "{sizes:?}");
+    assert!(
+        sizes.blocks as u64 <= AHEAD_MAX + parameters::KEPT_MAX,
+        "{sizes:?}"
+    );
     assert!(
         sizes.open_bytes <= 2 * LEN * AHEAD_MAX as usize,
         "{sizes:?}"
