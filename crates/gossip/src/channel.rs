@@ -72,6 +72,8 @@ pub enum Input {
     },
     /// We got this block from the ordering service: spread it.
     Gossip(VerifiedBlock),
+    /// No ordering service gives us blocks any more.
+    NotSupplied,
     /// A block that came by stripes: offer it, but do not spread it.
     Striped(VerifiedBlock),
     /// A block that the stripes will not bring is missing: pull without waiting for the next round.
@@ -200,6 +202,10 @@ impl Channel {
             Input::Configure(join) => self.configure(now, &join, view, ports, out),
             Input::Height(height) => {
                 self.own.set_height(height, view.me.wall_ns(now));
+                if !self.blocks.has_seen(height.saturating_sub(1)) {
+                    // It came by transfer.
+                    self.own.set_supplied(false, view.me.wall_ns(now));
+                }
                 let wanted = self.wanted();
                 let again = self.blocks.resume(&wanted);
                 self.blocks.watch(now, &wanted);
@@ -225,12 +231,16 @@ impl Channel {
             }
             Input::Gossip(block) => {
                 if self.blocks.hold(now, &block) {
+                    self.own.set_supplied(true, view.me.wall_ns(now));
                     out.push(self.emit_block(&block, None));
                 }
             }
+            Input::NotSupplied => self.own.set_supplied(false, view.me.wall_ns(now)),
             Input::Striped(block) => {
                 // The ledger waits for it even if it is too old to be offered.
-                self.blocks.hold(now, &block);
+                if self.blocks.hold(now, &block) {
+                    self.own.set_supplied(false, view.me.wall_ns(now));
+                }
                 if block.number >= self.own.height() {
                     out.push(Effect::Block {
                         block,

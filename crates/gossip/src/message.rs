@@ -138,6 +138,8 @@ pub struct Extension {
     pub slow: bool,
     /// Version of the order in which it passes on blocks that are pushed; 0: as Fabric does.
     pub relay: u32,
+    /// It has blocks from an orderer before anybody pushes them.
+    pub supplied: bool,
 }
 
 /// A leader of an organization declares itself, or somebody proposes itself.

@@ -296,16 +296,15 @@ impl<'a> Known<'a> {
                 .is_some_and(|org| joined.has_org(org))
     }
 
-    /// Those who pass on blocks in order, by their ids: ourselves, who are no member, and eligible
-    /// members.
+    /// Those who pass on blocks in order, by their ids, each with whom to send blocks for it: nobody for
+    /// ourselves, and for who has them from an orderer.
     fn row(&self, joined: &Channel) -> BTreeMap<PkiId, Option<&'a Member>> {
-        let relays = |member: &&&Member| {
-            let info = joined.state_info(&member.peer);
-            info.is_some_and(|info| info.extension.relay == RELAY_VERSION)
-                && self.is_eligible(joined, member)
+        let place = |member: &&'a Member| {
+            let said = joined.state_info(&member.peer)?.extension;
+            let relays = said.relay == RELAY_VERSION && self.is_eligible(joined, member);
+            relays.then_some((member.peer, (!said.supplied).then_some(*member)))
         };
-        let members = self.alive.iter().filter(relays);
-        let members = members.map(|member| (member.peer, Some(*member)));
+        let members = self.alive.iter().filter_map(place);
         members
             .chain([(self.view.me.identity.pki_id, None)])
             .collect()

@@ -102,6 +102,11 @@ impl Blocks {
         }
     }
 
+    /// Whether it was held, or is too old to be.
+    pub(super) fn has_seen(&self, number: u64) -> bool {
+        !self.seen.is_news(number)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.seen.len()
     }

@@ -42,7 +42,7 @@ impl Channel {
             Message::StateSnapshot { elements, .. } => {
                 self.take_snapshot(from, elements, view, ports, out);
             }
-            Message::Block { block, .. } => self.take_block(now, from, block, out),
+            Message::Block { block, .. } => self.take_block(now, from, block, view, out),
             Message::BlockPull { pull, .. } => self.take_pull(now, from, pull, view, out),
             Message::Leadership(message) => self.take_leadership(now, from, message, view, out),
             _ => {}
@@ -157,6 +157,7 @@ impl Channel {
         now: Moment,
         from: &Connection,
         block: BlockMessage,
+        view: &View<'_>,
         out: &mut Vec<Effect>,
     ) {
         let number = block.block.number;
@@ -166,6 +167,7 @@ impl Channel {
         }
         self.blocks.pushed(number, from.peer());
         if self.blocks.hold(now, &block.block) {
+            self.own.set_supplied(false, view.me.wall_ns(now));
             out.push(self.emit_block(&block.block, Some(from.peer())));
             out.push(Effect::Block {
                 block: block.block,
@@ -194,6 +196,7 @@ impl Channel {
         let mut effects = Vec::new();
         let news = self.blocks.pull(now, from, pull, &wanted, &mut effects);
         for block in news {
+            self.own.set_supplied(false, view.me.wall_ns(now));
             out.push(Effect::Block {
                 block,
                 source: Source::Pull,

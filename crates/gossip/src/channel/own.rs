@@ -50,6 +50,7 @@ impl Own {
                 } else {
                     0
                 },
+                supplied: false,
             },
             dirty: false,
             publish_from: now + config.publish_state_info_interval,
@@ -85,6 +86,16 @@ impl Own {
     pub(super) fn set_slow(&mut self, slow: bool, wall_ns: u64) {
         if self.extension.slow != slow {
             self.extension.slow = slow;
+            self.changed(wall_ns);
+        }
+    }
+
+    /// Whether the last block came from an orderer first. Means nothing to who does not keep to the
+    /// order.
+    pub(super) fn set_supplied(&mut self, supplied: bool, wall_ns: u64) {
+        let supplied = supplied && self.extension.relay == RELAY_VERSION;
+        if self.extension.supplied != supplied {
+            self.extension.supplied = supplied;
             self.changed(wall_ns);
         }
     }
@@ -168,11 +179,13 @@ impl Own {
             stripe,
             slow,
             relay,
+            supplied,
         } = self.extension;
         let extension = gossip::Extension {
             stripe,
             slow,
             relay,
+            supplied,
         };
         extension.encode_to_vec().into()
     }

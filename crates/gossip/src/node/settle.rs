@@ -62,6 +62,8 @@ impl Work {
             Self::Channel(_, channel::Input::CommitRefused(_) | channel::Input::NotKept { .. }) => {
                 7
             }
+            // The end of a source; it leads to nothing before the next publication.
+            Self::Channel(_, channel::Input::NotSupplied) => 9,
             Self::Channel(..) => 5,
             Self::Transfer(..) => 6,
             Self::Election(..) => 8,
@@ -326,6 +328,7 @@ impl<P: Ports> Node<P> {
                     self.push(Work::Channel(id.clone(), channel::Input::Gossip(block)));
                 }
                 delivery::Effect::GaveUp => {
+                    self.push(Work::Channel(id.clone(), channel::Input::NotSupplied));
                     self.push(Work::Election(id.clone(), election::Input::Yield));
                 }
                 delivery::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
@@ -412,6 +415,9 @@ impl<P: Ports> Node<P> {
                             false => Leader::Unknown,
                         },
                     );
+                    if !leads {
+                        self.push(Work::Channel(id.clone(), channel::Input::NotSupplied));
+                    }
                     let input = delivery::Input::Lead(leads);
                     self.push(Work::Delivery(id.clone(), input));
                 }

@@ -301,6 +301,31 @@ fn a_block_does_not_go_back_to_where_it_came_from() {
 }
 
 #[test]
+fn who_has_blocks_from_an_orderer_is_sent_none_and_keeps_its_place() {
+    let (mut t, peers) = company(3);
+    let (supplied, plain) = (peers[0].pki_id, toy::identity("A", "z").pki_id);
+    let routed = |t: &mut Table, number: u64| {
+        let out = t.route(vec![block(number, None)]);
+        let to = out.iter().filter_map(|effect| match effect {
+            Effect::Send { to, .. } => Some(to.peer).filter(|to| *to != plain),
+            Effect::Notify(_) => None,
+        });
+        to.collect::<Vec<PkiId>>()
+    };
+    let before: Vec<_> = (0..30).map(|number| routed(&mut t, number)).collect();
+    assert!(before.iter().any(|to| to.contains(&supplied)));
+    let mut info = state_info(&peers[0], "ch", 2, 2);
+    info.extension.relay = RELAY_VERSION;
+    info.extension.supplied = true;
+    let channel = t.channels.get_mut(&"ch".into()).unwrap();
+    t.scene.hears_info(channel, &peers[0], info);
+    for (number, mut to) in (0..30).zip(before) {
+        to.retain(|to| *to != supplied);
+        assert_eq!(routed(&mut t, number), to, "{number}");
+    }
+}
+
+#[test]
 fn who_does_not_keep_to_the_order_sends_blocks_to_anybody() {
     let (mut t, _) = company(1);
     let mut ways = BTreeSet::new();

@@ -212,6 +212,7 @@ fn extension(bytes: &Bytes) -> Extension {
             stripe: it.stripe,
             slow: it.slow,
             relay: it.relay,
+            supplied: it.supplied,
         })
         .unwrap_or_default()
 }

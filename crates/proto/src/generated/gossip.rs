@@ -541,6 +541,9 @@ pub struct Extension {
     /// Version of the order in which it passes on blocks that are pushed; 0: to anybody, as Fabric does.
     #[prost(uint32, tag = "3")]
     pub relay: u32,
+    /// The last block of its ledger came from an orderer before anybody pushed it: nobody need push.
+    #[prost(bool, tag = "4")]
+    pub supplied: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chaincode {

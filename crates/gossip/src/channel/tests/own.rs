@@ -1,5 +1,7 @@
 //! What we say about ourselves.
 
+use prost::Message as _;
+
 use super::*;
 
 #[test]
@@ -102,4 +104,57 @@ fn who_left_says_so_takes_no_part_and_may_come_back() {
         panic!("{out:?}");
     };
     assert_eq!(back.incarnation, time.incarnation + 1);
+}
+
+#[test]
+fn who_has_blocks_from_an_orderer_first_says_so_until_they_come_another_way() {
+    let other_ways = [
+        ("pushed", None),
+        ("by stripes", Some(Input::Striped(block(6)))),
+        ("transferred", Some(Input::Height(7))),
+        ("none at all", Some(Input::NotSupplied)),
+    ];
+    for (name, other_way) in other_ways {
+        let mut t = Table::new();
+        t.feed(Input::Height(5));
+        t.until(4000);
+        assert!(!says_supplied(&t), "{name}");
+        t.feed(Input::Gossip(block(5)));
+        t.feed(Input::Height(6));
+        t.until(8000);
+        assert!(says_supplied(&t), "{name}");
+        t.receive(&a(), pushed(5));
+        t.feed(Input::Chaincodes(vec![Chaincode::default()]));
+        assert!(says_supplied(&t), "{name}: it was here before");
+        match other_way {
+            Some(input) => t.feed(input),
+            None => t.receive(&a(), pushed(6)),
+        };
+        t.until(12_000);
+        assert!(!says_supplied(&t), "{name}");
+    }
+}
+
+#[test]
+fn who_keeps_to_no_order_says_nothing_of_where_blocks_come_from() {
+    let mut t = Table::with(Config {
+        propagate_iterations: 2,
+        ..Config::default()
+    });
+    t.feed(Input::Gossip(block(5)));
+    t.feed(Input::Height(6));
+    t.until(8000);
+    assert!(t.channel.own_state_info().is_some() && !says_supplied(&t));
+}
+
+fn says_supplied(t: &Table) -> bool {
+    let info = t.channel.own_state_info().unwrap();
+    let message = info.envelope.clone().open().unwrap().message().clone();
+    let Some(Content::StateInfo(said)) = message.content else {
+        panic!("a state info expected");
+    };
+    let said = said.properties.unwrap().extension;
+    let said = tidings_proto::gossip::Extension::decode(said).unwrap();
+    assert_eq!(said.supplied, info.extension.supplied);
+    said.supplied
 }

@@ -218,7 +218,7 @@ fn an_extension_is_read_and_what_is_none_says_nothing() {
         match stage.accepted(info_envelope(&stage.peer, info)) {
             Message::StateInfo(info) => {
                 let said = info.extension;
-                (said.stripe, said.slow, said.relay)
+                (said.stripe, said.slow, said.relay, said.supplied)
             }
             other => panic!("{other:?}"),
         }
@@ -227,8 +227,9 @@ fn an_extension_is_read_and_what_is_none_says_nothing() {
         stripe: 1,
         slow: true,
         relay: 7,
+        supplied: true,
     };
-    assert_eq!(of(said.encode_to_vec().into()), (1, true, 7));
-    assert_eq!(of(Bytes::new()), (0, false, 0));
-    assert_eq!(of(Bytes::from(vec![0xff; 200])), (0, false, 0));
+    assert_eq!(of(said.encode_to_vec().into()), (1, true, 7, true));
+    assert_eq!(of(Bytes::new()), (0, false, 0, false));
+    assert_eq!(of(Bytes::from(vec![0xff; 200])), (0, false, 0, false));
 }
