@@ -8,7 +8,7 @@
 mod names;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::certificate::{Certificate, IssuerRefused};
 
@@ -88,6 +88,9 @@ pub(crate) struct Authorities {
     intermediates: Vec<Arc<Certificate>>,
     /// Fingerprints of CAs that have intermediate CAs below them.
     inner: BTreeSet<[u8; 32]>,
+    /// The path that was found last. It depends on nothing but the certificate and the CAs, which
+    /// stay what they are, and whoever is recognised by it is approved by it next.
+    latest: Mutex<Option<Path>>,
 }
 
 impl Authorities {
@@ -99,6 +102,7 @@ impl Authorities {
             roots,
             intermediates,
             inner: BTreeSet::new(),
+            latest: Mutex::new(None),
         }
     }
 
@@ -123,6 +127,23 @@ impl Authorities {
 
     /// The only path from a certificate to a root. A root has one of length one.
     pub(crate) fn unique_path(&self, certificate: &Certificate) -> Result<Path, ChainRefused> {
+        if let Some(path) = self.recall(certificate) {
+            return Ok(path);
+        }
+        let path = self.search(certificate)?;
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        Ok(path)
+    }
+
+    /// The path that was found last, if it is that of this certificate to the last byte.
+    fn recall(&self, certificate: &Certificate) -> Option<Path> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = latest.as_ref()?;
+        let is_same = path.first()?.der() == certificate.der();
+        is_same.then(|| path.clone())
+    }
+
+    fn search(&self, certificate: &Certificate) -> Result<Path, ChainRefused> {
         let first = Arc::new(certificate.clone());
         let at = certificate.not_before().saturating_add(1);
         let mut search = Search::new(self, &first, at);

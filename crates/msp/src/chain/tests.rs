@@ -343,3 +343,23 @@ fn the_search_gives_up_at_the_bound() {
         .collect();
     assert_eq!(fingerprints.len(), count);
 }
+
+#[test]
+fn a_path_that_was_found_is_that_of_the_same_certificate_only() {
+    let root = Made::root("root");
+    let member = root.member("peer", &[]).certificate();
+    let namesake = root.member("peer", &[]).certificate();
+    let authorities = trust(&[&root], &[]);
+    let path = authorities.unique_path(&member).expect("a path");
+    let again = authorities.unique_path(&member).expect("a path");
+    assert!(Arc::ptr_eq(&path[0], &again[0]), "not looked for anew");
+    let mut der = member.der().to_vec();
+    *der.last_mut().expect("a signature") ^= 1;
+    let forged = Certificate::from_der(&der).expect("it can be read");
+    let refused = authorities.unique_path(&forged);
+    assert!(matches!(refused, Err(ChainRefused::Issuer { .. })));
+    let path = authorities.unique_path(&namesake).expect("a path");
+    assert_eq!(path[0].der(), namesake.der());
+    let again = authorities.unique_path(&member).expect("a path");
+    assert_eq!(again[0].der(), member.der());
+}
