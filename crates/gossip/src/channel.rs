@@ -12,7 +12,12 @@ mod intake;
 mod own;
 mod roster;
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rand::{RngExt, rngs::ChaCha8Rng};
@@ -338,18 +343,10 @@ impl Channel {
     /// The peers of the channel, ourselves left out, in order of their PKI-IDs. None once we
     /// left.
     pub fn peers<'a>(&'a self, view: &View<'a>) -> Vec<ChannelPeer<'a>> {
-        if self.own.has_left() {
-            return Vec::new();
+        match self.own.has_left() {
+            true => Vec::new(),
+            false => self.roster.present(view).collect(),
         }
-        let identities = view.identities;
-        view.discovery
-            .alive()
-            .filter(|member| identities.identity(&member.peer).is_some())
-            .filter_map(|member| {
-                let info = self.roster.get(&member.peer)?;
-                (!info.left_channel).then_some(ChannelPeer { member, info })
-            })
-            .collect()
     }
 
     /// Whether this is one of [`Self::peers`], and of our organization.
@@ -478,11 +475,15 @@ impl Channel {
         }
         self.asked = Some(now);
         let channel_mac = Bytes::copy_from_slice(&mac(&view.me.identity.pki_id, &self.id));
+        let mut known: BTreeMap<&OrgId, Bytes> = BTreeMap::new();
         for member in random::pick(&mut self.rng, &members, self.config.pull_peer_num) {
-            let known = self.roster.known_with(&member.org, view);
+            let known = known.entry(&member.org).or_insert_with(|| {
+                let known = self.roster.known_with(&member.org, view);
+                Summary::of(self.rng.random(), &known).to_wire()
+            });
             let content = Content::StateInfoPullReq(StateInfoPullRequest {
                 channel_mac: channel_mac.clone(),
-                known: Summary::of(self.rng.random(), &known).to_wire(),
+                known: known.clone(),
             });
             let message = wire::gossip_message(0, None, Tag::ChanOrOrg, content);
             out.push(Effect::Send {
@@ -493,13 +494,12 @@ impl Channel {
     }
 
     fn pull_blocks(&mut self, now: Moment, view: &View<'_>, out: &mut Vec<Effect>) {
-        let candidates: Vec<Destination> = if self.blocks.begins_round(now) {
-            let own = &view.me.identity.org;
-            self.peers(view)
-                .iter()
-                .filter(|peer| view.identities.org_of(&peer.member.peer) == Some(own))
-                .map(|peer| peer.member.destination())
-                .collect()
+        let candidates: Vec<Destination> = if self.blocks.begins_round(now) && !self.own.has_left()
+        {
+            let own = Some(&view.me.identity.org);
+            let members = self.roster.present(view).map(|peer| peer.member);
+            let members = members.filter(|member| view.identities.org_of(&member.peer) == own);
+            self.blocks.candidates(now, members.collect())
         } else {
             Vec::new()
         };

@@ -21,7 +21,7 @@ use tidings_proto::gossip::{
 use crate::{
     config::{Config, Me},
     disclosure::{self, Party},
-    discovery::Discovery,
+    discovery::{Discovery, Member},
     effect::{Destination, Notice},
     id::{ConnectionId, Moment, OrgId, PkiId},
     message::{Alive, Connection, IdentityMessage, Message, PeerIdentity, Pull},
@@ -230,7 +230,9 @@ impl Identities {
             self.purge_unused(now, discovery, out);
         }
         let candidates: Vec<Destination> = if self.puller.begins_round(now) {
-            discovery.alive().map(|m| m.destination()).collect()
+            let alive: Vec<&Member> = discovery.alive().collect();
+            let chosen = self.puller.choose_some(&alive).into_iter();
+            chosen.map(|member| member.destination()).collect()
         } else {
             Vec::new()
         };
@@ -386,14 +388,14 @@ impl Identities {
         let to = org_of(&from.peer());
         let allowed = |id: &[u8]| {
             PkiId::from_wire(id).is_some_and(|subject| {
-                let external_endpoint = if subject == me.identity.pki_id {
-                    Some(&me.external_endpoint)
-                } else {
-                    discovery.member(&subject).map(|member| &member.endpoint)
-                };
-                let party = Party {
+                let party = || Party {
                     org: org_of(&subject),
-                    external_endpoint: external_endpoint.map_or("", |endpoint| endpoint.as_str()),
+                    external_endpoint: if subject == me.identity.pki_id {
+                        &me.external_endpoint
+                    } else {
+                        let member = discovery.member(&subject);
+                        member.map_or("", |member| &member.endpoint)
+                    },
                 };
                 disclosure::may_serve_identity(&me.identity.org, party, to)
             })

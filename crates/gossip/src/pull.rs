@@ -192,18 +192,14 @@ impl Puller {
         if !self.answered.answers(now, from.peer()) || !self.remember(now, from.peer(), nonce) {
             return;
         }
-        let mut digests: Vec<Bytes> = self
-            .items
-            .keys()
-            .filter(|id| allowed(id))
-            .cloned()
-            .collect();
-        if digests.is_empty() {
+        let told: Vec<&Bytes> = self.items.keys().filter(|id| allowed(id)).collect();
+        if told.is_empty() {
             return;
         }
-        if known.is_some_and(|known| known.is_of_names(digests.iter())) {
-            digests.clear();
-        }
+        let digests = match known.is_some_and(|known| known.is_of_names(told.iter().copied())) {
+            true => Vec::new(),
+            false => told.into_iter().cloned().collect(),
+        };
         let msg_type = self.topic.msg_type();
         let content = Content::DataDig(DataDigest {
             nonce,
@@ -336,6 +332,11 @@ impl Puller {
     /// Whether [`Self::tick`] would begin a round at this moment, and so look at candidates.
     pub fn begins_round(&self, now: Moment) -> bool {
         self.next_round <= now
+    }
+
+    /// As many of these as a round asks: not of every candidate need be known how to address it.
+    pub fn choose_some<'a, T>(&mut self, candidates: &'a [T]) -> Vec<&'a T> {
+        random::pick(&mut self.rng, candidates, self.peers_per_round)
     }
 
     /// One of these.

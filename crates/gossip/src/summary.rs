@@ -40,7 +40,8 @@ pub struct Summary {
 pub(crate) struct Difference(Vec<bool>);
 
 impl Summary {
-    /// In as many parts as there are peers for. `salt` is drawn anew for each question.
+    /// In as many parts as there are peers for. `salt` is drawn anew for each
+    /// round of questions.
     pub(crate) fn of(salt: u64, known: &Known) -> Self {
         let parts = (known.len() / PEERS_PER_PART).next_power_of_two();
         let salt = salt.to_be_bytes();

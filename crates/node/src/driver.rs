@@ -117,6 +117,14 @@ pub(crate) struct Driver {
     pub(crate) input_time: Duration,
 }
 
+/// What became of messages that waited.
+struct Waiting {
+    /// They were nothing but routine.
+    was_routine: bool,
+    /// When the core next has something to do.
+    core_due: Option<Moment>,
+}
+
 /// Distributions of private data that somebody waits for. Bounded by the core, which ends those
 /// that are too many at once.
 #[derive(Default)]
@@ -131,8 +139,9 @@ impl Driver {
         let mut effects = Vec::new();
         let (mut shown, mut sampled) = (Moment::ZERO, Moment::ZERO);
         let mut show_at: Option<Moment> = None;
+        let mut core_due = self.node.deadline();
         loop {
-            let due = [self.node.deadline(), show_at].into_iter().flatten().min();
+            let due = [core_due, show_at].into_iter().flatten().min();
             let input = tokio::select! {
                 biased;
                 request = inlets.requests.recv() => match request {
@@ -169,7 +178,9 @@ impl Driver {
                 Some(input) = inlets.messages.recv() => Some(input),
             };
             let mut was_routine = self.step(input, &mut effects);
-            was_routine &= self.take_waiting(&mut inlets, show_at, &mut effects);
+            let waiting = self.take_waiting(&mut inlets, show_at, &mut effects);
+            was_routine &= waiting.was_routine;
+            core_due = waiting.core_due;
             let interval = if was_routine {
                 ROUTINE_INTERVAL
             } else {
@@ -189,21 +200,22 @@ impl Driver {
                 let waiting = u32::try_from(inlets.messages.len()).unwrap_or(u32::MAX);
                 let backlog = self.input_time.saturating_mul(waiting);
                 self.step(Some(Input::Backlog(backlog)), &mut effects);
+                core_due = self.node.deadline();
             }
         }
     }
 
-    /// Feeds messages that wait, as long as nothing does that goes before them. Tells whether that
-    /// was nothing but routine.
+    /// Feeds messages that wait, as long as nothing does that goes before them.
     fn take_waiting(
         &mut self,
         inlets: &mut Inlets,
         show_at: Option<Moment>,
         effects: &mut Vec<Effect>,
-    ) -> bool {
+    ) -> Waiting {
         let mut was_routine = true;
+        let mut core_due = self.node.deadline();
         for _ in 0..MESSAGES_AT_ONCE {
-            let due = [self.node.deadline(), show_at].into_iter().flatten().min();
+            let due = [core_due, show_at].into_iter().flatten().min();
             let is_due = due.is_some_and(|due| due <= self.now());
             if is_due || !inlets.control.is_empty() || !inlets.requests.is_empty() {
                 break;
@@ -212,8 +224,12 @@ impl Driver {
                 break;
             };
             was_routine &= self.step(Some(input), effects);
+            core_due = self.node.deadline();
         }
-        was_routine
+        Waiting {
+            was_routine,
+            core_due,
+        }
     }
 
     /// Feeds one input, or the passing of time, and does what comes out. What cannot be done is

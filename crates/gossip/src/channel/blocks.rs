@@ -12,6 +12,7 @@ use rand::rngs::ChaCha8Rng;
 
 use crate::{
     config::Config,
+    discovery::Member,
     effect::{Destination, Source},
     id::{ChannelId, Moment, PkiId},
     message::{BlockMessage, Connection, Pull, VerifiedBlock},
@@ -184,6 +185,23 @@ impl Blocks {
     /// Whether [`Self::tick`] looks at candidates.
     pub(super) fn begins_round(&self, now: Moment) -> bool {
         self.puller.begins_round(now) || self.gap.as_ref().is_some_and(|gap| gap.due <= now)
+    }
+
+    /// Those of these that may be asked now: the one that pushed on what is missing may be any.
+    pub(super) fn candidates(&mut self, now: Moment, members: Vec<&Member>) -> Vec<Destination> {
+        let chosen = match self.gap.as_ref().is_some_and(|gap| gap.due <= now) {
+            true => members,
+            false => self
+                .puller
+                .choose_some(&members)
+                .into_iter()
+                .copied()
+                .collect(),
+        };
+        chosen
+            .into_iter()
+            .map(|member| member.destination())
+            .collect()
     }
 
     /// This peer pushed a block.

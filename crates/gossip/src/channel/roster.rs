@@ -6,6 +6,7 @@ use rand::{RngExt, rngs::ChaCha8Rng};
 use tidings_proto::gossip::Envelope;
 
 use crate::{
+    channel::ChannelPeer,
     discovery::Discovery,
     id::{ChannelId, OrgId, PkiId},
     input::JoinChannel,
@@ -114,6 +115,18 @@ impl Roster {
         let me = self.me;
         self.infos
             .retain(|peer, _| *peer == me || discovery.member(peer).is_some());
+    }
+
+    /// Those who are alive, known and have not left, ourselves left out.
+    pub(super) fn present<'a>(&'a self, view: &View<'a>) -> impl Iterator<Item = ChannelPeer<'a>> {
+        let identities = view.identities;
+        view.discovery
+            .alive()
+            .filter(|member| identities.identity(&member.peer).is_some())
+            .filter_map(|member| {
+                let info = self.get(&member.peer)?;
+                (!info.left_channel).then_some(ChannelPeer { member, info })
+            })
     }
 
     /// What a peer of this organization may know, as far as it does not know it already.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rand::RngExt;
 use tidings_proto::gossip::Envelope;
 
@@ -26,6 +27,9 @@ use crate::{
 /// Questions in a row after which a member of our organization that answered none of them is
 /// dead. Three of them take at least two intervals, time enough for any that is there.
 const OPEN_MAX: u32 = 3;
+
+/// What those that are asked together are told of what we know, by their organization.
+pub(super) type Told = BTreeMap<Option<OrgId>, Bytes>;
 
 /// Questions that are open, and what there is still time for before the next round of them.
 #[derive(Debug, Default)]
@@ -63,8 +67,9 @@ impl Discovery {
             return;
         }
         let own = self.word(world);
+        let mut known = Told::new();
         for peer in chosen {
-            self.question(world, peer, &own, out);
+            self.question(world, peer, &own, &mut known, out);
         }
     }
 
@@ -75,6 +80,7 @@ impl Discovery {
         dead: &[Alive],
         out: &mut Vec<Effect>,
     ) {
+        let mut known = Told::new();
         for about in dead {
             let believed = self.members.alive().get(&about.peer);
             let is_doubtful = believed.is_some_and(|member| {
@@ -84,7 +90,7 @@ impl Discovery {
             if is_doubtful && !is_asked && self.questions.doubted < self.config.pull_peer_num {
                 self.questions.doubted += 1;
                 let own = self.word(world);
-                self.question(world, about.peer, &own, out);
+                self.question(world, about.peer, &own, &mut known, out);
             }
         }
     }
@@ -97,9 +103,13 @@ impl Discovery {
         to: Destination,
         nonce: u64,
         own: &Envelope,
+        known: &mut Told,
     ) -> Effect {
-        let known = self.known_with(world, org);
-        let known = Summary::of(self.rng.random(), &known).to_wire();
+        let known = known.entry(org.cloned()).or_insert_with(|| {
+            let known = self.known_with(world, org);
+            Summary::of(self.rng.random(), &known).to_wire()
+        });
+        let known = known.clone();
         let own = disclosure::for_org(&world.me.identity.org, org, own);
         Effect::Send {
             to,
@@ -112,6 +122,7 @@ impl Discovery {
         world: &World<'_, impl Ports>,
         peer: PkiId,
         own: &Alive,
+        known: &mut Told,
         out: &mut Vec<Effect>,
     ) {
         let Some(member) = self.members.alive().get(&peer) else {
@@ -122,7 +133,7 @@ impl Discovery {
         if org == Some(&world.me.identity.org) && rhythm::is_slow(&self.config, member) {
             self.questions.asked(peer);
         }
-        let effect = self.ask(world, org, to, 0, &own.envelope);
+        let effect = self.ask(world, org, to, 0, &own.envelope, known);
         out.push(effect);
     }
 

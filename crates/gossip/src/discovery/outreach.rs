@@ -9,7 +9,9 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Discovery, Effect, World, bootstrap,
+    Discovery, Effect, World,
+    asking::Told,
+    bootstrap,
     connects::{Due, Target},
     period, refused,
 };
@@ -76,7 +78,7 @@ impl Discovery {
             let to = member.destination();
             let own = self.word(world);
             let org = world.identities.org_of(&peer);
-            let effect = self.ask(world, org, to, 0, &own.envelope);
+            let effect = self.ask(world, org, to, 0, &own.envelope, &mut Told::new());
             out.push(effect);
         }
         self.knock(world.now, out);
@@ -133,7 +135,14 @@ impl Discovery {
             peer: peer.pki_id,
             endpoint: target.endpoint,
         };
-        let effect = self.ask(world, Some(&peer.org), to, nonce, &own.envelope);
+        let effect = self.ask(
+            world,
+            Some(&peer.org),
+            to,
+            nonce,
+            &own.envelope,
+            &mut Told::new(),
+        );
         out.push(effect);
     }
 
