@@ -21,7 +21,9 @@ mod judgement;
 mod keeping;
 mod load;
 pub mod message;
+mod model;
 mod neighbours;
+mod pacing;
 pub mod parameters;
 mod parity;
 pub mod permutation;
@@ -50,15 +52,15 @@ use rand::rngs::ChaCha8Rng;
 
 use self::{
     block::{Block, Way},
-    estimate::{Estimates, Model},
+    estimate::Estimates,
     forward::Awaited,
     load::Load,
-    message::{Chunk, Class, Counters, Cut, Digest, Message},
+    message::{Chunk, Class, Counters, Digest, Message},
     neighbours::Neighbours,
+    pacing::Pacing,
     parameters::{MEMBERS_MAX, PLAIN_MAX, Parameters, PlainDelivery},
     plain::Wards,
     root::Throne,
-    shape::Tree,
     timers::{Timer, Timers},
     uplink::Uplink,
     view::{Drawer, Places, Views},
@@ -243,6 +245,8 @@ pub enum Effect {
     Fetch(u64),
     /// Tell others that we are of this class from now on.
     Declare(Class),
+    /// Hold back for a moment what comes next from the orderer: members are behind. Or go on.
+    Hold(bool),
     /// To be known.
     Notify(Notice),
 }
@@ -295,16 +299,14 @@ pub struct Dissemination {
     acks: BTreeMap<(u64, u8, PkiId), VecDeque<Awaited>>,
     timers: Timers,
     estimates: Estimates,
-    model: Option<(ModelKey, Duration)>,
+    model: Option<(model::Key, Duration)>,
     uplink: Uplink,
     throne: Throne,
     load: Load,
+    pacing: Pacing,
     counters: Counters,
     last_block: Option<Moment>,
 }
-
-/// What the time of a tree depends on.
-type ModelKey = (usize, message::Shape, Cut, Duration);
 
 impl Dissemination {
     /// Knows nobody and has no block.
@@ -334,6 +336,7 @@ impl Dissemination {
             uplink: Uplink::default(),
             throne: Throne::default(),
             load: Load::default(),
+            pacing: Pacing::default(),
             counters: Counters::default(),
             last_block: None,
         }
@@ -371,6 +374,7 @@ impl Dissemination {
             }
             Input::Height(height) => self.grow(now, height),
         }
+        self.pace(now, out);
     }
 
     /// Does what has fallen due by `now`. Harmless when called early.
@@ -394,6 +398,7 @@ impl Dissemination {
                 Timer::Sweep => self.sweep(now),
             }
         }
+        self.pace(now, out);
     }
 
     /// When [`Self::tick`] next has something to do.
@@ -479,69 +484,6 @@ impl Dissemination {
     fn places(&mut self, number: u64, way: Way) -> Option<Places> {
         let view = self.views.find(way.epoch)?;
         Some(self.drawer.of(&self.channel, &view, number, way.shape))
-    }
-
-    fn latency(&mut self) -> Duration {
-        self.neighbours.latency(self.parameters.latency)
-    }
-
-    /// What a block's times are compared with.
-    fn model(&mut self, number: u64) -> Model {
-        let latency = self.latency();
-        let group = self
-            .blocks
-            .get(&number)
-            .and_then(|block| block.group.as_ref());
-        let whole = Cut { len: 1, k: 1, p: 0 };
-        let cut = group.map_or(whole, |group| group.cut);
-        let way = group.and_then(|group| group.way(0));
-        let tree = way.and_then(|way| self.places(number, way)).map(|p| p.tree);
-        let n = tree
-            .as_ref()
-            .map_or(self.neighbours.len() + 1, |tree| tree.len());
-        let shape = match way {
-            Some(way) => way.shape,
-            None => self.parameters.shape(n, cut, latency),
-        };
-        let chunk = self.parameters.chunk_time(cut);
-        let key = (n, shape, cut, latency);
-        let finish = match self.model {
-            Some((known, finish)) if known == key => finish,
-            _ => {
-                let hop = parameters::hop_time(cut, latency);
-                let one = match tree {
-                    Some(tree) => tree.finish(chunk, hop),
-                    None => {
-                        Tree::new(u16::try_from(n).unwrap_or(u16::MAX), shape).finish(chunk, hop)
-                    }
-                };
-                one + chunk * u32::from(cut.stripes().saturating_sub(1))
-            }
-        };
-        self.model = Some((key, finish));
-        Model {
-            finish,
-            patience: latency / 2 + self.parameters.jitter + chunk * u32::from(cut.k) / 4,
-        }
-    }
-
-    /// How long an answer to a chunk sent now may take.
-    fn patience(&mut self, peer: &PkiId, cut: Cut) -> Duration {
-        let latency = self.latency();
-        let is_slow = self
-            .neighbours
-            .find(peer)
-            .is_some_and(|n| n.declared == Class::Slow);
-        let jitter = self.parameters.jitter;
-        let (least, chunks) = if is_slow {
-            (10 * jitter, 12)
-        } else {
-            (jitter, 3)
-        };
-        let queued = u32::try_from(self.uplink.len()).unwrap_or(u32::MAX);
-        let chunks = (chunks + u32::from(cut.k) / 2).saturating_add(queued);
-        let sending = self.parameters.chunk_time(cut).saturating_mul(chunks);
-        self.neighbours.travel(peer, latency) + least + sending
     }
 
     fn send(&mut self, now: Moment, to: PkiId, message: Message, out: &mut Vec<Effect>) {

@@ -34,6 +34,14 @@ pub enum Effect {
         /// What.
         message: dissemination::message::Message,
     },
+    /// Members of ours are far behind what comes from the orderer: hold back what comes next, but no
+    /// block for long. Or go on.
+    Hold {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether to hold back.
+        is_held: bool,
+    },
     /// Find out whether these bytes hash to this and are a good block of this number. Answered by
     /// [`crate::Input::Judged`].
     Judge {

@@ -20,12 +20,19 @@ use tidings_gossip::{
     delivery::{Command, StreamId},
     id::ChannelId,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use self::client::Client;
 pub use self::settings::{AddressOverride, DeliverySettings};
 use crate::{crypto::Crypto, tls::Tls, vitals::Vitals};
+
+/// A block that members are not ready for is held back no longer than this. So a leader, which may
+/// have listeners of its own, takes a hundred blocks a second whatever members say of themselves.
+const HELD_MAX: Duration = Duration::from_millis(10);
 
 /// What a stream from the orderers needs to know of its node.
 #[derive(Clone, Debug)]
@@ -50,6 +57,20 @@ pub(crate) struct Followed {
     /// Changes when orderers at the same addresses are to be trusted by other roots. (Of other
     /// addresses the core hears, and gives another command.)
     pub(crate) roots: watch::Receiver<()>,
+    /// Whether members of our organization are far behind.
+    pub(crate) held: Held,
+}
+
+/// Whether what comes next is to be held back, as members of our organization are far behind.
+#[derive(Clone, Debug)]
+pub(crate) struct Held(watch::Receiver<bool>);
+
+impl Held {
+    /// Waits until members are ready for one more block, or [`HELD_MAX`].
+    pub(crate) async fn ready(&mut self) {
+        // Late or never is as good as ready; so is the end of the channel.
+        let _ = timeout(HELD_MAX, self.0.wait_for(|is_held| !is_held)).await;
+    }
 }
 
 impl Followed {
@@ -74,6 +95,7 @@ struct Wanted {
 pub(crate) struct DeliverTask {
     blocks: watch::Sender<Option<Wanted>>,
     headers: watch::Sender<BTreeMap<StreamId, Wanted>>,
+    held: watch::Sender<bool>,
 }
 
 impl DeliverTask {
@@ -83,9 +105,15 @@ impl DeliverTask {
         config: DeliverConfig,
         channel: ChannelId,
         crypto: Arc<Crypto>,
-        ledger: Followed,
+        (height, roots): (watch::Receiver<u64>, watch::Receiver<()>),
         inputs: mpsc::Sender<Input>,
     ) -> Self {
+        let (held, is_held) = watch::channel(false);
+        let ledger = Followed {
+            height,
+            roots,
+            held: Held(is_held),
+        };
         let (blocks, block_stream) = watch::channel(None);
         let (headers, header_streams) = watch::channel(BTreeMap::new());
         let client = Arc::new(Client {
@@ -100,7 +128,21 @@ impl DeliverTask {
             block_stream,
         ));
         tasks.spawn(headers::run(client, ledger, header_streams));
-        Self { blocks, headers }
+        Self {
+            blocks,
+            headers,
+            held,
+        }
+    }
+
+    /// Has what comes next held back, or not.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.held.send_replace(is_held);
+    }
+
+    /// To be heeded by others who bring blocks of this channel.
+    pub(crate) fn held(&self) -> Held {
+        Held(self.held.subscribe())
     }
 
     /// Changes what is being done. Never waits.
@@ -141,5 +183,33 @@ impl DeliverTask {
                     .send_modify(|streams| drop(streams.remove(&stream)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_is_held_back_until_members_are_ready_and_not_for_long() {
+        let (hold, is_held) = watch::channel(false);
+        let mut held = Held(is_held);
+        let began = Instant::now();
+        held.ready().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        hold.send_replace(true);
+        held.ready().await;
+        assert!((HELD_MAX..2 * HELD_MAX).contains(&began.elapsed()));
+        let release = async {
+            tokio::time::sleep(HELD_MAX / 2).await;
+            hold.send_replace(false);
+        };
+        let began = Instant::now();
+        tokio::join!(held.ready(), release);
+        assert!(began.elapsed() < HELD_MAX);
+        drop(hold);
+        held.ready().await;
     }
 }

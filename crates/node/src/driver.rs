@@ -39,6 +39,10 @@ pub(crate) const MESSAGES_MAX: usize = 1024;
 /// Messages that are taken before this task waits again, and lets others have the processor.
 const MESSAGES_AT_ONCE: usize = 32;
 
+/// Messages that are fed before the next thing that our own parts say, if there are any. Parts that
+/// always have something to say, as orderers that are far ahead, must not make us deaf to peers.
+const MESSAGES_BETWEEN: usize = 4;
+
 /// What our own parts may have to say at once; they wait when it is full.
 pub(crate) const CONTROL_MAX: usize = 1024;
 
@@ -205,7 +209,7 @@ impl Driver {
         }
     }
 
-    /// Feeds messages that wait, as long as nothing does that goes before them.
+    /// Feeds messages that wait, a few, or as long as nothing does that goes before them.
     fn take_waiting(
         &mut self,
         inlets: &mut Inlets,
@@ -214,10 +218,11 @@ impl Driver {
     ) -> Waiting {
         let mut was_routine = true;
         let mut core_due = self.node.deadline();
-        for _ in 0..MESSAGES_AT_ONCE {
+        for taken in 0..MESSAGES_AT_ONCE {
             let due = [core_due, show_at].into_iter().flatten().min();
             let is_due = due.is_some_and(|due| due <= self.now());
-            if is_due || !inlets.control.is_empty() || !inlets.requests.is_empty() {
+            let is_own_turn = taken >= MESSAGES_BETWEEN && !inlets.control.is_empty();
+            if is_due || is_own_turn || !inlets.requests.is_empty() {
                 break;
             }
             let Ok(input) = inlets.messages.try_recv() else {
@@ -369,6 +374,11 @@ impl Driver {
             Effect::Deliver { channel, command } => {
                 if let Some(parts) = self.channels.get(&channel) {
                     parts.deliver.command(command);
+                }
+            }
+            Effect::Hold { channel, is_held } => {
+                if let Some(parts) = self.channels.get(&channel) {
+                    parts.deliver.hold(is_held);
                 }
             }
             Effect::Notify(notice) => self.note(notice),

@@ -34,7 +34,7 @@ use crate::{
     comm::Comm,
     commit::{Committed, Committer, Outlets, Writer},
     crypto::Crypto,
-    deliver::{DeliverConfig, DeliverTask, Followed},
+    deliver::{DeliverConfig, DeliverTask, Held},
     driver::{ChannelParts, Request},
     failed::Failed,
     health::Health,
@@ -119,6 +119,8 @@ pub struct RunningNode {
     readers: BTreeMap<ChannelId, Reader>,
     /// The private data of channels that were joined.
     vaults: BTreeMap<ChannelId, Arc<Vault>>,
+    /// Of each channel, whether blocks are to be held back.
+    held: BTreeMap<ChannelId, Held>,
     private: PrivateSettings,
     certificates: Certificates,
     deliver: DeliverConfig,
@@ -228,8 +230,12 @@ impl RunningNode {
     /// Hands over a block that the owner has from elsewhere than the ordering service: for the
     /// ledger, and for the peers of the organization. Its signatures are the owner's to have
     /// checked; its place in the chain is checked at commit. For embedders and benches; one that
-    /// comes too far ahead of the ledger is dropped. Waits until the core can take it.
+    /// comes too far ahead of the ledger is dropped. Waits until the core can take it, and a moment
+    /// for members of the organization that are far behind.
     pub async fn offer(&self, channel: &ChannelId, block: VerifiedBlock) {
+        if let Some(held) = self.held.get(channel) {
+            held.clone().ready().await;
+        }
         let channel = channel.clone();
         // A node that goes down takes nothing, and has said so.
         let _ = self.control.send(Input::Offered { channel, block }).await;
@@ -369,6 +375,7 @@ impl RunningNode {
         let private = self.open_private(&channel, tip.0, &blocks).await?;
         let vault = Arc::clone(&private.vault);
         let parts = self.parts(&channel, committer, blocks, private)?;
+        let held = parts.deliver.held();
         self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
         let add = Request::AddChannel(channel.clone(), parts);
@@ -379,6 +386,7 @@ impl RunningNode {
         self.introduce(&channel, tip).await?;
         self.joined.insert(channel.clone());
         self.vaults.insert(channel.clone(), vault);
+        self.held.insert(channel.clone(), held);
         Ok(channel)
     }
 
@@ -411,7 +419,7 @@ impl RunningNode {
             self.deliver.clone(),
             channel.clone(),
             Arc::clone(&self.crypto),
-            Followed { height, roots },
+            (height, roots),
             self.control.clone(),
         );
         Ok(ChannelParts {

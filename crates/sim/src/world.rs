@@ -417,6 +417,8 @@ impl World {
             Effect::Identify { ticket, endpoint } => {
                 self.ask(life, Question::identify(ticket, endpoint));
             }
+            // Orderers here give what they are told to give, and when.
+            Effect::Hold { .. } => {}
             Effect::Forget(peer) => {
                 if let Some(body) = self.body_mut(life) {
                     body.verifier.forget(&peer);

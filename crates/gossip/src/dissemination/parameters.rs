@@ -48,8 +48,9 @@ pub const GIVES_WAY_AFTER: Duration = Duration::from_millis(250);
 /// block is not concerned.
 pub const BEGUN_BYTES_MAX: usize = OPEN_BYTES_MAX / 4;
 
-/// How far above the last block without a gap a chunk may be.
-pub const AHEAD_MAX: u64 = 20;
+/// How far above the last block without a gap a chunk may be: what is under way at once, with what
+/// overtakes it. What the chunks may take is bounded beside.
+pub const AHEAD_MAX: u64 = 48;
 
 /// Blocks that are kept for others, counted from the newest that is durable.
 pub const KEPT_MAX: u64 = 100;
@@ -260,7 +261,7 @@ impl Parameters {
 
     /// How trees over `n` members grow, for chunks of this cut.
     pub fn shape(&self, n: usize, cut: Cut, latency: Duration) -> Shape {
-        let cap = match latency < LAN {
+        let cap = match Self::is_local(latency) {
             true if n <= 2000 => 8,
             true => 16,
             false if n <= 128 => n,
@@ -282,9 +283,14 @@ impl Parameters {
         }
     }
 
+    /// Whether a network in which messages take so long is local.
+    pub fn is_local(latency: Duration) -> bool {
+        latency < LAN
+    }
+
     /// How often members tell a random other what they have.
     pub fn status_interval(latency: Duration) -> Duration {
-        if latency < LAN {
+        if Self::is_local(latency) {
             Duration::from_millis(200)
         } else {
             Duration::from_millis(500)

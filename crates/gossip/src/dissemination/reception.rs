@@ -378,10 +378,9 @@ impl Dissemination {
         let was_travelling = self.blocks.get(&number).is_some_and(Block::has_travelled);
         let leads = origin == Origin::Ordered && self.leader.is_me();
         let leads = leads && self.carries(now, whole.bytes.len());
-        let is_root = leads && self.prepare(now, number, self.me);
         self.finish(now, number, whole, out);
-        if is_root {
-            self.note_injection();
+        if leads {
+            self.inject(now, number, out);
         } else {
             self.announce(now, number, out);
             if !was_travelling {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    message::{Have, Shape, Suspicion, View},
+    message::{Cut, Have, Shape, Suspicion, View},
     parameters::AHEAD_MAX,
     *,
 };
@@ -13,6 +13,7 @@ mod anything;
 mod bounds;
 mod lies;
 mod members;
+mod pacing;
 mod rivals;
 mod steps;
 mod views;

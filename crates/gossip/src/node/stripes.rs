@@ -244,6 +244,10 @@ impl<P: Ports> Node<P> {
                         channel.declare_slow(slow, wall_ns);
                     }
                 }
+                dissemination::Effect::Hold(is_held) => out.push(Effect::Hold {
+                    channel: id.clone(),
+                    is_held,
+                }),
                 dissemination::Effect::Notify(notice) => out.push(Effect::Notify(notice)),
             }
         }

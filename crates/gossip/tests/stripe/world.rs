@@ -360,6 +360,8 @@ impl World {
                         self.slander(at, block.number);
                     }
                 }
+                // What is ordered here comes when the test says so.
+                Effect::Hold(_) => {}
                 Effect::Fetch(number) => {
                     if self.peers[at].fetches.insert(number) {
                         self.schedule(FETCH_TIME, Event::Fetched { at, number });

@@ -191,6 +191,9 @@ impl Client {
             ledger
                 .reached(next.saturating_sub(self.config.ahead_max))
                 .await;
+            if blocks {
+                ledger.held.ready().await;
+            }
             let response = responses
                 .message()
                 .await

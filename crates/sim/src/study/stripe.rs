@@ -286,7 +286,7 @@ impl Stripes {
                     net.send(parcel);
                 }
                 Effect::Declare(class) => self.nodes[node].class = class,
-                Effect::Fetch(_) | Effect::Notify(_) => {}
+                Effect::Fetch(_) | Effect::Hold(_) | Effect::Notify(_) => {}
             }
         }
         if self.rehearsal.is_none() {
