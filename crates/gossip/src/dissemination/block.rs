@@ -217,6 +217,8 @@ pub(super) struct Block {
     pub(super) digests: BTreeSet<PkiId>,
     pub(super) blamed: BTreeSet<PkiId>,
     pub(super) was_injected: bool,
+    /// We inject it when members are ready.
+    pub(super) waits: bool,
     /// What we signed about its chunks.
     pub(super) hashes: Option<Arc<Hashes>>,
     pub(super) served: BTreeMap<PkiId, Served>,
@@ -250,6 +252,7 @@ impl Block {
             digests: BTreeSet::new(),
             blamed: BTreeSet::new(),
             was_injected: false,
+            waits: false,
             hashes: None,
             served: BTreeMap::new(),
         }

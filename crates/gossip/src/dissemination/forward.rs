@@ -77,6 +77,9 @@ impl Dissemination {
         let Some(block) = self.blocks.get_mut(&number) else {
             return;
         };
+        if block.waits {
+            return;
+        }
         let was_injected = block.was_injected;
         let Some(group) = &mut block.group else {
             return;

@@ -36,7 +36,7 @@ pub(super) struct Pacing {
 }
 
 impl Dissemination {
-    /// As the leader: sends a block by the trees, in its turn.
+    /// As the leader: sends a block by the trees that were chosen for it, in its turn.
     pub(super) fn inject(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         self.pacing.waiting.push_back(number);
         self.pace(now, out);
@@ -51,11 +51,7 @@ impl Dissemination {
             let Some(number) = self.pacing.waiting.pop_front() else {
                 break;
             };
-            if leads {
-                self.send_out(now, number, out);
-            } else {
-                self.announce(now, number, out);
-            }
+            self.send_out(now, number, out);
             is_held = leads && self.is_too_fast(now);
         }
         if std::mem::replace(&mut self.pacing.is_held, is_held) != is_held {
@@ -64,13 +60,12 @@ impl Dissemination {
     }
 
     fn send_out(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
-        if !self.prepare(now, number, self.me) {
-            self.announce(now, number, out);
+        let Some(block) = self.blocks.get_mut(&number) else {
             return;
-        }
-        let group = self.blocks.get(&number).and_then(|b| b.group.as_ref());
-        let stripes = group.map_or(0, |group| group.cut.stripes());
-        for stripe in 0..stripes {
+        };
+        block.waits = false;
+        let group = block.group.as_ref();
+        for stripe in 0..group.map_or(0, |group| group.cut.stripes()) {
             self.forward(now, number, stripe, out);
         }
         self.note_injection();

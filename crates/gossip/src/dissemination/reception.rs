@@ -378,8 +378,12 @@ impl Dissemination {
         let was_travelling = self.blocks.get(&number).is_some_and(Block::has_travelled);
         let leads = origin == Origin::Ordered && self.leader.is_me();
         let leads = leads && self.carries(now, whole.bytes.len());
+        let is_root = leads && self.prepare(now, number, self.me);
+        if let Some(block) = self.blocks.get_mut(&number) {
+            block.waits = is_root;
+        }
         self.finish(now, number, whole, out);
-        if leads {
+        if is_root {
             self.inject(now, number, out);
         } else {
             self.announce(now, number, out);
