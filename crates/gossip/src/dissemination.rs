@@ -395,6 +395,8 @@ impl Dissemination {
                 Timer::Probe(peer) => self.unanswered(now, peer, out),
                 Timer::Verdict(number) => self.decide(now, number, out),
                 Timer::Early => self.refuse_early(now, out),
+                // Follows in any case.
+                Timer::Pace => {}
                 Timer::Sweep => self.sweep(now),
             }
         }

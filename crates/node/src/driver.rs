@@ -144,10 +144,15 @@ impl Driver {
         let (mut shown, mut sampled) = (Moment::ZERO, Moment::ZERO);
         let mut show_at: Option<Moment> = None;
         let mut core_due = self.node.deadline();
+        let mut was_due = false;
         loop {
             let due = [core_due, show_at].into_iter().flatten().min();
+            // Parts that always have something to say must not keep us from what is due.
+            let is_overdue = !was_due && due.is_some_and(|due| due <= self.now());
+            was_due = is_overdue;
             let input = tokio::select! {
                 biased;
+                () = std::future::ready(()), if is_overdue => None,
                 request = inlets.requests.recv() => match request {
                     Some(Request::AddChannel(channel, parts)) => {
                         self.channels.insert(channel, parts);

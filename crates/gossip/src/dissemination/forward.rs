@@ -27,6 +27,12 @@ pub(super) struct Awaited {
     due: Moment,
 }
 
+impl Awaited {
+    pub(super) fn since(&self) -> Moment {
+        self.since
+    }
+}
+
 /// What a member gets in its place of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gets {

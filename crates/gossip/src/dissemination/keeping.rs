@@ -43,7 +43,8 @@ impl Dissemination {
 
     /// Whether anything may be begun about this block.
     pub(super) fn is_near(&self, number: u64) -> bool {
-        number >= self.height && number < self.prefix().saturating_add(AHEAD_MAX)
+        let below = self.prefix().saturating_add(AHEAD_MAX);
+        (self.height..below.min(self.height.saturating_add(KEPT_MAX))).contains(&number)
     }
 
     pub(super) fn grow(&mut self, now: Moment, height: u64) {

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::id::{Moment, PkiId};
 
+/// Who acknowledges later and later is waited for no longer than this.
+const ACK_PATIENCE_MAX: Duration = Duration::from_secs(2);
+
 /// A right to so many answers, which comes back with time.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
@@ -212,7 +215,9 @@ impl Neighbours {
             None => latency * 3,
         };
         let acks = neighbour.and_then(|neighbour| neighbour.acks);
-        let by_acks = acks.map(|(mean, deviation)| mean + deviation.saturating_mul(4));
+        let by_acks =
+            acks.map(|(mean, deviation)| mean.saturating_add(deviation.saturating_mul(4)));
+        let by_acks = by_acks.map(|patience| patience.min(ACK_PATIENCE_MAX));
         by_distance.max(by_acks.unwrap_or_default())
     }
 }

@@ -6,26 +6,35 @@
 //! how long it holds a block back is for the edge to limit, so nobody keeps a leader from its blocks by
 //! saying nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use super::{Dissemination, Effect, parameters::Parameters};
+use super::{Dissemination, Effect, parameters::Parameters, timers::Timer};
 use crate::id::{Moment, PkiId};
 
-/// Acknowledgements that are awaited before the next block is sent. Those below pass blocks on in turn,
-/// so about three times as many are under way, and overtake each other; a member takes more than these
-/// beyond what it has ([`super::parameters::AHEAD_MAX`]).
-const AWAITED_MAX: usize = 6;
+/// So many members are waited for, or half of all, but two at least: if no fewer are late, the next
+/// block is not sent yet. A single slow member holds nobody up.
+const LATE_MAX: usize = 3;
 
-/// Of one block no more count than these, and of one member for so many blocks. So there are three blocks
-/// under way at least, however they are cut, and in a small organization half of the
-/// members must be as late as this: few that are slow hold nobody up.
+/// A member is late with so many blocks. Others may be late with less, as long as it comes to the
+/// same. Those below pass blocks on in turn, so about three times as many are under way, and overtake each
+/// other; a member takes more than these beyond what it has ([`super::parameters::AHEAD_MAX`]).
 const AWAITED_EACH_MAX: usize = 2;
 
-/// So many times as many are under way where messages take long.
-const FAR_FACTOR: usize = 4;
+/// An acknowledgement that is missing for longer does not count, so that silent members make others wait
+/// no longer than this for every few blocks.
+const COUNTS_FOR: Duration = Duration::from_millis(100);
 
-/// Blocks that wait here. They are kept for those that ask in any case; of more the oldest go out.
+/// So many times as many blocks, for so many times as long, where messages take long.
+const FAR_FACTOR: u8 = 4;
+
+/// Blocks that wait here; of more the oldest go out.
 const WAITING_MAX: usize = 64;
+
+/// Bytes of blocks that wait here, a share of those that are kept for others; of more the oldest go out.
+const WAITING_BYTES_MAX: usize = super::parameters::KEPT_BYTES_MAX / 4;
 
 /// What a leader has not sent yet.
 #[derive(Debug, Default)]
@@ -45,18 +54,34 @@ impl Dissemination {
     /// As the leader: sends what waits as far as members are ready, and says whether the next block
     /// is to be held back.
     pub(super) fn pace(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let leads = self.leader.is_me();
-        let mut is_held = leads && self.is_too_fast(now);
-        while !is_held || self.pacing.waiting.len() > WAITING_MAX {
+        let mut held_until = self.held_until(now);
+        while held_until.is_none() || self.is_too_much() {
             let Some(number) = self.pacing.waiting.pop_front() else {
                 break;
             };
             self.send_out(now, number, out);
-            is_held = leads && self.is_too_fast(now);
+            held_until = self.held_until(now);
         }
+        match held_until {
+            Some(until) => self.timers.arm(Timer::Pace, until),
+            None => self.timers.cancel(Timer::Pace),
+        }
+        let is_held = held_until.is_some();
         if std::mem::replace(&mut self.pacing.is_held, is_held) != is_held {
             out.push(Effect::Hold(is_held));
         }
+    }
+
+    /// The first block that waits: what members are to know of ends before it.
+    pub(super) fn first_waiting(&self) -> Option<u64> {
+        self.pacing.waiting.iter().min().copied()
+    }
+
+    fn is_too_much(&self) -> bool {
+        let waiting = &self.pacing.waiting;
+        let blocks = waiting.iter().filter_map(|number| self.blocks.get(number));
+        let bytes = blocks.filter_map(|block| Some(block.whole()?.bytes.len()));
+        waiting.len() > WAITING_MAX || bytes.sum::<usize>() > WAITING_BYTES_MAX
     }
 
     fn send_out(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
@@ -71,9 +96,10 @@ impl Dissemination {
         self.note_injection();
     }
 
-    fn is_too_fast(&mut self, now: Moment) -> bool {
-        if self.acks.len() < AWAITED_EACH_MAX {
-            return false;
+    /// As the leader, while many acknowledgements are missing: until when, if none comes.
+    fn held_until(&mut self, now: Moment) -> Option<Moment> {
+        if self.acks.len() < AWAITED_EACH_MAX || !self.leader.is_me() {
+            return None;
         }
         let factor = match Parameters::is_local(self.latency()) {
             true => 1,
@@ -81,24 +107,31 @@ impl Dissemination {
         };
         let view = self.views.in_use(now, &self.me);
         let others = view.map_or(0, |view| view.members.len().saturating_sub(1));
-        let of_each_max = AWAITED_EACH_MAX * factor;
-        let many = (AWAITED_MAX * factor).min(of_each_max * others.div_ceil(2));
+        let counts_for = COUNTS_FOR * factor.into();
+        let of_each_max = AWAITED_EACH_MAX * usize::from(factor);
+        let many = of_each_max * others.div_ceil(2).clamp(2, LATE_MAX);
         let mut of_each: BTreeMap<&PkiId, BTreeSet<u64>> = BTreeMap::new();
-        let (mut count, mut of_block) = (0, (0, 0));
-        for (number, _, peer) in self.acks.keys() {
+        let (mut count, mut of_block, mut until) = (0, (0, 0), None);
+        for ((number, _, peer), awaited) in &self.acks {
+            let since = awaited.front().map(|awaited| awaited.since());
+            let Some(ends) = since.map(|at| at + counts_for).filter(|at| *at > now) else {
+                continue;
+            };
             if of_block.0 != *number {
                 of_block = (*number, 0);
             }
-            let awaited = of_each.entry(peer).or_default();
-            let counts = of_block.1 < AWAITED_EACH_MAX
-                && awaited.len() < of_each_max
-                && awaited.insert(*number);
-            of_block.1 += usize::from(counts);
-            count += usize::from(counts);
+            let blocks = of_each.entry(peer).or_default();
+            // However it is cut, one block alone is not much.
+            let has_room = of_block.1 < AWAITED_EACH_MAX && blocks.len() < of_each_max;
+            if has_room && blocks.insert(*number) {
+                of_block.1 += 1;
+                count += 1;
+                until = until.map_or(Some(ends), |until: Moment| Some(until.min(ends)));
+            }
             if count >= many {
-                return true;
+                return until;
             }
         }
-        false
+        None
     }
 }

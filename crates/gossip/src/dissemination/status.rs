@@ -41,13 +41,14 @@ impl Dissemination {
     }
 
     pub(super) fn status(&self, answer: bool) -> Status {
-        let height = self.prefix();
+        // What waits to be sent will come: nobody is to ask for it.
+        let height = self.first_waiting().unwrap_or(u64::MAX).min(self.prefix());
         let mut ahead = [0; 4];
         for (number, block) in self
             .blocks
             .range(height..height.saturating_add(STATUS_AHEAD))
         {
-            if block.whole().is_some() {
+            if block.whole().is_some() && !block.waits {
                 let bit = number - height;
                 if let Some(word) = ahead.get_mut(usize::try_from(bit / 64).unwrap_or(4)) {
                     *word |= 1 << (bit % 64);
@@ -99,7 +100,8 @@ impl Dissemination {
             .blocks
             .range(status.height..)
             .filter(|(number, _)| !has(**number));
-        let lacking = lacking.filter(|(_, block)| block.whole().is_some() && is_due(block));
+        let lacking =
+            lacking.filter(|(_, block)| block.whole().is_some() && !block.waits && is_due(block));
         let groups = lacking.filter_map(|(number, block)| Some((*number, block.group.as_ref()?)));
         let told: Vec<_> = groups
             .take(ASKED_MAX)

@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Verdict(u64),
     /// A view came whose author was not said to lead since.
     Early,
+    /// An acknowledgement is missing for so long that what waits for it goes out.
+    Pace,
     /// Drop what is old.
     Sweep,
 }

@@ -109,49 +109,110 @@ fn over_long_links_more_is_under_way() {
     assert_eq!(count(&awaited(&t), 8), 24);
 }
 
+/// Orders one more; of which blocks something is sent.
+fn one_more(t: &mut Table, number: u64, len: usize) -> Vec<u64> {
+    let (block, hash) = whole(number, len);
+    let origin = Origin::Ordered;
+    sent(&t.feed(Input::Block {
+        block,
+        hash,
+        origin,
+    }))
+}
+
+fn sent(out: &[Effect]) -> Vec<u64> {
+    let number = |effect: &Effect| match effect {
+        Effect::Send {
+            message: Message::Chunk(chunk),
+            ..
+        } => Some(chunk.number),
+        _ => None,
+    };
+    let mut sent: Vec<u64> = out.iter().filter_map(number).collect();
+    sent.dedup();
+    sent
+}
+
+const NONE: [u64; 0] = [];
+
 #[test]
 fn no_more_than_so_many_blocks_wait_and_the_oldest_go_first() {
     let mut t = leader(8);
     let held = order(&mut t, 0..40).expect("nobody acknowledges anything");
-    let sent = |t: &mut Table, number: u64| -> Vec<u64> {
-        let (block, hash) = whole(number, 100);
-        let origin = Origin::Ordered;
-        let input = Input::Block {
-            block,
-            hash,
-            origin,
-        };
-        let sent = |effect: Effect| match effect {
-            Effect::Send {
-                message: Message::Chunk(chunk),
-                ..
-            } => Some(chunk.number),
-            _ => None,
-        };
-        let mut sent: Vec<u64> = t.feed(input).into_iter().filter_map(sent).collect();
-        sent.dedup();
-        sent
-    };
     for number in held + 1..=held + 64 {
-        assert_eq!(sent(&mut t, number), Vec::<u64>::new());
+        assert_eq!(one_more(&mut t, number, 100), NONE);
     }
-    assert_eq!(sent(&mut t, held + 65), [held + 1]);
+    assert_eq!(one_more(&mut t, held + 65, 100), [held + 1]);
 }
 
 #[test]
-fn who_leads_no_longer_holds_nothing_back() {
+fn no_more_than_so_many_bytes_wait() {
     let mut t = leader(8);
-    assert!(order(&mut t, 0..40).is_some());
+    let held = order(&mut t, 0..40).expect("nobody acknowledges anything");
+    for number in held + 1..=held + 4 {
+        assert_eq!(one_more(&mut t, number, 8 << 20), NONE);
+    }
+    assert_eq!(one_more(&mut t, held + 5, 1), [held + 1]);
+}
+
+#[test]
+fn cut_blocks_are_under_way_three_at_a_time() {
+    let mut t = leader(20);
+    t.machine.parameters.uplink_bps = 1_000_000_000;
+    let mut held = (0..10).filter(|number| one_more(&mut t, *number, 1 << 20).is_empty());
+    assert_eq!(held.next(), Some(3));
+}
+
+#[test]
+fn what_waits_is_told_to_nobody() {
+    let mut t = leader(8);
+    let held = order(&mut t, 0..40).expect("nobody acknowledges anything");
+    for number in held + 1..=held + 8 {
+        assert_eq!(one_more(&mut t, number, 100), NONE);
+    }
+    let status = t.machine.status(false);
+    assert_eq!((status.height, status.ahead), (held + 1, [0; 4]));
+    // It leads no more: it sends what it said it would.
     let out = t.feed(Input::Leader(Leader::Peer(peer(2))));
     assert_eq!(holds(&out), [false]);
+    assert_eq!(sent(&out), (held + 1..=held + 8).collect::<Vec<u64>>());
+    assert_eq!(t.machine.status(false).height, held + 9);
 }
 
 #[test]
-fn whose_silence_was_noticed_is_waited_for_no_more() {
+fn what_has_travelled_in_part_goes_on_by_our_own_trees() {
+    let mut t = Table::of(12);
+    let number = 3;
+    let parent = t.family(number, 4, 0).0;
+    let chunk = t.chunk(number, steps::LEN, 0);
+    t.hear(parent, Message::Chunk(chunk));
+    t.feed(Input::Leader(Leader::Me));
+    let own = t.machine.views.latest_of(&peer(ME)).unwrap().epoch;
+    let (block, hash) = whole(number, steps::LEN);
+    let out = t.feed(Input::Block {
+        block,
+        hash,
+        origin: Origin::Ordered,
+    });
+    let stripe = |effect: &Effect| match effect {
+        Effect::Send {
+            message: Message::Chunk(chunk),
+            ..
+        } if chunk.epoch == own => Some(chunk.stripe),
+        _ => None,
+    };
+    let stripes: BTreeSet<u8> = out.iter().filter_map(stripe).collect();
+    assert_eq!(stripes, (1..4).collect());
+}
+
+#[test]
+fn silent_members_are_waited_for_a_tenth_of_a_second() {
     let mut t = leader(8);
-    assert!(order(&mut t, 0..40).is_some());
-    for _ in 0..1000 {
-        if holds(&t.wait()) == [false] {
+    let held = order(&mut t, 0..40).expect("nobody acknowledges anything");
+    assert_eq!(one_more(&mut t, held + 1, 100), NONE);
+    while t.machine.deadline() <= Some(at(100)) {
+        let out = t.wait();
+        if sent(&out).contains(&(held + 1)) {
             return;
         }
     }
