@@ -50,7 +50,7 @@ pub const BEGUN_BYTES_MAX: usize = OPEN_BYTES_MAX / 4;
 
 /// How far above the last block without a gap a chunk may be: what is under way at once, with what
 /// overtakes it. What the chunks may take is bounded beside.
-pub const AHEAD_MAX: u64 = 48;
+pub const AHEAD_MAX: u64 = 32;
 
 /// Blocks that are kept for others, counted from the newest that is durable.
 pub const KEPT_MAX: u64 = 100;
