@@ -401,7 +401,6 @@ impl Run {
             });
         }
         metrics.set_height(&self.channel, height);
-        self.outlets.height.send_replace(height);
         if let Some(block) = blocks.last() {
             self.tell_delivery(Event::Tip {
                 number: block.number,
@@ -412,6 +411,8 @@ impl Run {
             channel: self.channel.clone(),
             height,
         });
+        // Who brings blocks waits for this: the core has room for what they bring then.
+        self.outlets.height.send_replace(height);
         self.outlets.commits.tell(from, height, copies);
         Ok(())
     }

@@ -96,6 +96,7 @@ pub(crate) struct DeliverTask {
     blocks: watch::Sender<Option<Wanted>>,
     headers: watch::Sender<BTreeMap<StreamId, Wanted>>,
     held: watch::Sender<bool>,
+    ledger: Followed,
 }
 
 impl DeliverTask {
@@ -127,11 +128,12 @@ impl DeliverTask {
             ledger.clone(),
             block_stream,
         ));
-        tasks.spawn(headers::run(client, ledger, header_streams));
+        tasks.spawn(headers::run(client, ledger.clone(), header_streams));
         Self {
             blocks,
             headers,
             held,
+            ledger,
         }
     }
 
@@ -141,8 +143,8 @@ impl DeliverTask {
     }
 
     /// To be heeded by others who bring blocks of this channel.
-    pub(crate) fn held(&self) -> Held {
-        Held(self.held.subscribe())
+    pub(crate) fn ledger(&self) -> Followed {
+        self.ledger.clone()
     }
 
     /// Changes what is being done. Never waits.

@@ -34,7 +34,7 @@ use crate::{
     comm::Comm,
     commit::{Committed, Committer, Outlets, Writer},
     crypto::Crypto,
-    deliver::{DeliverConfig, DeliverTask, Held},
+    deliver::{DeliverConfig, DeliverTask, Followed},
     driver::{ChannelParts, Request},
     failed::Failed,
     health::Health,
@@ -119,8 +119,8 @@ pub struct RunningNode {
     readers: BTreeMap<ChannelId, Reader>,
     /// The private data of channels that were joined.
     vaults: BTreeMap<ChannelId, Arc<Vault>>,
-    /// Of each channel, whether blocks are to be held back.
-    held: BTreeMap<ChannelId, Held>,
+    /// Of each channel, what who brings blocks waits for.
+    followed: BTreeMap<ChannelId, Followed>,
     private: PrivateSettings,
     certificates: Certificates,
     deliver: DeliverConfig,
@@ -229,12 +229,23 @@ impl RunningNode {
 
     /// Hands over a block that the owner has from elsewhere than the ordering service: for the
     /// ledger, and for the peers of the organization. Its signatures are the owner's to have
-    /// checked; its place in the chain is checked at commit. For embedders and benches; one that
-    /// comes too far ahead of the ledger is dropped. Waits until the core can take it, and a moment
-    /// for members of the organization that are far behind.
+    /// checked; its place in the chain is checked at commit. For embedders and benches. Waits
+    /// until the ledger is no more than twice `blockBufferSize` blocks behind it, and a moment for
+    /// members of the organization that are far behind.
     pub async fn offer(&self, channel: &ChannelId, block: VerifiedBlock) {
-        if let Some(held) = self.held.get(channel) {
-            held.clone().ready().await;
+        if let Some(followed) = self.followed.get(channel) {
+            let mut followed = followed.clone();
+            let near = block.number.saturating_sub(self.deliver.ahead_max);
+            if followed
+                .height
+                .wait_for(|have| *have >= near)
+                .await
+                .is_err()
+            {
+                // The channel is being left.
+                return;
+            }
+            followed.held.ready().await;
         }
         let channel = channel.clone();
         // A node that goes down takes nothing, and has said so.
@@ -375,7 +386,7 @@ impl RunningNode {
         let private = self.open_private(&channel, tip.0, &blocks).await?;
         let vault = Arc::clone(&private.vault);
         let parts = self.parts(&channel, committer, blocks, private)?;
-        let held = parts.deliver.held();
+        let followed = parts.deliver.ledger();
         self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
         let add = Request::AddChannel(channel.clone(), parts);
@@ -386,7 +397,7 @@ impl RunningNode {
         self.introduce(&channel, tip).await?;
         self.joined.insert(channel.clone());
         self.vaults.insert(channel.clone(), vault);
-        self.held.insert(channel.clone(), held);
+        self.followed.insert(channel.clone(), followed);
         Ok(channel)
     }
 

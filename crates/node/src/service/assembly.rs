@@ -124,7 +124,7 @@ impl RunningNode {
             left: BTreeMap::new(),
             readers: BTreeMap::new(),
             vaults: BTreeMap::new(),
-            held: BTreeMap::new(),
+            followed: BTreeMap::new(),
             private,
             certificates,
             deliver,

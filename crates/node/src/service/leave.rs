@@ -57,7 +57,7 @@ impl RunningNode {
             .map_err(|_gone| LeaveRefused::Stopping)?;
         self.readers.remove(channel);
         self.vaults.remove(channel);
-        self.held.remove(channel);
+        self.followed.remove(channel);
         self.private.registries.remove(channel);
         self.joined.remove(channel);
         self.vitals.forget_channel(channel);
