@@ -8,7 +8,7 @@
 mod names;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::certificate::{Certificate, IssuerRefused};
 
@@ -88,9 +88,6 @@ pub(crate) struct Authorities {
     intermediates: Vec<Arc<Certificate>>,
     /// Fingerprints of CAs that have intermediate CAs below them.
     inner: BTreeSet<[u8; 32]>,
-    /// The path that was found last. It depends on nothing but the certificate and the CAs, which
-    /// stay what they are, and whoever is recognised by it is approved by it next.
-    latest: Mutex<Option<Path>>,
 }
 
 impl Authorities {
@@ -102,7 +99,6 @@ impl Authorities {
             roots,
             intermediates,
             inner: BTreeSet::new(),
-            latest: Mutex::new(None),
         }
     }
 
@@ -127,23 +123,6 @@ impl Authorities {
 
     /// The only path from a certificate to a root. A root has one of length one.
     pub(crate) fn unique_path(&self, certificate: &Certificate) -> Result<Path, ChainRefused> {
-        if let Some(path) = self.recall(certificate) {
-            return Ok(path);
-        }
-        let path = self.search(certificate)?;
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
-        Ok(path)
-    }
-
-    /// The path that was found last, if it is that of this certificate to the last byte.
-    fn recall(&self, certificate: &Certificate) -> Option<Path> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = latest.as_ref()?;
-        let is_same = path.first()?.der() == certificate.der();
-        is_same.then(|| path.clone())
-    }
-
-    fn search(&self, certificate: &Certificate) -> Result<Path, ChainRefused> {
         let first = Arc::new(certificate.clone());
         let at = certificate.not_before().saturating_add(1);
         let mut search = Search::new(self, &first, at);
@@ -177,9 +156,14 @@ impl Authorities {
         }
     }
 
-    /// The path of a certificate that must be issued by a CA at the bottom of the tree.
-    pub(crate) fn issued_path(&self, certificate: &Certificate) -> Result<Path, ChainRefused> {
-        let path = self.unique_path(certificate)?;
+    /// The path of a certificate that must be issued by a CA at the bottom of the tree; `known` is its
+    /// unique path if that was looked for before.
+    pub(crate) fn issued_path(
+        &self,
+        certificate: &Certificate,
+        known: Option<Path>,
+    ) -> Result<Path, ChainRefused> {
+        let path = known.map_or_else(|| self.unique_path(certificate), Ok)?;
         let Some(issuer) = path.get(1) else {
             return Err(ChainRefused::TooShort(certificate.subject().to_owned()));
         };
@@ -207,19 +191,30 @@ impl Authorities {
     /// The certificate in the form in which certificates are compared: with the low twin of its
     /// signature. For ECDSA-signed certificates this needs a path to a root, or a self-signed CA.
     pub(crate) fn sanitize(&self, certificate: Certificate) -> Result<Certificate, ChainRefused> {
+        let (low, _) = self.recognise(certificate)?;
+        Ok(low)
+    }
+
+    /// The same, with its path if that had to be found.
+    pub(crate) fn recognise(
+        &self,
+        certificate: Certificate,
+    ) -> Result<(Certificate, Option<Path>), ChainRefused> {
         if !certificate.signature_algorithm().is_ecdsa() {
-            return Ok(certificate);
+            return Ok((certificate, None));
         }
         if certificate.is_ca() && certificate.check_signature_from(&certificate).is_ok() {
             let low = with_low_s(&certificate, &certificate)?;
             Self::new(vec![low.clone()], Vec::new()).unique_path(&low)?;
-            return Ok(low);
+            return Ok((low, None));
         }
         let path = self.unique_path(&certificate)?;
-        match path.get(1) {
-            Some(issuer) => with_low_s(&certificate, issuer),
-            None => Err(ChainRefused::TooShort(certificate.subject().to_owned())),
-        }
+        let Some(issuer) = path.get(1) else {
+            return Err(ChainRefused::TooShort(certificate.subject().to_owned()));
+        };
+        let low = with_low_s(&certificate, issuer)?;
+        let is_same = low.der() == certificate.der();
+        Ok((low, is_same.then_some(path)))
     }
 }
 

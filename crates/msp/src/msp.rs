@@ -27,7 +27,7 @@ pub use self::registry::{MspConflict, MspManager};
 use self::roles::{NodeOus, OuList, Role};
 pub use self::setup::{CaKind, MspRefused};
 use crate::certificate::{Certificate, CertificateRefused, NotWellFormed, check_well_formed};
-use crate::chain::{Authorities, ChainRefused};
+use crate::chain::{Authorities, ChainRefused, Path};
 use crate::crl::Crl;
 use crate::crypto::{HashFamily, IdentityHash, PrivateKey, sha256};
 use crate::identity::{Identity, SigningIdentity, SigningIdentityRefused};
@@ -176,7 +176,11 @@ impl Msp {
                 got: parsed.mspid,
             });
         }
-        let certificate = self.recognise(&parsed.id_bytes)?;
+        let (certificate, path) = self.recognise(&parsed.id_bytes)?;
+        if path.is_some() {
+            // Whoever is recognised is approved next, which needs the same path.
+            self.approve(&certificate, path);
+        }
         let small = serialized.len() <= REMEMBERED_BYTES_MAX;
         let identity = Arc::new(self.identity_of(certificate, serialized));
         if small {
@@ -206,7 +210,7 @@ impl Msp {
         now: i64,
     ) -> Result<SigningIdentity, SigningIdentityRefused> {
         use SigningIdentityRefused::{Expired, Refused};
-        let certificate = self.recognise(certificate_pem).map_err(Refused)?;
+        let (certificate, _) = self.recognise(certificate_pem).map_err(Refused)?;
         let ends = certificate.not_after();
         if ends <= now {
             let (subject, ended) = (certificate.subject().to_owned(), date(ends));
@@ -250,10 +254,10 @@ impl Msp {
         Err(IdentityRefused::OtherMsp { expected, got })
     }
 
-    /// The sanitized certificate of an identity's bytes.
-    fn recognise(&self, id_bytes: &[u8]) -> Result<Certificate, IdentityRefused> {
+    /// The sanitized certificate of an identity's bytes, with its path if that had to be found.
+    fn recognise(&self, id_bytes: &[u8]) -> Result<(Certificate, Option<Path>), IdentityRefused> {
         let certificate = Certificate::from_pem(id_bytes)?;
-        Ok(self.authorities.sanitize(certificate)?)
+        Ok(self.authorities.recognise(certificate)?)
     }
 
     fn identity_of(&self, certificate: Certificate, serialized: Bytes) -> Identity {
@@ -268,24 +272,28 @@ impl Msp {
 
     /// `certificate` must be sanitized.
     fn standing(&self, certificate: &Certificate) -> Arc<Standing> {
-        let key = certificate.fingerprint();
-        if let Some(known) = lock(&self.standings).recall(&key) {
+        if let Some(known) = lock(&self.standings).recall(&certificate.fingerprint()) {
             return Arc::clone(known);
         }
-        let standing = Arc::new(self.judge(certificate));
+        self.approve(certificate, None)
+    }
+
+    /// Judges a sanitized certificate, by its path if that is known, and remembers the verdict.
+    fn approve(&self, certificate: &Certificate, path: Option<Path>) -> Arc<Standing> {
+        let standing = Arc::new(self.judge(certificate, path));
         // The verdict quotes names in the certificate, which are as long as its maker likes.
         if certificate.der().len() <= REMEMBERED_BYTES_MAX {
-            lock(&self.standings).remember(key, Arc::clone(&standing));
+            lock(&self.standings).remember(certificate.fingerprint(), Arc::clone(&standing));
         }
         standing
     }
 
-    fn judge(&self, certificate: &Certificate) -> Standing {
+    fn judge(&self, certificate: &Certificate, path: Option<Path>) -> Standing {
         let path = if certificate.is_ca() {
             Err(IdentityRefused::IsCa(certificate.subject().to_owned()))
         } else {
             self.authorities
-                .issued_path(certificate)
+                .issued_path(certificate, path)
                 .map_err(IdentityRefused::from)
         };
         let above = path.as_ref().ok().and_then(|path| path.get(1..));
