@@ -374,7 +374,7 @@ impl Dissemination {
             }
             Input::Height(height) => self.grow(now, height),
         }
-        self.pace(now, out);
+        self.go_on(now, out);
     }
 
     /// Does what has fallen due by `now`. Harmless when called early.
@@ -400,7 +400,7 @@ impl Dissemination {
                 Timer::Sweep => self.sweep(now),
             }
         }
-        self.pace(now, out);
+        self.go_on(now, out);
     }
 
     /// When [`Self::tick`] next has something to do.

@@ -49,7 +49,7 @@ pub(crate) struct DeliverConfig {
     pub(crate) client_auth: bool,
 }
 
-/// What a delivery follows of its channel's ledger.
+/// What a delivery follows of its channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Followed {
     /// Blocks in it.
@@ -58,22 +58,22 @@ pub(crate) struct Followed {
     /// addresses the core hears, and gives another command.)
     pub(crate) roots: watch::Receiver<()>,
     /// Whether members of our organization are far behind.
-    pub(crate) held: Held,
-}
-
-/// Whether what comes next is to be held back, as members of our organization are far behind.
-#[derive(Clone, Debug)]
-pub(crate) struct Held(watch::Receiver<bool>);
-
-impl Held {
-    /// Waits until members are ready for one more block, or [`HELD_MAX`].
-    pub(crate) async fn ready(&mut self) {
-        // Late or never is as good as ready; so is the end of the channel.
-        let _ = timeout(HELD_MAX, self.0.wait_for(|is_held| !is_held)).await;
-    }
+    is_held: watch::Receiver<bool>,
 }
 
 impl Followed {
+    /// Waits until there is room for this block: until the ledger is no more than `ahead_max` behind it,
+    /// and a moment for members. False if the channel is closed before.
+    pub(crate) async fn has_room(&mut self, number: u64, ahead_max: u64) -> bool {
+        let near = number.saturating_sub(ahead_max);
+        if self.height.wait_for(|have| *have >= near).await.is_err() {
+            return false;
+        }
+        // Late or never is as good as ready.
+        let _ = timeout(HELD_MAX, self.is_held.wait_for(|is_held| !is_held)).await;
+        true
+    }
+
     /// Waits until the ledger holds that many blocks: for ever, if it takes no more.
     async fn reached(&mut self, height: u64) {
         if self.height.wait_for(|have| *have >= height).await.is_err() {
@@ -96,7 +96,7 @@ pub(crate) struct DeliverTask {
     blocks: watch::Sender<Option<Wanted>>,
     headers: watch::Sender<BTreeMap<StreamId, Wanted>>,
     held: watch::Sender<bool>,
-    ledger: Followed,
+    followed: Followed,
 }
 
 impl DeliverTask {
@@ -110,10 +110,10 @@ impl DeliverTask {
         inputs: mpsc::Sender<Input>,
     ) -> Self {
         let (held, is_held) = watch::channel(false);
-        let ledger = Followed {
+        let followed = Followed {
             height,
             roots,
-            held: Held(is_held),
+            is_held,
         };
         let (blocks, block_stream) = watch::channel(None);
         let (headers, header_streams) = watch::channel(BTreeMap::new());
@@ -125,15 +125,15 @@ impl DeliverTask {
         });
         tasks.spawn(blocks::run(
             Arc::clone(&client),
-            ledger.clone(),
+            followed.clone(),
             block_stream,
         ));
-        tasks.spawn(headers::run(client, ledger.clone(), header_streams));
+        tasks.spawn(headers::run(client, followed.clone(), header_streams));
         Self {
             blocks,
             headers,
             held,
-            ledger,
+            followed,
         }
     }
 
@@ -142,9 +142,9 @@ impl DeliverTask {
         self.held.send_replace(is_held);
     }
 
-    /// To be heeded by others who bring blocks of this channel.
-    pub(crate) fn ledger(&self) -> Followed {
-        self.ledger.clone()
+    /// For others who bring blocks of this channel.
+    pub(crate) fn followed(&self) -> Followed {
+        self.followed.clone()
     }
 
     /// Changes what is being done. Never waits.
@@ -195,23 +195,30 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_block_is_held_back_until_members_are_ready_and_not_for_long() {
+    async fn a_block_waits_for_the_ledger_and_for_members_not_for_long() {
+        let (ledger, height) = watch::channel(5);
+        let (_roots, roots) = watch::channel(());
         let (hold, is_held) = watch::channel(false);
-        let mut held = Held(is_held);
+        let mut followed = Followed {
+            height,
+            roots,
+            is_held,
+        };
         let began = Instant::now();
-        held.ready().await;
+        assert!(followed.has_room(45, 40).await);
         assert_eq!(began.elapsed(), Duration::ZERO);
         hold.send_replace(true);
-        held.ready().await;
+        assert!(followed.has_room(45, 40).await);
         assert!((HELD_MAX..2 * HELD_MAX).contains(&began.elapsed()));
-        let release = async {
-            tokio::time::sleep(HELD_MAX / 2).await;
+        let grow = async {
+            tokio::time::sleep(4 * HELD_MAX).await;
+            ledger.send_replace(6);
             hold.send_replace(false);
         };
         let began = Instant::now();
-        tokio::join!(held.ready(), release);
-        assert!(began.elapsed() < HELD_MAX);
-        drop(hold);
-        held.ready().await;
+        let (has_room, ()) = tokio::join!(followed.has_room(46, 40), grow);
+        assert!(has_room && began.elapsed() >= 4 * HELD_MAX);
+        drop(ledger);
+        assert!(!followed.has_room(47, 40).await);
     }
 }

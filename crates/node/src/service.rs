@@ -235,17 +235,13 @@ impl RunningNode {
     pub async fn offer(&self, channel: &ChannelId, block: VerifiedBlock) {
         if let Some(followed) = self.followed.get(channel) {
             let mut followed = followed.clone();
-            let near = block.number.saturating_sub(self.deliver.ahead_max);
-            if followed
-                .height
-                .wait_for(|have| *have >= near)
+            if !followed
+                .has_room(block.number, self.deliver.ahead_max)
                 .await
-                .is_err()
             {
                 // The channel is being left.
                 return;
             }
-            followed.held.ready().await;
         }
         let channel = channel.clone();
         // A node that goes down takes nothing, and has said so.
@@ -386,7 +382,7 @@ impl RunningNode {
         let private = self.open_private(&channel, tip.0, &blocks).await?;
         let vault = Arc::clone(&private.vault);
         let parts = self.parts(&channel, committer, blocks, private)?;
-        let followed = parts.deliver.ledger();
+        let followed = parts.deliver.followed();
         self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
         let add = Request::AddChannel(channel.clone(), parts);

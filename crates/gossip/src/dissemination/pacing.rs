@@ -6,10 +6,7 @@
 //! how long it holds a block back is for the edge to limit, so nobody keeps a leader from its blocks by
 //! saying nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{Dissemination, Effect, parameters::Parameters, timers::Timer};
 use crate::id::{Moment, PkiId};
@@ -51,9 +48,16 @@ impl Dissemination {
         self.pace(now, out);
     }
 
+    /// Goes on where something waits, or the edge does: nothing else brings that about but a block.
+    pub(super) fn go_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.pacing.is_held {
+            self.pace(now, out);
+        }
+    }
+
     /// As the leader: sends what waits as far as members are ready, and says whether the next block
     /// is to be held back.
-    pub(super) fn pace(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    fn pace(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mut held_until = self.held_until(now);
         while held_until.is_none() || self.is_too_much() {
             let Some(number) = self.pacing.waiting.pop_front() else {
@@ -110,7 +114,8 @@ impl Dissemination {
         let counts_for = COUNTS_FOR * factor.into();
         let of_each_max = AWAITED_EACH_MAX * usize::from(factor);
         let many = of_each_max * others.div_ceil(2).clamp(2, LATE_MAX);
-        let mut of_each: BTreeMap<&PkiId, BTreeSet<u64>> = BTreeMap::new();
+        // Who is late, with how many blocks, the last of which was this.
+        let mut late: Vec<(&PkiId, usize, u64)> = Vec::new();
         let (mut count, mut of_block, mut until) = (0, (0, 0), None);
         for ((number, _, peer), awaited) in &self.acks {
             let since = awaited.front().map(|awaited| awaited.since());
@@ -120,14 +125,18 @@ impl Dissemination {
             if of_block.0 != *number {
                 of_block = (*number, 0);
             }
-            let blocks = of_each.entry(peer).or_default();
             // However it is cut, one block alone is not much.
-            let has_room = of_block.1 < AWAITED_EACH_MAX && blocks.len() < of_each_max;
-            if has_room && blocks.insert(*number) {
-                of_block.1 += 1;
-                count += 1;
-                until = until.map_or(Some(ends), |until: Moment| Some(until.min(ends)));
+            if of_block.1 >= AWAITED_EACH_MAX {
+                continue;
             }
+            match late.iter_mut().find(|it| it.0 == peer) {
+                Some((_, blocks, last)) if *blocks >= of_each_max || last == number => continue,
+                Some((_, blocks, last)) => (*blocks, *last) = (*blocks + 1, *number),
+                None => late.push((peer, 1, *number)),
+            }
+            of_block.1 += 1;
+            count += 1;
+            until = until.map_or(Some(ends), |until: Moment| Some(until.min(ends)));
             if count >= many {
                 return until;
             }

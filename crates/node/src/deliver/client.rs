@@ -188,11 +188,9 @@ impl Client {
         let mut next = wanted.start;
         loop {
             // By our own count: a number that the orderer invents must not make us wait.
-            ledger
-                .reached(next.saturating_sub(self.config.ahead_max))
-                .await;
-            if blocks {
-                ledger.held.ready().await;
+            let ahead_max = self.config.ahead_max;
+            if !blocks || !ledger.has_room(next, ahead_max).await {
+                ledger.reached(next.saturating_sub(ahead_max)).await;
             }
             let response = responses
                 .message()
