@@ -10,6 +10,7 @@ use super::{
 use crate::scene::Desk;
 
 mod anything;
+mod asking;
 mod bounds;
 mod lies;
 mod members;

@@ -16,6 +16,7 @@ use crate::{
 mod anything;
 mod distributing;
 mod gathering;
+mod gathering_limits;
 mod load;
 mod pushing;
 mod reconciling;

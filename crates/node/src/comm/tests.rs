@@ -6,5 +6,6 @@ mod duplicates;
 mod flow;
 mod handshake;
 mod limits;
+mod probing;
 mod recorded;
 mod toy;

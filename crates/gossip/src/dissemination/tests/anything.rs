@@ -5,10 +5,9 @@ use proptest::prelude::*;
 
 use super::{
     parameters::{OPEN_MAX, STRAYS_MAX, VIEWS_MAX},
+    steps::LEN,
     *,
 };
-
-const LEN: usize = 40 << 10;
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..6_u64, 1 => 0..40_u64, 1 => any::<u64>()]

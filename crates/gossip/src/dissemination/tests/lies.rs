@@ -2,6 +2,16 @@
 
 use super::{steps::LEN, *};
 
+/// All of block 0 comes as it should, but for the verdict; its chunks.
+fn all_chunks(t: &mut Table) -> Vec<Chunk> {
+    let chunks: Vec<Chunk> = (0..4).map(|stripe| t.chunk(0, LEN, stripe)).collect();
+    for (stripe, chunk) in (0..).zip(&chunks) {
+        let parent = t.family(0, 4, stripe).0;
+        t.hear(parent, Message::Chunk(chunk.clone()));
+    }
+    chunks
+}
+
 #[test]
 fn bad_chunks_are_found_by_the_hashes_of_the_root_and_asked_for_anew() {
     let mut t = Table::of(12);
@@ -85,11 +95,7 @@ fn bad_chunks_are_found_by_the_hashes_of_the_root_and_asked_for_anew() {
 #[test]
 fn hashes_that_fit_the_chunks_and_not_the_block_end_it() {
     let mut t = Table::of(12);
-    let chunks: Vec<_> = (0..4).map(|stripe| t.chunk(0, LEN, stripe)).collect();
-    for (stripe, chunk) in (0..).zip(&chunks) {
-        let parent = t.family(0, 4, stripe).0;
-        t.hear(parent, Message::Chunk(chunk.clone()));
-    }
+    let chunks = all_chunks(&mut t);
     let (hash, cut) = (chunks[0].hash, chunks[0].cut);
     t.feed(Input::Judged {
         number: 0,
@@ -199,11 +205,7 @@ fn a_block_that_is_given_up_is_fetched_again_and_its_chunks_are_not_acknowledged
 #[test]
 fn who_is_not_sure_of_a_block_gives_none_of_it_as_a_whole() {
     let mut t = Table::of(12);
-    let chunks: Vec<_> = (0..4).map(|stripe| t.chunk(0, LEN, stripe)).collect();
-    for (stripe, chunk) in (0..).zip(&chunks) {
-        let parent = t.family(0, 4, stripe).0;
-        t.hear(parent, Message::Chunk(chunk.clone()));
-    }
+    let chunks = all_chunks(&mut t);
     let (hash, cut) = (chunks[0].hash, chunks[0].cut);
     let ask = |stripes| Message::Request {
         number: 0,

@@ -10,16 +10,21 @@ fn holds(out: &[Effect]) -> Vec<bool> {
     out.iter().filter_map(hold).collect()
 }
 
+fn ordered(t: &mut Table, number: u64, len: usize) -> Vec<Effect> {
+    let (block, hash) = whole(number, len);
+    let origin = Origin::Ordered;
+    t.feed(Input::Block {
+        block,
+        hash,
+        origin,
+    })
+}
+
 /// Orders blocks of one chunk, as long as none is held back; the number of one after which the next
 /// is.
 fn order(t: &mut Table, numbers: std::ops::Range<u64>) -> Option<u64> {
     for number in numbers {
-        let (block, hash) = whole(number, 100);
-        let out = t.feed(Input::Block {
-            block,
-            hash,
-            origin: Origin::Ordered,
-        });
+        let out = ordered(t, number, 100);
         if holds(&out) == [true] {
             return Some(number);
         }
@@ -111,13 +116,7 @@ fn over_long_links_more_is_under_way() {
 
 /// Orders one more; of which blocks something is sent.
 fn one_more(t: &mut Table, number: u64, len: usize) -> Vec<u64> {
-    let (block, hash) = whole(number, len);
-    let origin = Origin::Ordered;
-    sent(&t.feed(Input::Block {
-        block,
-        hash,
-        origin,
-    }))
+    sent(&ordered(t, number, len))
 }
 
 fn sent(out: &[Effect]) -> Vec<u64> {

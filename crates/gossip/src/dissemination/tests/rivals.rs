@@ -3,10 +3,9 @@
 use super::{
     lies::fall_for_junk,
     parameters::{BEGINNERS_MAX, BEGUN_BYTES_MAX, BEGUN_EACH_MAX, GIVES_WAY_AFTER, GROUPS_MAX},
+    steps::LEN,
     *,
 };
-
-const LEN: usize = 40 << 10;
 
 /// As if the chunk were of another block.
 fn other(chunk: Chunk, hash: u8) -> Message {
