@@ -29,7 +29,7 @@ pub enum Malformed {
     #[error("wire type {0} does not exist")]
     WireType(u8),
     /// A group ends that was not begun, or another than the one begun last.
-    #[error("a group ends that was not begun")]
+    #[error("this is no protobuf message: a group ends that was not begun")]
     EndGroup,
     /// Groups inside groups beyond what the Go runtime reads.
     #[error("groups nest more than {GROUP_DEPTH_MAX} deep")]

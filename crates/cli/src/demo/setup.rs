@@ -134,7 +134,7 @@ impl Shape {
         });
         orderer::listen(port).await.with_context(|| match port {
             0 => "cannot open a port on 127.0.0.1".to_owned(),
-            port => format!("cannot listen on 127.0.0.1:{port}: choose another first port"),
+            port => format!("cannot listen on 127.0.0.1:{port}: another --first-port may be free"),
         })
     }
 }
