@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use tidings_gossip::{Config, Source, StateConfig, id::ChannelId};
 use tidings_node::{
+    clients::ClientSettings,
     metrics::source_label,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::Status,
@@ -143,6 +144,7 @@ fn config(
         },
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
+        clients: ClientSettings::default(),
         vitals: Vitals::default(),
     }
 }

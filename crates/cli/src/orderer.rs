@@ -10,8 +10,6 @@ mod block;
 mod broadcast;
 mod chain;
 mod deliver;
-mod request;
-mod seek;
 mod service;
 
 use std::io;
@@ -22,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tidings_msp::identity::SigningIdentity;
+pub(crate) use tidings_node::clients::Refused;
 use tidings_node::tls::{Closer, Incoming, Tls};
 use tidings_proto::block::BlockView;
 use tidings_proto::orderer::atomic_broadcast_server::AtomicBroadcastServer;
@@ -33,7 +32,6 @@ use self::batch::Batches;
 pub(crate) use self::block::nonce;
 use self::broadcast::Submitted;
 pub(crate) use self::chain::Chain;
-pub(crate) use self::request::Refused;
 use self::service::Service;
 use crate::complaint::in_one_line;
 

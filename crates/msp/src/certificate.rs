@@ -120,6 +120,11 @@ pub struct Certificate {
     extensions: Extensions,
 }
 
+/// A DER certificate as Go writes it in PEM, whatever it says.
+pub fn to_pem(der: &[u8]) -> String {
+    pem::encode(PEM_LABEL, der)
+}
+
 impl Certificate {
     /// Parses the first PEM block of `text`, whatever its label, and ignores the rest.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateRefused> {
@@ -231,7 +236,7 @@ impl Certificate {
 
     /// The certificate as Go writes it in PEM: 64 columns, a line feed after every line.
     pub fn to_pem(&self) -> String {
-        pem::encode(PEM_LABEL, &self.der)
+        to_pem(&self.der)
     }
 
     /// SHA-256 of the DER.

@@ -301,6 +301,29 @@ impl ChannelConfig {
         self.policies.policy("/Channel/Application/Readers")
     }
 
+    /// Who may use what Fabric calls so, `event/Block` or `qscc/GetChainInfo` for instance: the
+    /// policy that the channel's ACLs name for it, else its Readers.
+    pub fn policy_for(&self, resource: &str) -> Policy {
+        let listed = self
+            .group
+            .groups
+            .get("Application")
+            .and_then(|application| application.values.get("ACLs"))
+            .and_then(|acls| protos::AcLs::decode(acls.value.clone()).ok())
+            .and_then(|mut acls| acls.acls.remove(resource))
+            .filter(|entry| !entry.policy_ref.is_empty());
+        match listed {
+            Some(entry) if entry.policy_ref.starts_with('/') => {
+                self.policies.policy(&entry.policy_ref)
+            }
+            Some(entry) => {
+                let path = format!("/Channel/Application/{}", entry.policy_ref);
+                self.policies.policy(&path)
+            }
+            None => self.readers(),
+        }
+    }
+
     /// Who must have signed a block.
     pub fn block_validation(&self) -> Policy {
         self.policies.policy(BLOCK_VALIDATION)

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     catch_up,
+    clients::Discovered,
     comm::CommHandle,
     commit::{Job, Writer},
     crypto::{CorePorts, Crypto},
@@ -86,6 +87,11 @@ pub(crate) enum Request {
     Distribute(
         Distribution,
         tokio::sync::oneshot::Sender<Result<usize, String>>,
+    ),
+    /// Say who is there, or who is in a channel, for clients.
+    Discover(
+        Option<ChannelId>,
+        tokio::sync::oneshot::Sender<Vec<Discovered>>,
     ),
     /// Say that the core is alive.
     Answer(tokio::sync::oneshot::Sender<()>),
@@ -170,6 +176,11 @@ impl Driver {
                     }
                     Some(Request::Distribute(distribution, done)) => {
                         Some(self.hand_out(distribution, done))
+                    }
+                    Some(Request::Discover(channel, done)) => {
+                        // Whoever asked may have gone.
+                        let _ = done.send(self.discovered(channel.as_ref()));
+                        continue;
                     }
                     Some(Request::Answer(done)) => {
                         // Whoever asked may have gone.

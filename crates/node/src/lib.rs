@@ -5,11 +5,13 @@
 //! come out; blocks go to [`commit`]. Nothing here decides what the protocol does.
 
 mod catch_up;
+pub mod clients;
 pub mod comm;
 pub mod commit;
 pub mod core_config;
 pub mod crypto;
 mod deliver;
+pub mod directory;
 mod driver;
 mod failed;
 pub mod health;

@@ -120,8 +120,21 @@ metrics! {
     privdata_retrieve_duration: HistogramVec = "gossip_privdata_retrieve_duration" ["channel"]
         in USUAL,
         "Time it takes to retrieve missing private data elements from the ledger (in seconds)";
+    deliver_streams_opened: IntCounter = "deliver_streams_opened" [],
+        "Streams for blocks that clients opened";
+    deliver_streams_closed: IntCounter = "deliver_streams_closed" [],
+        "Streams for blocks that clients opened and that have ended";
+    deliver_requests_received: IntCounterVec = "deliver_requests_received" ["channel", "filtered", "data_type"],
+        "Requests for blocks by clients that were admitted";
+    deliver_blocks_sent: IntCounterVec = "deliver_blocks_sent" ["channel", "filtered", "data_type"],
+        "Blocks that were given to clients";
+    proposals_received: IntCounter = "endorser_proposals_received" [],
+        "Proposals received, which are queries here";
+    proposals_successful: IntCounter = "endorser_successful_proposals" [], "Queries answered";
 
     // Of this node.
+    clients_cut_off: IntCounter = "tidings_clients_cut_off" [],
+        "Clients cut off because they did not read the blocks that they asked for";
     certificate_end: IntGaugeVec = "tidings_certificate_expiry" ["certificate"],
         "Seconds since the Unix epoch at which a certificate of ours expires";
 

@@ -18,6 +18,7 @@
 //! Rules: docs/protocol/private.md, private-stores.md, collections.md.
 
 mod catch_up;
+mod clients;
 mod copy;
 mod disk;
 mod distribute;
@@ -39,6 +40,7 @@ use tidings_msp::channel_config::ChannelConfig;
 use tokio::sync::mpsc;
 
 pub(crate) use self::{
+    clients::for_client,
     distribute::own_copies,
     history::config_below,
     keeper::{Chore, Commits, Keeper},

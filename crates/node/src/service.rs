@@ -31,10 +31,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    clients::ClientSettings,
     comm::Comm,
     commit::{Committed, Committer, Outlets, Writer},
     crypto::Crypto,
     deliver::{DeliverConfig, DeliverTask, Followed},
+    directory::Directory,
     driver::{ChannelParts, Request},
     failed::Failed,
     health::Health,
@@ -74,6 +76,8 @@ pub struct NodeConfig {
     pub transport: Transport,
     /// Keys under `peer.deliveryclient` that concern connections.
     pub delivery: DeliverySettings,
+    /// What client applications may take and want.
+    pub clients: ClientSettings,
     /// Where the node shows how it is. New for each start.
     pub vitals: Vitals,
 }
@@ -116,7 +120,7 @@ pub struct RunningNode {
     joined: BTreeSet<ChannelId>,
     /// Channels that were left, with the sequence of the configuration that the core knows.
     left: BTreeMap<ChannelId, u64>,
-    readers: BTreeMap<ChannelId, Reader>,
+    directory: Directory,
     /// The private data of channels that were joined.
     vaults: BTreeMap<ChannelId, Arc<Vault>>,
     /// Of each channel, what who brings blocks waits for.
@@ -200,10 +204,7 @@ impl RunningNode {
                 .map_err(|error| StartRefused::Write(error.to_string()))?;
             config
         };
-        let reader = ledger.reader();
-        self.open(config, Box::new(ledger), Arc::new(reader.clone()))
-            .await?;
-        self.readers.insert(channel.clone(), reader);
+        self.reopen(config, ledger).await?;
         // Last: until the channel is at work the next start had better not be in it.
         chains::unmark_left(&dir).map_err(|source| StartRefused::Folder { path: dir, source })?;
         Ok(channel)
@@ -285,14 +286,15 @@ impl RunningNode {
         (!view.join.members.contains_key(own)).then(|| tidings_gossip::node::unnamed(channel, own))
     }
 
-    /// The channels that were joined into ledgers of ours, with their blocks.
-    pub fn readers(&self) -> &BTreeMap<ChannelId, Reader> {
-        &self.readers
+    /// The channels that were joined into ledgers of ours, for whoever reads them.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The blocks of a channel that was joined into a ledger of ours.
-    pub fn reader(&self, channel: &ChannelId) -> Option<&Reader> {
-        self.readers.get(channel)
+    pub fn reader(&self, channel: &ChannelId) -> Option<Reader> {
+        let served = self.directory.channel(channel.as_str())?;
+        Some(served.blocks.clone())
     }
 
     /// Waits until the node cannot go on, for instance for want of disk space, and says why. It
@@ -322,13 +324,18 @@ impl RunningNode {
         tracing::info!(target: "gossip.service", peer = %self.me.identity.pki_id, "the node is down");
     }
 
-    /// Goes on with a channel that was joined before.
+    /// Puts a channel with a ledger of ours to work, and lists it for those who read.
     async fn reopen(&mut self, config: ChannelConfig, ledger: Ledger) -> Result<(), StartRefused> {
         let channel = self.check_new(&config)?;
         let reader = ledger.reader();
         self.open(config, Box::new(ledger), Arc::new(reader.clone()))
             .await?;
-        self.readers.insert(channel, reader);
+        if let Some(followed) = self.followed.get(&channel)
+            && let Some(vault) = self.vaults.get(&channel)
+        {
+            let (height, vault) = (followed.height.clone(), Arc::clone(vault));
+            self.directory.open(channel, reader, height, vault);
+        }
         Ok(())
     }
 

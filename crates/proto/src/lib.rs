@@ -39,6 +39,8 @@ macro_rules! packages {
 packages! {
     /// Blocks, envelopes, policies and channel configuration.
     common,
+    /// Who is in a channel, and how it is configured, for clients.
+    discovery,
     /// Messages and service of the gossip protocol.
     gossip,
     /// Key-value read-write sets.

@@ -7,7 +7,9 @@ const ROOTS: &[&str] = &[
     "common/common.proto",
     "common/configtx.proto",
     "common/configuration.proto",
+    "common/ledger.proto",
     "common/policies.proto",
+    "discovery/protocol.proto",
     "gossip/message.proto",
     "ledger/rwset/kvrwset/kv_rwset.proto",
     "ledger/rwset/rwset.proto",
@@ -20,6 +22,7 @@ const ROOTS: &[&str] = &[
     "peer/configuration.proto",
     "peer/events.proto",
     "peer/lifecycle/lifecycle.proto",
+    "peer/proposal.proto",
     "peer/transaction.proto",
     "transientstore/transientstore.proto",
 ];
@@ -33,7 +36,7 @@ fn generate(into: &Path) {
         .btree_map(".")
         .emit_rerun_if_changed(false)
         .out_dir(into);
-    for package in ["gossip", "orderer", "protos"] {
+    for package in ["discovery", "gossip", "orderer", "protos"] {
         builder = builder
             .client_mod_attribute(package, "#[cfg(feature = \"grpc\")]")
             .server_mod_attribute(package, "#[cfg(feature = \"grpc\")]");

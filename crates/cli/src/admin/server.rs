@@ -1,6 +1,5 @@
 //! The node's end of the socket.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -19,6 +18,7 @@ use tidings_ledger::{
     private::{Purged, Queue},
 };
 use tidings_msp::block::last_config_index;
+use tidings_node::directory::Served;
 use tidings_node::private::PrivateData;
 use tidings_proto::block::BlockView;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -52,8 +52,8 @@ pub(crate) enum Errand {
     PrivateData(ChannelId, oneshot::Sender<Result<PrivateData>>),
     /// Hand out what reads the ledger of a channel.
     Reader(ChannelId, oneshot::Sender<Result<Reader>>),
-    /// Hand out what reads the ledgers.
-    Readers(oneshot::Sender<BTreeMap<ChannelId, Reader>>),
+    /// Hand out what can be read.
+    Channels(oneshot::Sender<Vec<Arc<Served>>>),
 }
 
 /// An open socket. It is removed when this is dropped.
@@ -188,8 +188,10 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
             return Ok(Answer::Left(channel));
         }
         Question::List {} => {
-            let readers = run(errands, Errand::Readers).await?;
-            let names = readers.keys().map(|name| name.as_str().to_owned());
+            let channels = run(errands, Errand::Channels).await?;
+            let names = channels
+                .iter()
+                .map(|served| served.channel.as_str().to_owned());
             return Ok(Answer::Channels(names.collect()));
         }
         Question::Missing { channel, limit } => {

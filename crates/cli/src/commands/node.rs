@@ -15,7 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_gossip::id::ChannelId;
+use tidings_node::clients::{JoinWish, JoinWishes};
 use tidings_node::core_config::{CoreConfig, Settings};
 use tidings_node::logging::{self, Logging};
 use tidings_node::operations::{Operations, Shown};
@@ -102,6 +104,7 @@ impl Start {
 
     async fn run(self, logging: Logging) -> Result<()> {
         let mut signals = Signals::listen()?;
+        take_all_descriptors();
         let config = CoreConfig::load(self.config.as_deref())?;
         let settings = Settings::read(&config)?;
         tracing::info!(
@@ -123,8 +126,9 @@ impl Start {
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
         let door = Door::open(&socket)?;
         let renewal = Renewal::new(config)?;
+        let (joins_in, joins) = mpsc::channel(ERRANDS_MAX);
         let started = tokio::select! {
-            started = start(settings, logging, genesis) => started,
+            started = start(settings, logging, genesis, joins_in) => started,
             name = signals.next() => {
                 tracing::info!(target: "peer", "{name} before the node was up");
                 return Ok(());
@@ -132,7 +136,20 @@ impl Start {
         };
         let (node, operations) = started?;
         tracing::info!(target: "peer", "the node answers at {}", socket.display());
-        run(node, operations, &door, &mut signals, renewal).await
+        run(node, operations, &door, &mut signals, (joins, renewal)).await
+    }
+}
+
+/// A shell gives a program 1024 descriptors as a rule, of which clients would take all; it may
+/// have more without asking anybody.
+fn take_all_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::info!(target: "peer", "the limit of open files stays at {:?}: {error}", limit.current);
     }
 }
 
@@ -168,6 +185,7 @@ async fn start(
     settings: Settings,
     logging: Logging,
     genesis: Vec<(&Path, Bytes)>,
+    joins: JoinWishes,
 ) -> Result<(RunningNode, Option<Operations>)> {
     let (host, port) = settings.listen.clone();
     let listener = TcpListener::bind((host.as_str(), port))
@@ -178,9 +196,10 @@ async fn start(
             )
         })?;
     let operations = settings.operations.clone();
-    let config = settings
+    let mut config = settings
         .node(listener)
         .context("the port that was opened")?;
+    config.clients.joins = Some(joins);
     let operations = match operations {
         None => None,
         Some(operations) => {
@@ -222,7 +241,7 @@ async fn run(
     operations: Option<Operations>,
     door: &Door,
     signals: &mut Signals,
-    renewal: Renewal,
+    (joins, renewal): (mpsc::Receiver<JoinWish>, Renewal),
 ) -> Result<()> {
     let (errands_in, errands) = mpsc::channel(ERRANDS_MAX);
     let failed = node.failed();
@@ -233,7 +252,7 @@ async fn run(
             tracing::info!(target: "peer", "{name}: the node stops");
             None
         }
-        never = look_after(&mut node, errands, renewal) => match never {},
+        never = look_after(&mut node, (errands, joins), renewal) => match never {},
     };
     let stopped = async {
         node.stop().await;
@@ -251,7 +270,7 @@ async fn run(
 /// Takes up renewed certificates, and does one errand after the other.
 async fn look_after(
     node: &mut RunningNode,
-    mut errands: mpsc::Receiver<Errand>,
+    (mut errands, mut joins): (mpsc::Receiver<Errand>, mpsc::Receiver<JoinWish>),
     mut renewal: Renewal,
 ) -> Infallible {
     loop {
@@ -259,6 +278,11 @@ async fn look_after(
             read = renewal.due() => renewal.take_up(node, read),
             // The sender is with the door, so there is always another.
             Some(errand) = errands.recv() => do_errand(node, errand).await,
+            Some(wish) = joins.recv() => {
+                let joined = node.join(wish.genesis).await;
+                // Whoever asked may have gone.
+                let _ = wish.done.send(joined.map(drop).map_err(|refused| refused.to_string()));
+            }
         }
     }
 }
@@ -291,11 +315,11 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
             let _ = done.send(data.with_context(|| not_in(node, &channel)));
         }
         Errand::Reader(channel, done) => {
-            let reader = node.reader(&channel).cloned();
+            let reader = node.reader(&channel);
             let _ = done.send(reader.with_context(|| not_in(node, &channel)));
         }
-        Errand::Readers(done) => {
-            let _ = done.send(node.readers().clone());
+        Errand::Channels(done) => {
+            let _ = done.send(node.directory().channels());
         }
     }
 }

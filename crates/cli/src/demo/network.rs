@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, Source, StateConfig};
-use tidings_ledger::Reader;
 use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tidings_node::tls::TlsSettings;
 use tidings_proto::tag::Kind;
@@ -149,7 +148,9 @@ impl Network {
             return;
         };
         if let Some(node) = slot.running.take() {
-            slot.height = node.reader(&self.channel).map_or(0, Reader::height);
+            slot.height = node
+                .reader(&self.channel)
+                .map_or(0, |reader| reader.height());
             slot.sent += bytes(&node, Direction::Sent);
             slot.received += bytes(&node, Direction::Received);
         }
@@ -196,7 +197,9 @@ impl Network {
             .iter()
             .find(|each| each.channel == self.channel);
         Vitals {
-            height: node.reader(&self.channel).map_or(0, Reader::height),
+            height: node
+                .reader(&self.channel)
+                .map_or(0, |reader| reader.height()),
             leader: channel.is_some_and(|channel| channel.leader),
             alive: true,
             members: status.members.len() + 1,
@@ -355,6 +358,7 @@ impl Slot {
             },
             transport: Transport::default(),
             delivery,
+            clients: tidings_node::clients::ClientSettings::default(),
             vitals: tidings_node::vitals::Vitals::default(),
         })
     }

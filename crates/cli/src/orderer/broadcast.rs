@@ -12,7 +12,7 @@ use tidings_proto::common::{Envelope, HeaderType, Status};
 use tokio::sync::mpsc;
 
 use super::chain::Chain;
-use super::request::{Refused, Request};
+use tidings_node::clients::{Refused, Request, check_expiry};
 
 const WRITERS: &str = "/Channel/Writers";
 
@@ -70,8 +70,8 @@ fn check(chain: &Chain, envelope: Bytes, now: SystemTime) -> Result<Submitted, R
         );
         return Err(Refused::new(Status::RequestEntityTooLarge, reason));
     }
-    request.check_expiry(&config, now)?;
-    request.check_policy(&config, WRITERS)?;
+    check_expiry(request.expires_at(&config), now)?;
+    request.check_policy(&config.policies().policy(WRITERS))?;
     if !is_update {
         return Ok(Submitted::Transaction(envelope));
     }

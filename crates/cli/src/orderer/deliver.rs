@@ -4,9 +4,10 @@
 //! status but success ends the stream. Reads one block at a time.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use tidings_node::clients::{Refused, Request, Seek, check_expiry};
 use tidings_proto::Message;
 use tidings_proto::common::{Block, Envelope, Status};
 use tidings_proto::orderer::deliver_response::Type;
@@ -15,10 +16,11 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::chain::Chain;
-use super::request::{Refused, Request};
-use super::seek::Seek;
 
 const READERS: &str = "/Channel/Readers";
+
+/// How far the clock of a client may be from ours (`Authentication.TimeWindow`).
+const TIME_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// What every stream of a connection shares.
 pub(super) struct Connection {
@@ -76,15 +78,15 @@ impl Connection {
     async fn request(&self, envelope: Envelope, responses: &Responses) -> Result<(), Ended> {
         let request = Request::parse(envelope)?;
         let config = self.chain.config();
-        request.check_time(SystemTime::now())?;
+        request.check_time(SystemTime::now(), TIME_WINDOW)?;
         if let Some(presented) = self.bound_to {
             request.check_binding(presented)?;
         }
         request.check_channel(&config)?;
         let info = SeekInfo::decode(request.data.clone())
             .map_err(|error| Refused::undecodable("seek info", &error))?;
-        request.check_expiry(&config, SystemTime::now())?;
-        request.check_policy(&config, READERS)?;
+        check_expiry(request.expires_at(&config), SystemTime::now())?;
+        request.check_policy(&config.policies().policy(READERS))?;
         let seek = Seek::new(&info, self.chain.height())?;
         self.blocks(&request, config.sequence(), seek, responses)
             .await
@@ -115,9 +117,9 @@ impl Connection {
             let config = self.chain.config();
             if config.sequence() > sequence {
                 sequence = config.sequence();
-                request.check_policy(&config, READERS)?;
+                request.check_policy(&config.policies().policy(READERS))?;
             }
-            request.check_expiry(&config, SystemTime::now())?;
+            check_expiry(request.expires_at(&config), SystemTime::now())?;
             let block = self
                 .block(seek)
                 .await

@@ -18,6 +18,7 @@
 
 mod blocks;
 mod chain;
+mod clients;
 mod configuration;
 mod crashes;
 mod fabnet;

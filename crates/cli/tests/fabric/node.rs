@@ -121,6 +121,19 @@ impl Node {
     pub(crate) fn start(&mut self, genesis: &Path) {
         let before = self.log_len();
         self.launch(genesis);
+        self.answers(before);
+    }
+
+    /// Starts it, in the channels that it is in, and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start_as_it_is(&mut self) {
+        let before = self.log_len();
+        self.spawn(&["node", "start"]);
+        self.answers(before);
+    }
+
+    #[track_caller]
+    fn answers(&mut self, before: usize) {
         let (name, path) = (&self.name, self.log_path());
         let child = self.child.as_mut().unwrap();
         until(&format!("{name} answers"), START_TIME_MAX, || {
@@ -134,10 +147,15 @@ impl Node {
     /// Starts it and does not wait.
     #[track_caller]
     pub(crate) fn launch(&mut self, genesis: &Path) {
+        self.spawn(&["node", "start", "--join", genesis.to_str().unwrap()]);
+    }
+
+    #[track_caller]
+    fn spawn(&mut self, arguments: &[&str]) {
         assert!(self.child.is_none(), "{} runs", self.name);
         let mut log = File::options();
         let log = log.create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = self.command(&["node", "start", "--join", genesis.to_str().unwrap()]);
+        let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
 use crate::{
+    clients::ClientSettings,
     operations::OperationsSettings,
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{TlsFiles, TlsSettings},
@@ -37,6 +38,8 @@ pub struct Settings {
     pub transport: Transport,
     /// What of `peer.deliveryclient` concerns connections.
     pub delivery: DeliverySettings,
+    /// `peer.authentication` and `peer.limits.concurrency.deliverService`.
+    pub clients: ClientSettings,
     /// `operations`, and of `metrics` whether they are served; none if there is nowhere to listen.
     pub operations: Option<OperationsSettings>,
 }
@@ -58,6 +61,7 @@ impl Settings {
             gossip: gossip(config)?,
             transport: transport(config)?,
             delivery: delivery::settings(config)?,
+            clients: clients(config)?,
             operations: operations::settings(config)?,
         };
         warn_of_what_is_not_followed(config)?;
@@ -86,6 +90,7 @@ impl Settings {
             gossip: self.gossip,
             transport: self.transport,
             delivery: self.delivery,
+            clients: self.clients,
             vitals: Vitals::default(),
         })
     }
@@ -105,6 +110,27 @@ fn endpoint(config: &CoreConfig) -> Result<String, ConfigRefused> {
         }
         None => address::to_announce("peer.address", &configured, detect, address::own),
     }
+}
+
+fn clients(config: &CoreConfig) -> Result<ClientSettings, ConfigRefused> {
+    let usual = ClientSettings::default();
+    let streams_max =
+        config.literal("peer.limits.concurrency.deliverService", usual.streams_max)?;
+    Ok(ClientSettings {
+        time_window: config.duration_or("peer.authentication.timewindow", usual.time_window)?,
+        // As in Fabric, 0 is no limit.
+        streams_max: if streams_max == 0 {
+            usize::MAX
+        } else {
+            streams_max
+        },
+        discovery: config.flag("peer.discovery.enabled", usual.discovery)?,
+        members_discover: config.flag(
+            "peer.discovery.orgMembersAllowedAccess",
+            usual.members_discover,
+        )?,
+        joins: None,
+    })
 }
 
 fn tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {

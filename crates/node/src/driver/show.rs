@@ -1,6 +1,19 @@
 //! What can be seen of the node from outside: its status, who leads, how much waits.
 
-use crate::status::{ChannelStatus, MemberStatus, Status};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use tidings_gossip::{Ports, id::ChannelId};
+use tidings_proto::gossip::{
+    AliveMessage, Envelope, GossipMessage, Member, PeerTime,
+    gossip_message::{Content, Tag},
+};
+
+use crate::{
+    clients::Discovered,
+    status::{ChannelStatus, MemberStatus, Status},
+};
 
 use super::{Driver, Inlets};
 
@@ -22,6 +35,66 @@ impl Driver {
             }
         });
         channels.collect()
+    }
+
+    /// Who is there, ourselves included, or who is in a channel: those whom other organizations
+    /// can reach.
+    pub(super) fn discovered(&self, channel: Option<&ChannelId>) -> Vec<Discovered> {
+        let infos: Option<BTreeMap<_, _>> = channel.map(|channel| {
+            let peers = self.node.channel_peers(channel);
+            let own = self.node.own_state_info(channel);
+            let peers = peers.iter().map(|peer| peer.info).chain(own);
+            peers
+                .map(|info| (info.peer, without_secret(&info.envelope)))
+                .collect()
+        });
+        let me = self.node.me();
+        let members = self.node.members().map(|member| {
+            let alive = without_secret(&member.envelope);
+            (member.peer, &member.endpoint, alive)
+        });
+        let own = (me.identity.pki_id, &me.external_endpoint, self.own_alive());
+        let found = members.chain([own]).filter_map(|(peer, endpoint, alive)| {
+            let identity = self.node.identity(&peer)?;
+            let state_info = match &infos {
+                Some(infos) => Some(infos.get(&peer)?.clone()),
+                None => None,
+            };
+            (!endpoint.is_empty()).then(|| Discovered {
+                org: identity.org.clone(),
+                identity: identity.serialized.clone(),
+                alive,
+                state_info,
+            })
+        });
+        found.collect()
+    }
+
+    /// What we say of ourselves, for clients: earlier than all that we gossip, so that it replaces
+    /// nothing at a peer that it is brought to.
+    fn own_alive(&self) -> Envelope {
+        let me = self.node.me();
+        let alive = AliveMessage {
+            membership: Some(Member {
+                endpoint: me.external_endpoint.clone(),
+                metadata: me.metadata.clone(),
+                pki_id: Bytes::copy_from_slice(me.identity.pki_id.as_bytes()),
+            }),
+            timestamp: Some(PeerTime {
+                inc_num: me.incarnation_ns,
+                seq_num: 0,
+            }),
+            identity: me.identity.serialized.clone(),
+            ..AliveMessage::default()
+        };
+        let message = GossipMessage {
+            tag: Tag::Empty.into(),
+            content: Some(Content::AliveMsg(alive)),
+            ..GossipMessage::default()
+        };
+        let payload = Bytes::from(message.encode_to_vec());
+        let signature = self.node.ports().sign(&payload);
+        Envelope::signed(payload, signature)
     }
 
     /// What waits for this task.
@@ -76,4 +149,9 @@ fn tell_who_leads(before: &Status, now: &Status) {
             tracing::info!(target: "gossip.election", %channel, "this node leads no more");
         }
     }
+}
+
+/// A message as it may leave the organization.
+fn without_secret(envelope: &Envelope) -> Envelope {
+    Envelope::signed(envelope.payload.clone(), envelope.signature.clone())
 }

@@ -7,6 +7,22 @@ use super::*;
 /// What a Go peer of Fabric 3 shows that this node knows, too: name, type, labels, and for a
 /// histogram its buckets.
 const OF_FABRIC: &[(&str, &str, &[&str], &[f64])] = &[
+    (
+        "deliver_blocks_sent",
+        "counter",
+        &["channel", "filtered", "data_type"],
+        &[],
+    ),
+    (
+        "deliver_requests_received",
+        "counter",
+        &["channel", "filtered", "data_type"],
+        &[],
+    ),
+    ("deliver_streams_closed", "counter", &[], &[]),
+    ("deliver_streams_opened", "counter", &[], &[]),
+    ("endorser_proposals_received", "counter", &[], &[]),
+    ("endorser_successful_proposals", "counter", &[], &[]),
     ("fabric_version", "gauge", &["version"], &[]),
     ("gossip_comm_messages_received", "counter", &[], &[]),
     ("gossip_comm_messages_sent", "counter", &[], &[]),
@@ -160,7 +176,9 @@ fn labels_are_of_a_kind_that_peers_cannot_invent() {
     let known = [
         "certificate",
         "channel",
+        "data_type",
         "direction",
+        "filtered",
         "kind",
         "orderer",
         "outcome",

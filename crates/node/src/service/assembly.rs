@@ -11,18 +11,16 @@ use std::{
 
 use futures_util::FutureExt;
 use tidings_gossip::{Input, Me, Node};
-use tokio::{
-    net::TcpListener,
-    sync::{broadcast, mpsc, watch},
-};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 
 use super::{Certificates, NodeConfig, RunningNode, StartRefused, Transport};
 use crate::{
+    clients::Shared,
     comm::{Authenticator, Comm, CommConfig, Surroundings},
     crypto::{CorePorts, Crypto, random},
     deliver::DeliverConfig,
+    directory::Directory,
     driver::{CONTROL_MAX, Driver, HandingOut, Inlets, MESSAGES_MAX},
     failed::Failed,
     health::Health,
@@ -69,7 +67,20 @@ impl RunningNode {
             metrics: metrics.clone(),
         };
         let own = CommConfig::new(me.identity.pki_id, tls.clone());
-        let comm = listen(config.listener, &config.transport, own, surroundings);
+        let directory = Directory::default();
+        let clients = Shared::new(
+            config.clients,
+            deliver.client_auth,
+            (Arc::clone(&crypto), directory.clone()),
+            metrics.clone(),
+            tasks.clone(),
+        );
+        let comm = Comm::start(
+            comm_config(&config.transport, own),
+            config.listener,
+            clients.routes(requests_in.downgrade()),
+            surroundings,
+        );
         let private = PrivateSettings {
             settings: config.gossip.pvt_data.clone(),
             registries: Registries::default(),
@@ -122,7 +133,7 @@ impl RunningNode {
             tasks,
             joined: BTreeSet::new(),
             left: BTreeMap::new(),
-            readers: BTreeMap::new(),
+            directory,
             vaults: BTreeMap::new(),
             followed: BTreeMap::new(),
             private,
@@ -144,19 +155,13 @@ fn deliver_config(config: &NodeConfig, tls: Option<Tls>) -> DeliverConfig {
     }
 }
 
-fn listen(
-    listener: TcpListener,
-    transport: &Transport,
-    own: CommConfig,
-    surroundings: Surroundings,
-) -> Comm {
-    let config = CommConfig {
+fn comm_config(transport: &Transport, own: CommConfig) -> CommConfig {
+    CommConfig {
         dial_timeout: transport.dial_timeout,
         conn_timeout: transport.conn_timeout,
         send_queue_len_max: transport.send_queue_len_max,
         ..own
-    };
-    Comm::start(config, listener, Routes::default(), surroundings)
+    }
 }
 
 /// Shows when our certificates end, and has that told before it comes.

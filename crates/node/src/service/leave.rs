@@ -31,11 +31,12 @@ impl RunningNode {
             }
             return Err(LeaveRefused::NotJoined(channel.clone()));
         }
-        if self.readers.contains_key(channel) {
+        if self.directory.channel(channel.as_str()).is_some() {
             // First of all: what cannot be noted must not be half done.
             let path = chains::dir(&self.data_dir, channel.as_str());
             chains::mark_left(&path).map_err(|source| LeaveRefused::Mark { path, source })?;
         }
+        self.directory.close(channel);
         let (done, parts) = oneshot::channel();
         let remove = Request::RemoveChannel(channel.clone(), done);
         self.requests
@@ -55,7 +56,6 @@ impl RunningNode {
             .send(Input::Leave(channel.clone()))
             .await
             .map_err(|_gone| LeaveRefused::Stopping)?;
-        self.readers.remove(channel);
         self.vaults.remove(channel);
         self.followed.remove(channel);
         self.private.registries.remove(channel);

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::Stream;
 use tokio::{
     net::TcpListener,
@@ -41,9 +42,10 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// TLS handshakes in progress. Each costs a few kilobytes and some milliseconds of computing.
 pub(super) const HANDSHAKES_MAX: usize = 128;
 
-/// Open connections: far below the usual limit of file descriptors, far above the peers that
-/// talk to one node. More are refused.
-pub(super) const CONNECTIONS_MAX: usize = 1024;
+/// Open connections, of peers and of clients: above what the streams that clients may have take
+/// if each has a connection of its own, far above the peers that talk to one node. More are
+/// refused.
+pub(super) const CONNECTIONS_MAX: usize = 4096;
 
 /// Pause after the system could not give us a connection, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -239,9 +241,9 @@ async fn accept(
     let handshake = TlsAcceptor::from(own.config).accept(Buffered::new(io));
     let io = timeout_at(limit, handshake).await??;
     let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
-    let sha256 = certificates
+    let leaf = certificates
         .first()
-        .map(|leaf| tidings_msp::crypto::sha256(leaf));
-    let info = TlsInfo::new(Some(own.certificate_sha256), sha256, remote);
+        .map(|leaf| Bytes::copy_from_slice(leaf));
+    let info = TlsInfo::new(Some(own.certificate_sha256), leaf, remote);
     Ok(ServerStream::new(Box::new(io), info, owner, limit, slot))
 }

@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -40,6 +41,8 @@ pub struct TlsInfo {
     /// SHA-256 of the certificate whose key the peer holds; none if it presented none, or
     /// without TLS.
     pub peer_certificate_sha256: Option<[u8; 32]>,
+    /// That certificate, DER.
+    pub peer_certificate: Option<Bytes>,
     /// Where it comes from, for logs.
     pub remote: Option<SocketAddr>,
     /// Bounds the handshakes of this connection.
@@ -49,13 +52,15 @@ pub struct TlsInfo {
 impl TlsInfo {
     pub(super) fn new(
         own_certificate_sha256: Option<[u8; 32]>,
-        peer_certificate_sha256: Option<[u8; 32]>,
+        peer_certificate: Option<Bytes>,
         remote: Option<SocketAddr>,
     ) -> Self {
+        let peer_certificate_sha256 = peer_certificate.as_deref().map(tidings_msp::crypto::sha256);
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_PER_CONNECTION_MAX));
         Self {
             own_certificate_sha256,
             peer_certificate_sha256,
+            peer_certificate,
             remote,
             handshakes,
         }

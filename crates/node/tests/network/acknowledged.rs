@@ -12,6 +12,7 @@ use std::{
 use tidings_gossip::{Config, id::PkiId};
 use tidings_ledger::transient::TransientStore;
 use tidings_node::{
+    clients::ClientSettings,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     vitals::Vitals,
 };
@@ -64,6 +65,7 @@ async fn live(home: &Path) {
         gossip: Config::default(),
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
+        clients: ClientSettings::default(),
         vitals: Vitals::default(),
     };
     let _node = Box::pin(RunningNode::start(config)).await.unwrap();

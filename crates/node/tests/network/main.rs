@@ -7,6 +7,7 @@
 
 mod acknowledged;
 mod chain;
+mod clients;
 mod cluster;
 #[path = "../../../msp/tests/collections/draft.rs"]
 mod draft;
@@ -17,6 +18,7 @@ mod orderer;
 mod orderers;
 mod peer;
 mod private;
+mod queries;
 mod renewal;
 mod stripes;
 mod talker;
@@ -237,7 +239,7 @@ async fn who_leaves_is_out_at_once_and_after_restarts_and_may_come_back() {
     leaver.stop().await;
     let listener = TcpListener::bind(seat.address).await.unwrap();
     let mut leaver = seat.start(listener).await;
-    assert!(leaver.readers().is_empty());
+    assert!(leaver.directory().channels().is_empty());
     let other = Chain::new("elsewhere:1").blocks[0].clone();
     let refused = leaver.join(other).await.unwrap_err();
     assert!(
@@ -266,7 +268,7 @@ async fn who_is_stopped_while_leaving_has_left() {
     node.stop().await;
     let listener = TcpListener::bind(seat.address).await.unwrap();
     let mut node = seat.start(listener).await;
-    assert!(node.readers().is_empty() && node.has_left(&channel()));
+    assert!(node.directory().channels().is_empty() && node.has_left(&channel()));
     node.join(chain.blocks[0].clone()).await.unwrap();
     assert!(!node.has_left(&channel()));
     node.stop().await;

@@ -5,6 +5,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
 use tidings_gossip::{ClusterConfig, Config, PvtDataConfig, StateConfig, id::ChannelId};
 use tidings_node::{
+    clients::ClientSettings,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::ChannelStatus,
     tls::TlsSettings,
@@ -100,6 +101,7 @@ impl Seat {
             },
             transport: Transport::default(),
             delivery: self.delivery.clone(),
+            clients: ClientSettings::default(),
             vitals: Vitals::default(),
         }
     }

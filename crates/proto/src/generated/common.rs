@@ -681,3 +681,12 @@ pub struct Capabilities {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Capability {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlockchainInfo {
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub current_block_hash: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub previous_block_hash: ::prost::bytes::Bytes,
+}

@@ -1,61 +1,61 @@
-//! Requests to an orderer: signed envelopes, and why they are refused.
+//! Requests of clients, to a peer or to an orderer: signed envelopes, and why they are refused.
 //!
 //! Promises the checks of Fabric's deliver and broadcast handlers with their status numbers. A
 //! refusal carries a reason for logs; the client of Deliver sees the number only. Reads no clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::DecodeError;
 use tidings_msp::channel_config::ChannelConfig;
-use tidings_msp::policy::SignedDatum;
+use tidings_msp::policy::{Policy, SignedDatum};
 use tidings_proto::Message;
 use tidings_proto::common::{ChannelHeader, Envelope, Payload, SignatureHeader, Status};
-
-/// How far the clock of a client may be from ours (`Authentication.TimeWindow`).
-const TIME_WINDOW_SECS: i64 = 15 * 60;
 
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {}: {reason}", *status as i32, status.as_str_name())]
-pub(crate) struct Refused {
+pub struct Refused {
     /// What the client is told.
-    pub(crate) status: Status,
+    pub status: Status,
     /// What a person is told.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 impl Refused {
-    pub(crate) fn new(status: Status, reason: impl Into<String>) -> Self {
+    /// With this status, for this reason.
+    pub fn new(status: Status, reason: impl Into<String>) -> Self {
         Self {
             status,
             reason: reason.into(),
         }
     }
 
-    pub(crate) fn undecodable(part: &str, error: &DecodeError) -> Self {
+    /// A part of the request is no protobuf message.
+    pub fn undecodable(part: &str, error: &DecodeError) -> Self {
         Self::bad(format!("the {part} does not decode: {error}"))
     }
 
-    pub(crate) fn bad(reason: impl Into<String>) -> Self {
+    /// The request is wrong in itself.
+    pub fn bad(reason: impl Into<String>) -> Self {
         Self::new(Status::BadRequest, reason)
     }
 }
 
 /// A request whose outside was read. Nothing about it is believed yet.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct Request {
     envelope: Envelope,
     creator: Bytes,
     /// What it says about itself.
-    pub(crate) header: ChannelHeader,
+    pub header: ChannelHeader,
     /// What it asks.
-    pub(crate) data: Bytes,
+    pub data: Bytes,
 }
 
 impl Request {
     /// Reads the envelope.
-    pub(crate) fn parse(envelope: Envelope) -> Result<Self, Refused> {
+    pub fn parse(envelope: Envelope) -> Result<Self, Refused> {
         let payload = Payload::decode(envelope.payload.clone())
             .map_err(|error| Refused::undecodable("payload", &error))?;
         let header = payload
@@ -73,22 +73,23 @@ impl Request {
         })
     }
 
-    /// The request was made just now.
-    pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), Refused> {
+    /// The request was made just now, as far as clocks agree.
+    pub fn check_time(&self, now: SystemTime, window: Duration) -> Result<(), Refused> {
         let at = self
             .header
             .timestamp
             .ok_or_else(|| Refused::bad("there is no timestamp"))?;
-        if at.seconds.abs_diff(seconds(now)) > TIME_WINDOW_SECS.unsigned_abs() {
-            return Err(Refused::bad(
-                "the timestamp is more than 15 minutes from our time",
-            ));
+        if at.seconds.abs_diff(seconds(now)) > window.as_secs() {
+            return Err(Refused::bad(format!(
+                "the timestamp is more than {} minutes from our time",
+                window.as_secs() / 60
+            )));
         }
         Ok(())
     }
 
     /// The request was made for the connection that it came on.
-    pub(crate) fn check_binding(&self, presented: Option<[u8; 32]>) -> Result<(), Refused> {
+    pub fn check_binding(&self, presented: Option<[u8; 32]>) -> Result<(), Refused> {
         match presented {
             Some(presented) if self.header.tls_cert_hash == presented[..] => Ok(()),
             Some(_) => Err(Refused::bad(
@@ -99,40 +100,45 @@ impl Request {
     }
 
     /// The request is for the channel.
-    pub(crate) fn check_channel(&self, config: &ChannelConfig) -> Result<(), Refused> {
+    pub fn check_channel(&self, config: &ChannelConfig) -> Result<(), Refused> {
         if self.header.channel_id != config.channel_id() {
             return Err(Refused::new(Status::NotFound, "that channel is not here"));
         }
         Ok(())
     }
 
-    /// The certificate of the creator has not ended. Whoever is unknown fails the policy.
-    pub(crate) fn check_expiry(
-        &self,
-        config: &ChannelConfig,
-        now: SystemTime,
-    ) -> Result<(), Refused> {
-        match config.msps().deserialize(&self.creator) {
-            Ok(identity) if identity.expires_at() < seconds(now) => Err(Refused::new(
-                Status::Forbidden,
-                "the certificate of the client has expired",
-            )),
-            _ => Ok(()),
+    /// When the creator's certificate ends, in seconds since 1970. Whoever is unknown fails the
+    /// policy.
+    pub fn expires_at(&self, config: &ChannelConfig) -> Option<i64> {
+        let identity = config.msps().deserialize(&self.creator).ok()?;
+        Some(identity.expires_at())
+    }
+
+    /// What the creator signed, as policies take it.
+    pub fn signed(&self) -> SignedDatum<'_> {
+        SignedDatum {
+            message: self.envelope.payload.as_ref().into(),
+            identity: self.creator.as_ref().into(),
+            signature: self.envelope.signature.as_ref().into(),
         }
     }
 
     /// The creator signed it and satisfies the policy.
-    pub(crate) fn check_policy(&self, config: &ChannelConfig, path: &str) -> Result<(), Refused> {
-        let datum = SignedDatum {
-            message: self.envelope.payload.as_ref().into(),
-            identity: self.creator.as_ref().into(),
-            signature: self.envelope.signature.as_ref().into(),
-        };
-        config
-            .policies()
-            .policy(path)
-            .evaluate(&[datum])
+    pub fn check_policy(&self, policy: &Policy) -> Result<(), Refused> {
+        policy
+            .evaluate(&[self.signed()])
             .map_err(|error| Refused::new(Status::Forbidden, error.to_string()))
+    }
+}
+
+/// A certificate that ends then has not ended. None is no certificate of anybody.
+pub fn check_expiry(expires_at: Option<i64>, now: SystemTime) -> Result<(), Refused> {
+    match expires_at {
+        Some(at) if at < seconds(now) => Err(Refused::new(
+            Status::Forbidden,
+            "the certificate of the client has expired",
+        )),
+        _ => Ok(()),
     }
 }
 

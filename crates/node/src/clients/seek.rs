@@ -1,4 +1,4 @@
-//! Which blocks a client of Deliver asked for.
+//! Which blocks a client of Deliver asked for, of a peer or of an orderer.
 //!
 //! Promises Fabric's reading of every position. Pure.
 
@@ -11,21 +11,21 @@ use super::request::Refused;
 
 /// Blocks from `next` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seek {
+pub struct Seek {
     /// The next block to send.
-    pub(crate) next: u64,
+    pub next: u64,
     /// After this one the request is done. It is compared for equality, as in Fabric: a stop
     /// that is behind the start (newest of a start at the end) never comes.
-    pub(crate) stop: u64,
+    pub stop: u64,
     /// Whether a block that is not there yet is waited for.
-    pub(crate) waits: bool,
+    pub waits: bool,
     /// Whether transactions are left out.
-    pub(crate) headers_only: bool,
+    pub headers_only: bool,
 }
 
 impl Seek {
     /// Reads the request against the height at its arrival.
-    pub(crate) fn new(info: &SeekInfo, height: u64) -> Result<Self, Refused> {
+    pub fn new(info: &SeekInfo, height: u64) -> Result<Self, Refused> {
         let position = |position: Option<tidings_proto::orderer::SeekPosition>| {
             position.and_then(|position| position.r#type)
         };

@@ -1,0 +1,319 @@
+//! The stream on which blocks go to a client.
+//!
+//! Promises the checks of Fabric's deliver handler in their order, its statuses, and that every
+//! status but success ends the stream. Holds a page of blocks at a time.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use prost::Message;
+use tidings_msp::channel_config::ChannelConfig;
+use tidings_proto::{
+    common::{Envelope, Status},
+    orderer::SeekInfo,
+    protos::{BlockAndPrivateData, DeliverResponse, deliver_response::Type},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Streaming;
+
+use super::{
+    Shared,
+    outlet::{Gone, Outlet, Responses, outlet},
+    request::{Refused, Request, check_expiry},
+    seek::Seek,
+    shelf::{self, Form},
+};
+use crate::{directory::Served, private::for_client};
+
+/// Bytes of blocks that are given to a stream in one go, unless a single block is larger. With
+/// those before them, which it may still be sending, this is what a slow client holds.
+const PAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Blocks in one go: enough that finding them costs little beside sending them.
+const PAGE_LEN_MAX: usize = 64;
+
+/// Which of the three methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Blocks,
+    Filtered,
+    WithPrivateData,
+}
+
+impl Kind {
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Blocks | Self::WithPrivateData => "event/Block",
+            Self::Filtered => "event/FilteredBlock",
+        }
+    }
+
+    /// As Fabric's metrics call it.
+    fn data_type(self) -> &'static str {
+        match self {
+            Self::Blocks => "block",
+            Self::Filtered => "filtered_block",
+            Self::WithPrivateData => "block_and_pvtdata",
+        }
+    }
+
+    fn form(self, seek: Seek) -> Form {
+        match self {
+            Self::Filtered => Form::Filtered,
+            Self::Blocks if seek.headers_only => Form::Header,
+            Self::Blocks | Self::WithPrivateData => Form::Whole,
+        }
+    }
+}
+
+/// A client's stream.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    kind: Kind,
+    /// With mutual TLS: the hash of the client's certificate, if it showed one.
+    bound_to: Option<Option<[u8; 32]>>,
+    out: Outlet,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Why a request ended.
+enum Ended {
+    Refused(Refused),
+    Gone(Gone),
+}
+
+impl From<Refused> for Ended {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Gone> for Ended {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
+}
+
+/// A request whose checks were passed, and by what.
+struct Admitted {
+    request: Request,
+    served: Arc<Served>,
+    config: Arc<ChannelConfig>,
+    /// The end of the client's certificate under that configuration.
+    expires_at: Option<i64>,
+    seek: Seek,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        kind: Kind,
+        bound_to: Option<Option<[u8; 32]>>,
+        slot: OwnedSemaphorePermit,
+    ) -> (Self, Responses) {
+        let (out, responses) = outlet();
+        let session = Self {
+            shared,
+            kind,
+            bound_to,
+            out,
+            _slot: slot,
+        };
+        (session, responses)
+    }
+
+    /// Serves requests one after the other until one fails or the client goes.
+    pub(super) async fn serve(self, mut requests: Streaming<Envelope>) {
+        let metrics = self.shared.metrics.clone();
+        metrics.deliver_streams_opened.inc();
+        self.serve_each(&mut requests).await;
+        metrics.deliver_streams_closed.inc();
+    }
+
+    async fn serve_each(&self, requests: &mut Streaming<Envelope>) {
+        loop {
+            let envelope = tokio::select! {
+                request = requests.message() => request,
+                () = self.out.closed() => return,
+            };
+            let Ok(Some(envelope)) = envelope else { return };
+            let ended = self.request(envelope).await;
+            let status = match &ended {
+                Ok(()) => Status::Success,
+                Err(Ended::Refused(refused)) => {
+                    tracing::info!(
+                        target: "peer.deliverevents", kind = ?self.kind,
+                        "a client's request for blocks ends: {refused}"
+                    );
+                    refused.status
+                }
+                Err(Ended::Gone(Gone::Left)) => return,
+                Err(Ended::Gone(Gone::CutOff)) => return self.say_cut_off(),
+            };
+            let response = DeliverResponse {
+                r#type: Some(Type::Status(status.into())),
+            };
+            let sent = self.give(vec![response.encode_to_vec().into()]).await;
+            if ended.is_err() || sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn request(&self, envelope: Envelope) -> Result<(), Ended> {
+        let request = Request::parse(envelope)?;
+        request.check_time(SystemTime::now(), self.shared.settings.time_window)?;
+        if let Some(presented) = self.bound_to {
+            request.check_binding(presented)?;
+        }
+        let name = &request.header.channel_id;
+        let found = self.shared.directory.channel(name).and_then(|served| {
+            let config = self.shared.crypto.config(&served.channel)?;
+            Some((served, config))
+        });
+        let (served, config) = found.ok_or_else(|| {
+            let reason = format!("this peer is not in the channel {name:?}");
+            Refused::new(Status::NotFound, reason)
+        })?;
+        let info = SeekInfo::decode(request.data.clone())
+            .map_err(|error| Refused::undecodable("seek info", &error))?;
+        let expires_at = request.expires_at(&config);
+        check_expiry(expires_at, SystemTime::now())?;
+        request.check_policy(&config.policy_for(self.kind.resource()))?;
+        let seek = Seek::new(&info, *served.height.borrow())?;
+        self.blocks(Admitted {
+            request,
+            served,
+            config,
+            expires_at,
+            seek,
+        })
+        .await
+    }
+
+    async fn blocks(&self, mut admitted: Admitted) -> Result<(), Ended> {
+        let mut height = admitted.served.height.clone();
+        let metrics = &self.shared.metrics;
+        let filtered = (self.kind == Kind::Filtered).to_string();
+        let channel = admitted.served.channel.as_str();
+        let label = [channel, &filtered, self.kind.data_type()];
+        metrics
+            .deliver_requests_received
+            .with_label_values(&label)
+            .inc();
+        let sent = metrics.deliver_blocks_sent.with_label_values(&label);
+        loop {
+            let have = *height.borrow_and_update();
+            if have <= admitted.seek.next {
+                if !admitted.seek.waits {
+                    let reason = "the block is not there yet";
+                    return Err(Refused::new(Status::NotFound, reason).into());
+                }
+                tokio::select! {
+                    changed = height.changed() => changed.map_err(|_left| {
+                        let reason = "the channel is being left, or the node stops";
+                        Refused::new(Status::ServiceUnavailable, reason)
+                    })?,
+                    () = self.out.closed() => return Err(Gone::Left.into()),
+                }
+                continue;
+            }
+            let room = self.out.room().await?;
+            admitted.check_again(&self.shared, self.kind)?;
+            let page = self.page(&admitted, have).await.map_err(|reason| {
+                tracing::error!(
+                    target: "peer.deliverevents", channel = %admitted.served.channel,
+                    "cannot give blocks to a client: {reason}"
+                );
+                Refused::new(Status::ServiceUnavailable, reason)
+            })?;
+            let given = page.len() as u64;
+            sent.inc_by(given);
+            room.send(page);
+            let last = admitted.seek.next + given.saturating_sub(1);
+            if last == admitted.seek.stop {
+                return Ok(());
+            }
+            admitted.seek.next = last + 1;
+        }
+    }
+
+    /// The next blocks, at least one.
+    async fn page(&self, admitted: &Admitted, have: u64) -> Result<Vec<Bytes>, String> {
+        let Admitted { served, seek, .. } = admitted;
+        let (shelf, form) = (&self.shared.shelf, self.kind.form(*seek));
+        if self.kind == Kind::WithPrivateData {
+            return self
+                .with_private_data(admitted)
+                .await
+                .map(|made| vec![made]);
+        }
+        let mut page = vec![shelf.response(served, form, seek.next).await?];
+        let first = page.first().map_or(0, Bytes::len);
+        // Compared for equality, a stop below the next one is never met.
+        let end = if seek.stop >= seek.next {
+            have.min(seek.stop.saturating_add(1))
+        } else {
+            have
+        };
+        let room = (
+            PAGE_LEN_MAX.saturating_sub(1),
+            PAGE_BYTES_MAX.saturating_sub(first),
+        );
+        page.extend(shelf.more(served, form, seek.next + 1..end, room));
+        Ok(page)
+    }
+
+    /// Made for each client: it depends on who it is.
+    async fn with_private_data(&self, admitted: &Admitted) -> Result<Bytes, String> {
+        let served = Arc::clone(&admitted.served);
+        let config = Arc::clone(&admitted.config);
+        let (request, number) = (admitted.request.clone(), admitted.seek.next);
+        self.shared
+            .shelf
+            .read(move || {
+                let block = shelf::block_of(&served, number)?;
+                let given = for_client(&served.vault, &config, &request.signed(), number)?;
+                let content = BlockAndPrivateData {
+                    block: Some(shelf::block_for_clients(&block, Form::Whole)),
+                    private_data_map: given,
+                };
+                let response = DeliverResponse {
+                    r#type: Some(Type::BlockAndPrivateData(content)),
+                };
+                Ok(response.encode_to_vec().into())
+            })
+            .await
+    }
+
+    fn say_cut_off(&self) {
+        self.shared.metrics.clients_cut_off.inc();
+        tracing::warn!(
+            target: "peer.deliverevents", kind = ?self.kind,
+            "a client is cut off: it asked for blocks and reads none"
+        );
+    }
+
+    async fn give(&self, page: Vec<Bytes>) -> Result<(), Ended> {
+        self.out.room().await?.send(page);
+        Ok(())
+    }
+}
+
+impl Admitted {
+    /// A new configuration may no longer admit the client, and its certificate may have ended.
+    fn check_again(&mut self, shared: &Shared, kind: Kind) -> Result<(), Refused> {
+        let left = || Refused::new(Status::ServiceUnavailable, "the channel is being left");
+        let config = shared
+            .crypto
+            .config(&self.served.channel)
+            .ok_or_else(left)?;
+        if config.sequence() > self.config.sequence() {
+            self.request
+                .check_policy(&config.policy_for(kind.resource()))?;
+            self.expires_at = self.request.expires_at(&config);
+            self.config = config;
+        }
+        check_expiry(self.expires_at, SystemTime::now())
+    }
+}

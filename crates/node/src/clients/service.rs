@@ -1,0 +1,134 @@
+//! The gRPC service `protos.Deliver`, with responses that are encoded once for all clients.
+//!
+//! The generated server would encode each response for each client; this one sends bytes that the
+//! shelf has made. Promises a bounded number of streams over the three methods.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::{BufMut, Bytes};
+use futures_util::{FutureExt, future::BoxFuture};
+use tidings_proto::common::Envelope;
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    codec::{Codec, EncodeBuf, Encoder},
+    codegen::{Service, http},
+    server::{Grpc, NamedService, StreamingService},
+};
+use tonic_prost::ProstDecoder;
+
+use super::{
+    Shared,
+    deliver::{Kind, Session},
+    outlet::Responses,
+};
+use crate::tls::TlsInfo;
+
+/// Largest request for blocks. It holds one certificate and takes about a kilobyte.
+const REQUEST_LEN_MAX: usize = 64 << 10;
+
+/// Responses go out as they are, requests come as envelopes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = Envelope;
+    type Encoder = Self;
+    type Decoder = ProstDecoder<Envelope>;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::default()
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+/// `protos.Deliver`.
+#[derive(Clone)]
+pub(super) struct Deliver(pub(super) Arc<Shared>);
+
+impl NamedService for Deliver {
+    const NAME: &'static str = "protos.Deliver";
+}
+
+impl Service<http::Request<Body>> for Deliver {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let kind = match request.uri().path() {
+            "/protos.Deliver/Deliver" => Kind::Blocks,
+            "/protos.Deliver/DeliverFiltered" => Kind::Filtered,
+            "/protos.Deliver/DeliverWithPrivateData" => Kind::WithPrivateData,
+            _ => return async { Ok(Status::unimplemented("no such method").into_http()) }.boxed(),
+        };
+        let method = Method {
+            shared: Arc::clone(&self.0),
+            kind,
+        };
+        async move {
+            let mut grpc =
+                Grpc::new(Encoded).apply_max_message_size_config(Some(REQUEST_LEN_MAX), None);
+            Ok(grpc.streaming(method, request).await)
+        }
+        .boxed()
+    }
+}
+
+struct Method {
+    shared: Arc<Shared>,
+    kind: Kind,
+}
+
+impl StreamingService<Envelope> for Method {
+    type Response = Bytes;
+    type ResponseStream = Responses;
+    type Future = std::future::Ready<Result<Response<Responses>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Envelope>>) -> Self::Future {
+        std::future::ready(self.begin(request))
+    }
+}
+
+impl Method {
+    fn begin(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Responses>, Status> {
+        let slot = Arc::clone(&self.shared.streams).try_acquire_owned();
+        let slot = slot.map_err(|_none| {
+            let most = self.shared.settings.streams_max;
+            Status::resource_exhausted(format!(
+                "{most} streams for blocks are open, as many as peer.limits.concurrency.deliverService allows"
+            ))
+        })?;
+        let presented = request
+            .extensions()
+            .get::<TlsInfo>()
+            .and_then(|info| info.peer_certificate_sha256);
+        let bound_to = self.shared.is_bound_to_tls.then_some(presented);
+        let shared = Arc::clone(&self.shared);
+        let tasks = shared.tasks.clone();
+        let (session, responses) = Session::new(shared, self.kind, bound_to, slot);
+        tasks.spawn(session.serve(request.into_inner()));
+        Ok(Response::new(responses))
+    }
+}

@@ -1,0 +1,267 @@
+//! Blocks as clients get them, made once for all who read.
+//!
+//! A block is read and encoded when the first client comes to it, and kept while there is room;
+//! clients that come at the same time wait for the one reading. Promises that of what nobody
+//! signed nothing is passed off as known: a block carries validation codes only as
+//! [`codes`] has them, and no commit hash.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use tidings_proto::{
+    block::BlockView,
+    common::{Block, BlockData, BlockMetadata, BlockMetadataIndex, Status},
+    protos::{DeliverResponse, TxValidationCode, deliver_response::Type},
+};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::filtered::filtered;
+use crate::{directory::Served, serve::READS_MAX};
+
+/// Bytes of blocks that are kept. Clients that follow the chain are at its end, within a few
+/// blocks; those that replay it from the start go side by side when they begin together.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// Blocks that are kept, however small: each costs some hundred bytes beside its own.
+const KEPT_MAX: usize = 32_768;
+
+/// As what a block is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// Whole.
+    Whole,
+    /// Without transactions, unless it changes the configuration.
+    Header,
+    /// The events of its transactions.
+    Filtered,
+}
+
+/// Which opening of a channel, as what, which block.
+type Name = (u64, Form, u64);
+
+type Cell = Arc<OnceCell<Bytes>>;
+
+/// What is kept.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    kept: Mutex<Kept>,
+    reads: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    cells: BTreeMap<Name, Cell>,
+    /// Oldest first, with the bytes that count for it.
+    order: VecDeque<(Name, usize)>,
+    bytes: usize,
+}
+
+impl Shelf {
+    pub(super) fn new() -> Self {
+        Self {
+            kept: Mutex::new(Kept::default()),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+        }
+    }
+
+    /// The serialized `DeliverResponse` with this block, which is below the height.
+    pub(super) async fn response(
+        &self,
+        served: &Arc<Served>,
+        form: Form,
+        number: u64,
+    ) -> Result<Bytes, String> {
+        let name = (served.serial, form, number);
+        let cell = Arc::clone(self.lock().cells.entry(name).or_default());
+        let made = cell
+            .get_or_try_init(|| async {
+                let made = self.make(served, form, number).await?;
+                self.lock().keep(name, made.len());
+                Ok(made)
+            })
+            .await;
+        if made.is_err() {
+            self.lock().forget(name, &cell);
+        }
+        made.cloned()
+    }
+
+    /// What is there of the blocks behind, up to `len_max` of them or `bytes_max` bytes: for a
+    /// client that would else come back for each.
+    pub(super) fn more(
+        &self,
+        served: &Arc<Served>,
+        form: Form,
+        numbers: std::ops::Range<u64>,
+        (len_max, bytes_max): (usize, usize),
+    ) -> Vec<Bytes> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let kept = self.lock();
+        for number in numbers.take(len_max) {
+            let cell = kept.cells.get(&(served.serial, form, number));
+            let Some(made) = cell.and_then(|cell| cell.get()) else {
+                break;
+            };
+            bytes += made.len();
+            if bytes > bytes_max {
+                break;
+            }
+            found.push(made.clone());
+        }
+        found
+    }
+
+    async fn make(&self, served: &Arc<Served>, form: Form, number: u64) -> Result<Bytes, String> {
+        let served = Arc::clone(served);
+        self.read(move || Ok(response(&block_of(&served, number)?, form)))
+            .await
+    }
+
+    /// Does what waits for the disk: not many at a time, and not where others wait.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let slot = Arc::clone(&self.reads).acquire_owned().await;
+        let read = move || {
+            let _slot = slot;
+            read()
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.unwrap_or_else(|broken| Err(format!("reading broke off: {broken}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Counts what was made, and makes room for it.
+    fn keep(&mut self, name: Name, len: usize) {
+        self.order.push_back((name, len));
+        self.bytes += len;
+        while self.bytes > KEPT_BYTES_MAX || self.order.len() > KEPT_MAX {
+            let Some((oldest, len)) = self.order.pop_front() else {
+                return;
+            };
+            self.bytes -= len;
+            self.cells.remove(&oldest);
+        }
+    }
+
+    /// What could not be made is tried again by the next one.
+    fn forget(&mut self, name: Name, cell: &Cell) {
+        let same = |kept: &Cell| Arc::ptr_eq(kept, cell) && !kept.initialized();
+        if self.cells.get(&name).is_some_and(same) {
+            self.cells.remove(&name);
+        }
+    }
+}
+
+/// One code of `TxValidationCode` for each transaction, for what is known of it: that of block 0,
+/// by which the channel was joined, is valid. Nobody has signed anything about all others, so
+/// that they are not validated, which no client takes for valid.
+pub(super) fn codes(block: &BlockView) -> Vec<u8> {
+    let code = if block.number() == Some(0) {
+        TxValidationCode::Valid
+    } else {
+        TxValidationCode::NotValidated
+    };
+    let code = u8::try_from(i32::from(code)).expect("codes are bytes");
+    vec![code; block.transactions_len()]
+}
+
+/// A block that is below the height.
+pub(super) fn block_of(served: &Served, number: u64) -> Result<BlockView, String> {
+    let block = served.blocks.block(number);
+    block
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("block {number} is not in the ledger"))
+}
+
+/// The block for a client.
+pub(super) fn block_for_clients(view: &BlockView, form: Form) -> Block {
+    let whole = form != Form::Header || view.is_config_block();
+    let codes_at = BlockMetadataIndex::TransactionsFilter as usize;
+    let mut metadata: Vec<Bytes> = view
+        .metadata()
+        .take(BlockMetadataIndex::CommitHash as usize)
+        .collect();
+    if metadata.len() <= codes_at {
+        metadata.resize(codes_at + 1, Bytes::new());
+    }
+    if let Some(entry) = metadata.get_mut(codes_at) {
+        *entry = codes(view).into();
+    }
+    Block {
+        header: view.header().cloned(),
+        data: whole.then(|| BlockData {
+            data: view.transactions().collect(),
+        }),
+        metadata: Some(BlockMetadata { metadata }),
+    }
+}
+
+fn response(view: &BlockView, form: Form) -> Bytes {
+    let content = match form {
+        Form::Whole | Form::Header => Type::Block(block_for_clients(view, form)),
+        // As Go answers to a block that says something that does not decode.
+        Form::Filtered => filtered(view, &codes(view)).map_or_else(
+            |_undecodable| Type::Status(Status::BadRequest.into()),
+            Type::FilteredBlock,
+        ),
+    };
+    let response = DeliverResponse {
+        r#type: Some(content),
+    };
+    response.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(kept: &mut Kept, number: u64, len: usize) {
+        let name = (1, Form::Whole, number);
+        kept.cells.entry(name).or_default();
+        kept.keep(name, len);
+    }
+
+    #[test]
+    fn what_is_kept_has_an_end() {
+        let mut kept = Kept::default();
+        for number in 0..KEPT_MAX as u64 + 10 {
+            keep(&mut kept, number, 10);
+        }
+        assert_eq!((kept.cells.len(), kept.order.len()), (KEPT_MAX, KEPT_MAX));
+        assert!(
+            !kept.cells.contains_key(&(1, Form::Whole, 9)),
+            "the oldest went"
+        );
+        // A large one takes the place of many, and one beyond everything its own.
+        keep(&mut kept, 1 << 40, KEPT_BYTES_MAX - 20);
+        assert_eq!((kept.cells.len(), kept.bytes), (3, KEPT_BYTES_MAX));
+        keep(&mut kept, 1 << 41, KEPT_BYTES_MAX + 1);
+        assert_eq!((kept.cells.len(), kept.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let mut kept = Kept::default();
+        let name = (1, Form::Filtered, 7);
+        let failed = Arc::clone(kept.cells.entry(name).or_default());
+        kept.forget(name, &failed);
+        assert!(kept.cells.is_empty());
+        // What somebody else has made by then stays.
+        let made = Arc::new(OnceCell::new_with(Some(Bytes::from_static(b"made"))));
+        kept.cells.insert(name, Arc::clone(&made));
+        kept.forget(name, &failed);
+        kept.forget(name, &made);
+        assert_eq!(kept.cells.len(), 1);
+    }
+}
