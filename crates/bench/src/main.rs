@@ -9,6 +9,7 @@ mod bounds;
 mod catch_up;
 mod chain;
 mod cost;
+mod deliver;
 mod dissemination;
 mod floor;
 mod keys;
@@ -30,6 +31,7 @@ use serde_json::{Map, Value};
 
 use self::{
     catch_up::CatchUp,
+    deliver::Deliver,
     dissemination::Dissemination,
     floor::Floor,
     membership::Membership,
@@ -75,6 +77,8 @@ enum Command {
     /// Workload F: single operations, without any network.
     #[command(visible_alias = "f")]
     Micro(Micro),
+    /// Beside the baseline: clients that read the blocks of a running peer, ours or Go's.
+    Deliver(Deliver),
 }
 
 fn main() -> Result<()> {
@@ -101,6 +105,7 @@ async fn run(arguments: Arguments) -> Result<String> {
         Command::CatchUp(it) => ("D", settings(&it)?, Box::pin(it.run(&floor)).await?),
         Command::PointToPoint(it) => ("E", settings(&it)?, Box::pin(it.run(&floor)).await?),
         Command::Micro(it) => ("F", settings(&it)?, it.run(&floor)?),
+        Command::Deliver(it) => ("deliver", settings(&it)?, Box::pin(it.run()).await?),
     };
     let report = Report {
         workload,
