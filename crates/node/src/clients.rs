@@ -2,7 +2,7 @@
 //!
 //! Serves today's clients with Fabric's checks, statuses and bytes. Everything is answered from
 //! what is committed and from the configuration in force; nothing here is protocol state, and the
-//! core never hears of a client. Promises that what clients cost is bounded whoever they are, and
+//! core is asked for nothing but who is there, once a second. Promises that what clients cost is bounded whoever they are, and
 //! that nothing is passed off as validated that was not.
 //!
 //! Rules: docs/clients.md.
@@ -46,6 +46,10 @@ pub use self::{
 use crate::{
     comm::MESSAGE_LEN_MAX, crypto::Crypto, directory::Directory, driver, metrics::Metrics,
 };
+
+/// Streams for blocks of clients that have not shown who they are. Each has ten seconds for it, and
+/// needs a round trip.
+const STRANGERS_MAX: usize = 512;
 
 /// Requests for discovery at a time, each of up to 64 KB.
 const DISCOVERIES_MAX: usize = 64;
@@ -95,6 +99,8 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
     shelf: Shelf,
     streams: Arc<Semaphore>,
+    /// Streams whose request was not admitted yet.
+    strangers: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -115,6 +121,7 @@ impl Shared {
             tasks,
             shelf: Shelf::new(),
             streams: Arc::new(Semaphore::new(streams_max)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         }
     }
 
@@ -129,7 +136,7 @@ impl Shared {
         if !shared.settings.discovery {
             return routes;
         }
-        let discovery = DiscoveryServer::new(Discovery { shared, core })
+        let discovery = DiscoveryServer::new(Discovery::new(shared, core))
             .max_decoding_message_size(REQUEST_LEN_MAX)
             .max_encoding_message_size(MESSAGE_LEN_MAX);
         routes.add_service(Gate::new(discovery, DISCOVERIES_MAX))

@@ -330,12 +330,11 @@ impl RunningNode {
         let reader = ledger.reader();
         self.open(config, Box::new(ledger), Arc::new(reader.clone()))
             .await?;
-        if let Some(followed) = self.followed.get(&channel)
-            && let Some(vault) = self.vaults.get(&channel)
-        {
-            let (height, vault) = (followed.height.clone(), Arc::clone(vault));
-            self.directory.open(channel, reader, height, vault);
-        }
+        let followed = self.followed.get(&channel);
+        let vault = self.vaults.get(&channel);
+        let (followed, vault) = followed.zip(vault).expect("a channel at work has both");
+        self.directory
+            .open(channel, reader, followed.height.clone(), Arc::clone(vault));
         Ok(())
     }
 

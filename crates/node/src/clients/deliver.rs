@@ -1,9 +1,15 @@
 //! The stream on which blocks go to a client.
 //!
 //! Promises the checks of Fabric's deliver handler in their order, its statuses, and that every
-//! status but success ends the stream. Holds a page of blocks at a time.
+//! status but success ends the stream (but for the one in place of a filtered block). Holds a page of blocks at a time.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -13,17 +19,21 @@ use tidings_proto::{
     orderer::SeekInfo,
     protos::{BlockAndPrivateData, DeliverResponse, deliver_response::Type},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tonic::Streaming;
 
 use super::{
     Shared,
-    outlet::{Gone, Outlet, Responses, outlet},
+    outlet::{Gone, Outlet, Responses, Tenure, outlet},
     request::{Refused, Request, check_expiry},
     seek::Seek,
     shelf::{self, Form},
 };
-use crate::{directory::Served, private::for_client};
+use crate::{
+    directory::Served,
+    logging::{Seldom, foreign},
+    private::for_client,
+};
 
 /// Bytes of blocks that are given to a stream in one go, unless a single block is larger. With
 /// those before them, which it may still be sending, this is what a slow client holds.
@@ -31,6 +41,14 @@ const PAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Blocks in one go: enough that finding them costs little beside sending them.
 const PAGE_LEN_MAX: usize = 64;
+
+/// How long a stream may be open without a request. Clients send theirs with the stream.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// How long it may be open after a request was served.
+const NEXT_REQUEST_MAX: Duration = Duration::from_secs(60);
+
+static REFUSED: Seldom = Seldom::new();
 
 /// Which of the three methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +91,8 @@ pub(super) struct Session {
     /// With mutual TLS: the hash of the client's certificate, if it showed one.
     bound_to: Option<Option<[u8; 32]>>,
     out: Outlet,
-    _slot: OwnedSemaphorePermit,
+    tenure: Tenure,
+    is_admitted: AtomicBool,
 }
 
 /// Why a request ended.
@@ -109,15 +128,17 @@ impl Session {
         shared: Arc<Shared>,
         kind: Kind,
         bound_to: Option<Option<[u8; 32]>>,
-        slot: OwnedSemaphorePermit,
+        stranger: OwnedSemaphorePermit,
     ) -> (Self, Responses) {
-        let (out, responses) = outlet();
+        let tenure = Tenure::new(stranger);
+        let (out, responses) = outlet(tenure.clone());
         let session = Self {
             shared,
             kind,
             bound_to,
             out,
-            _slot: slot,
+            tenure,
+            is_admitted: AtomicBool::new(false),
         };
         (session, responses)
     }
@@ -131,20 +152,23 @@ impl Session {
     }
 
     async fn serve_each(&self, requests: &mut Streaming<Envelope>) {
+        let mut patience = REQUEST_MAX;
         loop {
             let envelope = tokio::select! {
-                request = requests.message() => request,
+                request = timeout(patience, requests.message()) => request,
                 () = self.out.closed() => return,
             };
+            let Ok(envelope) = envelope else {
+                let reason = format!("no request for {} seconds", patience.as_secs());
+                return self.out.cut_off(tonic::Status::deadline_exceeded(reason));
+            };
             let Ok(Some(envelope)) = envelope else { return };
+            patience = NEXT_REQUEST_MAX;
             let ended = self.request(envelope).await;
             let status = match &ended {
                 Ok(()) => Status::Success,
                 Err(Ended::Refused(refused)) => {
-                    tracing::info!(
-                        target: "peer.deliverevents", kind = ?self.kind,
-                        "a client's request for blocks ends: {refused}"
-                    );
+                    self.tell(refused);
                     refused.status
                 }
                 Err(Ended::Gone(Gone::Left)) => return,
@@ -156,6 +180,33 @@ impl Session {
             let sent = self.give(vec![response.encode_to_vec().into()]).await;
             if ended.is_err() || sent.is_err() {
                 return;
+            }
+        }
+    }
+
+    fn tell(&self, refused: &Refused) {
+        if let Some(left_out) = REFUSED.line(Instant::now()) {
+            tracing::info!(
+                target: "peer.deliverevents", kind = ?self.kind, left_out,
+                "a client's request for blocks ends: {}", foreign(refused)
+            );
+        }
+    }
+
+    /// From now on the stream counts among those that are served.
+    fn admit(&self) -> Result<(), Gone> {
+        match Arc::clone(&self.shared.streams).try_acquire_owned() {
+            Ok(slot) => {
+                self.tenure.exchange(slot);
+                Ok(())
+            }
+            Err(_none) => {
+                let most = self.shared.settings.streams_max;
+                self.out.cut_off(tonic::Status::resource_exhausted(format!(
+                    "{most} streams for blocks are open, as many as \
+                     peer.limits.concurrency.deliverService allows"
+                )));
+                Err(Gone::Left)
             }
         }
     }
@@ -172,7 +223,7 @@ impl Session {
             Some((served, config))
         });
         let (served, config) = found.ok_or_else(|| {
-            let reason = format!("this peer is not in the channel {name:?}");
+            let reason = format!("this peer is not in the channel {}", foreign(name));
             Refused::new(Status::NotFound, reason)
         })?;
         let info = SeekInfo::decode(request.data.clone())
@@ -181,6 +232,9 @@ impl Session {
         check_expiry(expires_at, SystemTime::now())?;
         request.check_policy(&config.policy_for(self.kind.resource()))?;
         let seek = Seek::new(&info, *served.height.borrow())?;
+        if !self.is_admitted.swap(true, Ordering::Relaxed) {
+            self.admit()?;
+        }
         self.blocks(Admitted {
             request,
             served,
@@ -203,6 +257,9 @@ impl Session {
             .inc();
         let sent = metrics.deliver_blocks_sent.with_label_values(&label);
         loop {
+            if height.has_changed().is_err() {
+                return Err(left().into());
+            }
             let have = *height.borrow_and_update();
             if have <= admitted.seek.next {
                 if !admitted.seek.waits {
@@ -210,10 +267,7 @@ impl Session {
                     return Err(Refused::new(Status::NotFound, reason).into());
                 }
                 tokio::select! {
-                    changed = height.changed() => changed.map_err(|_left| {
-                        let reason = "the channel is being left, or the node stops";
-                        Refused::new(Status::ServiceUnavailable, reason)
-                    })?,
+                    changed = height.changed() => changed.map_err(|_ended| left())?,
                     () = self.out.closed() => return Err(Gone::Left.into()),
                 }
                 continue;
@@ -303,7 +357,6 @@ impl Session {
 impl Admitted {
     /// A new configuration may no longer admit the client, and its certificate may have ended.
     fn check_again(&mut self, shared: &Shared, kind: Kind) -> Result<(), Refused> {
-        let left = || Refused::new(Status::ServiceUnavailable, "the channel is being left");
         let config = shared
             .crypto
             .config(&self.served.channel)
@@ -316,4 +369,9 @@ impl Admitted {
         }
         check_expiry(self.expires_at, SystemTime::now())
     }
+}
+
+fn left() -> Refused {
+    let reason = "the channel is being left, or the node stops";
+    Refused::new(Status::ServiceUnavailable, reason)
 }

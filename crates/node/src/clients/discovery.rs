@@ -5,7 +5,11 @@
 //! reach are not listed, and internal endpoints never leave. Which peers can endorse for a
 //! chaincode is not known here, and said so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -23,17 +27,24 @@ use tidings_proto::{
     gossip::Envelope,
     msp::{FabricMspConfig, MspConfig},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 use super::{Shared, roles::check_role};
-use crate::{driver, tls::TlsInfo};
+use crate::{
+    driver,
+    logging::{Seldom, foreign},
+    tls::TlsInfo,
+};
 
 /// Largest request: certificates and a few questions.
 pub(super) const REQUEST_LEN_MAX: usize = 64 << 10;
 
 /// Questions in one request. Clients ask for the peers and the configuration of a channel or two.
 const QUESTIONS_MAX: usize = 32;
+
+/// The type of an MSP by certificates.
+const FABRIC: i32 = 0;
 
 const WRITERS: &str = "/Channel/Application/Writers";
 
@@ -48,11 +59,22 @@ pub(crate) struct Discovered {
     pub(crate) state_info: Option<Envelope>,
 }
 
+/// How long an answer of the core serves all who ask: it has better to do than to answer clients.
+const FRESH: Duration = Duration::from_secs(1);
+
+static REFUSED: Seldom = Seldom::new();
+
+/// Who was there, and when that was; of the network under none. As many as channels that were
+/// joined.
+type Found = BTreeMap<Option<ChannelId>, (Instant, Arc<[Discovered]>)>;
+
 /// `discovery.Discovery`.
 pub(super) struct Discovery {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     /// Where the core is asked. Weak, so that a client does not keep it alive.
-    pub(super) core: mpsc::WeakSender<driver::Request>,
+    core: mpsc::WeakSender<driver::Request>,
+    /// Held while the core is asked, so that nobody else asks it the same.
+    found: Mutex<Found>,
 }
 
 #[tonic::async_trait]
@@ -67,8 +89,19 @@ impl discovery_server::Discovery for Discovery {
             signature: signed.signature.as_ref().into(),
         };
         let mut results = Vec::new();
+        let mut admitted = BTreeMap::new();
         for query in queries {
-            let result = self.answer(query, &asker).await;
+            let name = query.channel.clone();
+            // A signature is looked at once for each channel.
+            let access = admitted
+                .entry(name)
+                .or_insert_with_key(|channel| self.access(channel, &asker))
+                .clone();
+            let result = match access {
+                Some(access) => self.answer(query, access).await,
+                // Which channels there are is nobody's business who is not in them.
+                None => error("access denied"),
+            };
             results.push(QueryResult {
                 result: Some(result),
             });
@@ -80,7 +113,7 @@ impl discovery_server::Discovery for Discovery {
 /// Who asks what, if the request belongs to the connection that it came on.
 fn questions(payload: &Bytes, connection: Option<&TlsInfo>) -> Result<(Bytes, Vec<Query>), Status> {
     let refuse = |reason: String| {
-        tracing::info!(target: "discovery", "a request is refused: {reason}");
+        tell(&reason);
         Status::unknown(reason)
     };
     let request = Questions::decode(payload.clone())
@@ -118,35 +151,56 @@ fn questions(payload: &Bytes, connection: Option<&TlsInfo>) -> Result<(Bytes, Ve
     Ok((client_identity, request.queries))
 }
 
+fn tell(reason: &str) {
+    if let Some(left_out) = REFUSED.line(Instant::now()) {
+        tracing::info!(target: "discovery", left_out, "a request is refused: {}", foreign(reason));
+    }
+}
+
 fn error(content: impl Into<String>) -> Answer {
     Answer::Error(Error {
         content: content.into(),
     })
 }
 
+/// What was asked about, by somebody who may.
+#[derive(Clone)]
+enum Access {
+    Channel(ChannelId, Arc<ChannelConfig>),
+    Network,
+}
+
 impl Discovery {
-    async fn answer(&self, query: Query, asker: &SignedDatum<'_>) -> Answer {
-        if query.channel.is_empty() {
-            return self.of_network(query, asker).await;
+    pub(super) fn new(shared: Arc<Shared>, core: mpsc::WeakSender<driver::Request>) -> Self {
+        Self {
+            shared,
+            core,
+            found: Mutex::default(),
         }
-        let shared = &self.shared;
-        let channel = ChannelId::from(query.channel.as_str());
-        let config = shared
-            .directory
-            .channel(&query.channel)
-            .and_then(|_served| shared.crypto.config(&channel));
-        // Which channels there are is nobody's business who is not in them.
-        let Some(config) = config else {
-            return error("access denied");
+    }
+
+    /// None for who may not ask about this channel, or about the network.
+    fn access(&self, channel: &str, asker: &SignedDatum<'_>) -> Option<Access> {
+        let judged = if channel.is_empty() {
+            self.check_local(asker).map(|()| Access::Network)
+        } else {
+            let served = self.shared.directory.channel(channel)?;
+            let config = self.shared.crypto.config(&served.channel)?;
+            let writers = config.policies().policy(WRITERS);
+            writers
+                .evaluate(std::slice::from_ref(asker))
+                .map(|()| Access::Channel(served.channel.clone(), config))
+                .map_err(|reason| reason.to_string())
         };
-        let writers = config.policies().policy(WRITERS);
-        if let Err(reason) = writers.evaluate(std::slice::from_ref(asker)) {
-            tracing::info!(target: "discovery", %channel, "a query is refused: {reason}");
-            return error("access denied");
-        }
-        match query.query {
-            Some(Question::ConfigQuery(_)) => Answer::ConfigResult(of_config(&config)),
-            Some(Question::PeerQuery(query))
+        judged.inspect_err(|reason| tell(reason)).ok()
+    }
+
+    async fn answer(&self, query: Query, access: Access) -> Answer {
+        match (query.query, access) {
+            (Some(Question::ConfigQuery(_)), Access::Channel(_, config)) => {
+                Answer::ConfigResult(of_config(&config))
+            }
+            (Some(Question::PeerQuery(query)), Access::Channel(channel, _))
                 if query
                     .filter
                     .as_ref()
@@ -154,21 +208,10 @@ impl Discovery {
             {
                 self.peers(Some(channel)).await
             }
-            Some(Question::PeerQuery(_) | Question::CcQuery(_)) => {
+            (Some(Question::PeerQuery(_) | Question::CcQuery(_)), Access::Channel(..)) => {
                 error("a tidings node does not know which peers can endorse: ask an endorsing peer")
             }
-            Some(Question::LocalPeers(_)) | None => error("unknown or missing request type"),
-        }
-    }
-
-    /// A question about no channel.
-    async fn of_network(&self, query: Query, asker: &SignedDatum<'_>) -> Answer {
-        if let Err(reason) = self.check_local(asker) {
-            tracing::info!(target: "discovery", "a query is refused: {reason}");
-            return error("access denied");
-        }
-        match query.query {
-            Some(Question::LocalPeers(_)) => self.peers(None).await,
+            (Some(Question::LocalPeers(_)), Access::Network) => self.peers(None).await,
             _ => error("unknown or missing request type"),
         }
     }
@@ -191,21 +234,31 @@ impl Discovery {
             .map_err(|refused| refused.to_string())
     }
 
-    async fn peers(&self, channel: Option<ChannelId>) -> Answer {
+    /// Who is there, as the core said a second ago at most.
+    async fn found(&self, channel: Option<ChannelId>) -> Option<Arc<[Discovered]>> {
+        let mut all = self.found.lock().await;
+        let now = Instant::now();
+        if let Some((at, found)) = all.get(&channel)
+            && now.duration_since(*at) < FRESH
+        {
+            return Some(Arc::clone(found));
+        }
+        all.retain(|_, (at, _)| now.duration_since(*at) < FRESH);
         let (done, found) = oneshot::channel();
-        let asked = match self.core.upgrade() {
-            Some(core) => core
-                .send(driver::Request::Discover(channel, done))
-                .await
-                .is_ok(),
-            None => false,
-        };
-        let found = if asked { found.await.ok() } else { None };
-        let Some(found) = found else {
+        let core = self.core.upgrade()?;
+        let ask = driver::Request::Discover(channel.clone(), done);
+        core.send(ask).await.ok()?;
+        let found: Arc<[Discovered]> = found.await.ok()?.into();
+        all.insert(channel, (now, Arc::clone(&found)));
+        Some(found)
+    }
+
+    async fn peers(&self, channel: Option<ChannelId>) -> Answer {
+        let Some(found) = self.found(channel).await else {
             return error("the node is stopping");
         };
         let mut peers_by_org: BTreeMap<String, Peers> = BTreeMap::new();
-        for peer in found {
+        for peer in found.iter().cloned() {
             let of_org = peers_by_org
                 .entry(peer.org.as_str().to_owned())
                 .or_default();
@@ -228,7 +281,11 @@ fn of_config(config: &ChannelConfig) -> ConfigResult {
         .flat_map(|section| section.groups.values());
     let msps = organizations.filter_map(|organization| {
         let value = organization.values.get("MSP")?.value.clone();
-        let fabric = FabricMspConfig::decode(MspConfig::decode(value).ok()?.config).ok()?;
+        let msp = MspConfig::decode(value).ok()?;
+        let fabric = FabricMspConfig::decode(msp.config).ok()?;
+        if msp.r#type != FABRIC {
+            return None;
+        }
         Some((fabric.name.clone(), fabric))
     });
     let global = config

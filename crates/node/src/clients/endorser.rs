@@ -4,7 +4,10 @@
 //! nobody ends with a gRPC error; a query that fails has status 500 and a message; one that
 //! succeeds in a channel is signed by this node, as SDKs expect of queries.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,10 +25,14 @@ use super::{
     proposal::{Proposal, ProposalRefused},
     queries::{self, Unanswered},
 };
+use crate::logging::{Seldom, foreign};
 
 /// Largest proposal. The genesis block of a channel is what is large; one with a hundred
 /// organizations has about a megabyte.
 pub(super) const PROPOSAL_LEN_MAX: usize = 4 << 20;
+
+static FAILED: Seldom = Seldom::new();
+static REFUSED: Seldom = Seldom::new();
 
 /// `protos.Endorser`.
 pub(super) struct Endorser(pub(super) Arc<Shared>);
@@ -64,7 +71,11 @@ impl Endorser {
             config
         };
         let creator = proposal
-            .check(&shared.crypto, config.as_deref())
+            .check(
+                &shared.crypto,
+                config.as_deref(),
+                (SystemTime::now(), shared.settings.time_window),
+            )
             .map_err(refused)?;
         match queries::answer(shared, &proposal, &creator).await {
             Ok(payload) if config.is_none() => Ok(ProposalResponse {
@@ -73,10 +84,13 @@ impl Endorser {
             }),
             Ok(payload) => Ok(self.endorse(&proposal, payload.into())),
             Err(Unanswered::Failed(reason)) => {
-                tracing::info!(
-                    target: "endorser", chaincode = proposal.chaincode,
-                    org = %creator.msp_id(), "a query is not answered: {reason}"
-                );
+                if let Some(left_out) = FAILED.line(Instant::now()) {
+                    tracing::info!(
+                        target: "endorser", chaincode = foreign(&proposal.chaincode),
+                        org = %creator.msp_id(), left_out,
+                        "a query is not answered: {}", foreign(&reason)
+                    );
+                }
                 Ok(failed(reason))
             }
             Err(Unanswered::Unknown(what)) => Err(not_here(&what)),
@@ -144,7 +158,16 @@ fn failed(message: String) -> ProposalResponse {
 /// As a Go peer answers, which gives errors of its own no code.
 #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
 fn refused(refused: ProposalRefused) -> Status {
-    tracing::info!(target: "endorser", "a proposal is refused: {refused}");
+    if let Some(left_out) = REFUSED.line(Instant::now()) {
+        let reason = match &refused {
+            ProposalRefused::Denied { reason, .. } => reason.as_str(),
+            _ => "",
+        };
+        tracing::info!(
+            target: "endorser", reason = foreign(reason), left_out,
+            "a proposal is refused: {}", foreign(&refused)
+        );
+    }
     Status::unknown(refused.to_string())
 }
 

@@ -3,10 +3,21 @@
 //! A request is in memory before anybody knows who sent it, so that strangers share a bounded
 //! number of places, and each has one only for a while.
 
-use std::{convert::Infallible, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{sync::Semaphore, time::timeout};
+use http_body::{Frame, SizeHint};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tonic::{
     Status,
     body::Body,
@@ -48,7 +59,7 @@ where
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
 
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
@@ -59,13 +70,46 @@ where
         };
         let answer = self.service.call(request);
         async move {
-            let _place = place;
-            timeout(TIME_MAX, answer).await.unwrap_or_else(|_late| {
+            let answer = timeout(TIME_MAX, answer).await.unwrap_or_else(|_late| {
                 let status = Status::deadline_exceeded("the request took too long");
                 Ok(status.into_http())
+            });
+            answer.map(|answer| {
+                answer.map(|inner| {
+                    Body::new(Placed {
+                        inner,
+                        _place: place,
+                    })
+                })
             })
         }
         .boxed()
+    }
+}
+
+/// An answer that keeps its place until the client has it.
+struct Placed {
+    inner: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Placed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -76,8 +120,8 @@ mod tests {
 
     use super::*;
 
-    fn code(answer: Result<http::Response<Body>, Infallible>) -> Code {
-        let answer = answer.unwrap_or_else(|never| match never {});
+    fn code(answer: &Result<http::Response<Body>, Infallible>) -> Code {
+        let answer = answer.as_ref().unwrap();
         let status = answer.headers().get("grpc-status");
         status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
     }
@@ -91,11 +135,24 @@ mod tests {
         let mut gate = Gate::new(slow, 2);
         let mut ask = || gate.call(http::Request::new(Body::empty()));
         let inside = [ask(), ask()];
-        assert_eq!(code(ask().await), Code::ResourceExhausted);
+        assert_eq!(code(&ask().await), Code::ResourceExhausted);
         for answer in inside {
-            assert_eq!(code(answer.await), Code::DeadlineExceeded);
+            assert_eq!(code(&answer.await), Code::DeadlineExceeded);
         }
-        // Their places are free again.
-        assert_eq!(code(ask().await), Code::DeadlineExceeded);
+        assert_eq!(code(&ask().await), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_its_place_until_the_client_has_it() {
+        let quick = service_fn(|_: http::Request<Body>| async {
+            let body = http_body_util::Full::from("an answer");
+            Ok(http::Response::new(Body::new(body)))
+        });
+        let mut gate = Gate::new(quick, 1);
+        let mut ask = || gate.call(http::Request::new(Body::empty()));
+        let unread = ask().await;
+        assert_eq!(code(&ask().await), Code::ResourceExhausted);
+        drop(unread);
+        assert_eq!(code(&ask().await), Code::Ok);
     }
 }

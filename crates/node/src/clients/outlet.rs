@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
     vec,
@@ -13,11 +13,30 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 
 /// How long a client may take nothing while a block waits for it. A client that is alive empties
 /// its windows much sooner, even one that stores each block before it reads the next.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What counts for a stream as long as any of it is there: also what is done with on our end and
+/// lies on its way to the client.
+#[derive(Clone)]
+pub(super) struct Tenure(Arc<Mutex<OwnedSemaphorePermit>>);
+
+impl Tenure {
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    /// Counts as something else from now on.
+    pub(super) fn exchange(&self, permit: OwnedSemaphorePermit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+}
 
 /// Our end.
 pub(super) struct Outlet {
@@ -37,16 +56,18 @@ pub(super) struct Responses {
     pages: mpsc::Receiver<Vec<Bytes>>,
     page: vec::IntoIter<Bytes>,
     cut: Arc<OnceLock<tonic::Status>>,
+    _tenure: Tenure,
 }
 
 /// Both ends.
-pub(super) fn outlet() -> (Outlet, Responses) {
+pub(super) fn outlet(tenure: Tenure) -> (Outlet, Responses) {
     let (pages, pages_in) = mpsc::channel(1);
     let cut = Arc::new(OnceLock::new());
     let responses = Responses {
         pages: pages_in,
         page: Vec::new().into_iter(),
         cut: Arc::clone(&cut),
+        _tenure: tenure,
     };
     (Outlet { pages, cut }, responses)
 }
@@ -55,6 +76,12 @@ impl Outlet {
     /// The client has gone.
     pub(super) async fn closed(&self) {
         self.pages.closed().await;
+    }
+
+    /// Says how the stream ends; the client is told when it reads on.
+    pub(super) fn cut_off(&self, status: tonic::Status) {
+        // The first reason is the right one.
+        let _ = self.cut.set(status);
     }
 
     /// Waits until the client has begun with what it was given last.
@@ -67,8 +94,7 @@ impl Outlet {
                     "nothing of what was sent was read for {} seconds",
                     STALL_MAX.as_secs()
                 );
-                // It is told when it reads on.
-                let _ = self.cut.set(tonic::Status::aborted(reason));
+                self.cut_off(tonic::Status::aborted(reason));
                 Err(Gone::CutOff)
             }
         }
@@ -94,8 +120,14 @@ impl Stream for Responses {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
+    use tokio::sync::Semaphore;
 
     use super::*;
+
+    /// Both ends of a stream that counts among these.
+    fn ends(of: &Arc<Semaphore>) -> (Outlet, Responses) {
+        outlet(Tenure::new(Arc::clone(of).try_acquire_owned().unwrap()))
+    }
 
     fn page(text: &'static str) -> Vec<Bytes> {
         vec![Bytes::from_static(text.as_bytes()); 2]
@@ -103,21 +135,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_cut_off_and_told_when_it_reads_on() {
-        let (outlet, mut responses) = outlet();
+        let places = Arc::new(Semaphore::new(1));
+        let (outlet, mut responses) = ends(&places);
         outlet.room().await.unwrap().send(page("first"));
         assert_eq!(outlet.room().await.err(), Some(Gone::CutOff));
         drop(outlet);
+        assert_eq!(places.available_permits(), 0, "its pages are still there");
         for _ in 0..2 {
             assert_eq!(responses.next().await.unwrap().unwrap(), "first");
         }
         let told = responses.next().await.unwrap().unwrap_err();
         assert_eq!(told.code(), tonic::Code::Aborted);
         assert!(told.message().contains("60 seconds"), "{told}");
+        drop(responses);
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_slowly_is_waited_for() {
-        let (outlet, mut responses) = outlet();
+        let places = Arc::new(Semaphore::new(1));
+        let (outlet, mut responses) = ends(&places);
         let reads = async move {
             let mut read = 0;
             while let Some(next) = responses.next().await {
@@ -138,7 +175,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_gone_gets_nothing_more() {
-        let (outlet, responses) = outlet();
+        let places = Arc::new(Semaphore::new(1));
+        let (outlet, responses) = ends(&places);
         drop(responses);
         assert_eq!(outlet.room().await.err(), Some(Gone::Left));
         outlet.closed().await;

@@ -4,10 +4,16 @@
 //! transaction id, that the creator is a valid member of the channel (without a channel, of our
 //! organization) and that it signed. Answers nothing.
 
-use std::{borrow::Cow, fmt::Write, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
+use prost_types::Timestamp;
 use tidings_msp::{
     channel_config::ChannelConfig, crypto::sha256_parts, identity::Identity, policy::SignedDatum,
 };
@@ -19,7 +25,17 @@ use tidings_proto::{
     },
 };
 
+use super::request::{Refused, check_expiry, check_time};
 use crate::crypto::Crypto;
+
+/// The longest name of a channel, as in Fabric.
+pub(super) const CHANNEL_LEN_MAX: usize = 249;
+
+/// A transaction id is the SHA-256 of nonce and creator in hex.
+const TX_ID_LEN: usize = 64;
+
+/// Longer than all names of chaincodes that are written anywhere.
+const CHAINCODE_LEN_MAX: usize = 256;
 
 /// Why a proposal is not looked at any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +47,11 @@ pub(super) enum ProposalRefused {
     },
     #[error("the proposal lacks {0}")]
     Missing(&'static str),
+    #[error("the {0} of the proposal is longer than any")]
+    TooLong(&'static str),
+    /// It is old, or the certificate of its creator has ended.
+    #[error("error validating proposal: {0}")]
+    Time(Refused),
     #[error("error validating proposal: invalid header type {0}")]
     HeaderType(i32),
     #[error("error validating proposal: epoch is non-zero")]
@@ -43,12 +64,11 @@ pub(super) enum ProposalRefused {
         "error validating proposal: access denied: channel [{channel}] creator org unknown, creator is malformed"
     )]
     UnknownCreator { channel: String },
-    #[error(
-        "error validating proposal: access denied: channel [{channel}] creator org [{org}]: {reason}"
-    )]
+    #[error("error validating proposal: access denied: channel [{channel}] creator org [{org}]")]
     Denied {
         channel: String,
         org: String,
+        /// For our own log only.
         reason: String,
     },
 }
@@ -63,6 +83,7 @@ pub(super) struct Proposal {
     header_type: i32,
     epoch: u64,
     tx_id: String,
+    timestamp: Option<Timestamp>,
     payload_input: Bytes,
     /// Empty if it is for the peer itself.
     pub(super) channel: String,
@@ -87,6 +108,19 @@ impl Proposal {
         let chaincode = chaincode.filter(|name| !name.is_empty());
         let payload: ChaincodeProposalPayload = decoded("payload", proposal.payload)?;
         let spec: ChaincodeInvocationSpec = decoded("invocation", payload.input.clone())?;
+        for (part, len, len_max) in [
+            ("channel", channel.channel_id.len(), CHANNEL_LEN_MAX),
+            ("transaction id", channel.tx_id.len(), TX_ID_LEN),
+            (
+                "chaincode",
+                chaincode.as_ref().map_or(0, String::len),
+                CHAINCODE_LEN_MAX,
+            ),
+        ] {
+            if len > len_max {
+                return Err(ProposalRefused::TooLong(part));
+            }
+        }
         let spec = spec.chaincode_spec;
         let spec = spec.ok_or(ProposalRefused::Missing("a chaincode spec"))?;
         let input = spec.input.ok_or(ProposalRefused::Missing("input"))?;
@@ -98,6 +132,7 @@ impl Proposal {
             header_type: channel.r#type,
             epoch: channel.epoch,
             tx_id: channel.tx_id,
+            timestamp: channel.timestamp,
             payload_input: payload.input,
             channel: channel.channel_id,
             chaincode: chaincode.ok_or(ProposalRefused::Missing("the name of a chaincode"))?,
@@ -110,6 +145,7 @@ impl Proposal {
         &self,
         crypto: &Crypto,
         config: Option<&ChannelConfig>,
+        (now, window): (SystemTime, Duration),
     ) -> Result<Arc<Identity>, ProposalRefused> {
         let types = [HeaderType::EndorserTransaction, HeaderType::Config];
         if !types.map(i32::from).contains(&self.header_type) {
@@ -127,6 +163,7 @@ impl Proposal {
                 return Err(ProposalRefused::Missing(part));
             }
         }
+        check_time(self.timestamp.as_ref(), now, window).map_err(ProposalRefused::Time)?;
         let expected = tx_id(&self.nonce, &self.creator);
         if self.tx_id != expected {
             let claimed = self.tx_id.clone();
@@ -152,6 +189,7 @@ impl Proposal {
         creator
             .verify(&self.signed.proposal_bytes, &self.signed.signature)
             .map_err(|refused| denied(refused.to_string()))?;
+        check_expiry(Some(creator.expires_at()), now).map_err(ProposalRefused::Time)?;
         Ok(creator)
     }
 

@@ -19,11 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    proposal::Proposal,
+    proposal::{CHANNEL_LEN_MAX, Proposal},
     roles::check_role,
     shelf::{Form, block_for_clients, block_of, codes},
 };
 use crate::directory::Served;
+
+/// The longest number, hash or transaction id that is looked for.
+const KEY_LEN_MAX: usize = 256;
 
 /// A client that may do so wants the node to join a channel.
 #[derive(Debug)]
@@ -73,8 +76,12 @@ pub(super) async fn answer(
     }
 }
 
+/// An argument that is a name: nothing that is longer is one.
 fn text(arg: Option<&Bytes>) -> Result<String, String> {
     let arg = arg.ok_or("Incorrect number of arguments")?;
+    if arg.len() > CHANNEL_LEN_MAX {
+        return Err("an argument is longer than any name".to_owned());
+    }
     String::from_utf8(arg.to_vec()).map_err(|_garbage| "an argument is not text".to_owned())
 }
 
@@ -236,7 +243,11 @@ async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Un
 
 fn third(proposal: &Proposal, function: &str) -> Result<Bytes, String> {
     let third = proposal.args.get(2).cloned();
-    third.ok_or_else(|| format!("missing 3rd argument for {function}"))
+    let third = third.ok_or_else(|| format!("missing 3rd argument for {function}"))?;
+    if third.len() > KEY_LEN_MAX {
+        return Err(format!("the 3rd argument of {function} is longer than any"));
+    }
+    Ok(third)
 }
 
 /// The largest number stands for the last block, as in Fabric.

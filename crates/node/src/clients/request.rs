@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::DecodeError;
+use prost_types::Timestamp;
 use tidings_msp::channel_config::ChannelConfig;
 use tidings_msp::policy::{Policy, SignedDatum};
 use tidings_proto::Message;
@@ -75,17 +76,7 @@ impl Request {
 
     /// The request was made just now, as far as clocks agree.
     pub fn check_time(&self, now: SystemTime, window: Duration) -> Result<(), Refused> {
-        let at = self
-            .header
-            .timestamp
-            .ok_or_else(|| Refused::bad("there is no timestamp"))?;
-        if at.seconds.abs_diff(seconds(now)) > window.as_secs() {
-            return Err(Refused::bad(format!(
-                "the timestamp is more than {} minutes from our time",
-                window.as_secs() / 60
-            )));
-        }
-        Ok(())
+        check_time(self.header.timestamp.as_ref(), now, window)
     }
 
     /// The request was made for the connection that it came on.
@@ -129,6 +120,22 @@ impl Request {
             .evaluate(&[self.signed()])
             .map_err(|error| Refused::new(Status::Forbidden, error.to_string()))
     }
+}
+
+/// What bears this timestamp was made just now, as far as clocks agree.
+pub(super) fn check_time(
+    at: Option<&Timestamp>,
+    now: SystemTime,
+    window: Duration,
+) -> Result<(), Refused> {
+    let at = at.ok_or_else(|| Refused::bad("there is no timestamp"))?;
+    if at.seconds.abs_diff(seconds(now)) > window.as_secs() {
+        return Err(Refused::bad(format!(
+            "the timestamp is more than {} minutes from our time",
+            window.as_secs() / 60
+        )));
+    }
+    Ok(())
 }
 
 /// A certificate that ends then has not ended. None is no certificate of anybody.

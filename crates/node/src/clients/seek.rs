@@ -26,31 +26,30 @@ pub struct Seek {
 impl Seek {
     /// Reads the request against the height at its arrival.
     pub fn new(info: &SeekInfo, height: u64) -> Result<Self, Refused> {
-        let position = |position: Option<tidings_proto::orderer::SeekPosition>| {
-            position.and_then(|position| position.r#type)
-        };
-        let (Some(start), Some(stop)) = (position(info.start), position(info.stop)) else {
+        let (Some(start), Some(stop)) = (&info.start, &info.stop) else {
             return Err(Refused::bad("start or stop is missing"));
         };
+        let (start, stop) = (start.r#type, stop.r#type);
         let next = match start {
-            Type::Oldest(_) => 0,
-            Type::Newest(_) => height.saturating_sub(1),
-            Type::NextCommit(_) => height,
-            Type::Specified(at) if at.number > height => {
+            Some(Type::Oldest(_)) => 0,
+            Some(Type::Newest(_)) => height.saturating_sub(1),
+            Some(Type::NextCommit(_)) => height,
+            Some(Type::Specified(at)) if at.number > height => {
                 return Err(Refused::new(Status::NotFound, "start is above the height"));
             }
-            Type::Specified(at) => at.number,
+            Some(Type::Specified(at)) => at.number,
+            None => return Err(Refused::new(Status::NotFound, "start is nowhere")),
         };
         let stop = match stop {
-            Type::Oldest(_) => next,
-            Type::Newest(_) if matches!(start, Type::Newest(_)) => next,
-            Type::Newest(_) => height.saturating_sub(1),
-            Type::Specified(at) if at.number < next => {
+            Some(Type::Oldest(_)) => next,
+            Some(Type::Newest(_)) if matches!(start, Some(Type::Newest(_))) => next,
+            Some(Type::Newest(_)) => height.saturating_sub(1),
+            Some(Type::Specified(at)) if at.number < next => {
                 return Err(Refused::bad("stop is below start"));
             }
-            Type::Specified(at) => at.number,
+            Some(Type::Specified(at)) => at.number,
             // Fabric leaves the stop at zero, so that it never comes but after block 0.
-            Type::NextCommit(_) => 0,
+            Some(Type::NextCommit(_)) | None => 0,
         };
         Ok(Self {
             next,
@@ -108,19 +107,22 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_position_is_a_bad_request() {
+    fn a_missing_position_is_a_bad_request_and_one_of_no_type_is_nowhere() {
         let position = |of| Some(SeekPosition { r#type: of });
-        for (start, stop) in [
-            (None, position(Some(NEWEST))),
-            (position(Some(OLDEST)), None),
-            (position(None), position(Some(NEWEST))),
+        let newest = position(Some(NEWEST));
+        for (start, stop, expected) in [
+            (None, newest, Err(Status::BadRequest)),
+            (newest, None, Err(Status::BadRequest)),
+            (position(None), newest, Err(Status::NotFound)),
+            (newest, position(None), Ok(0)),
         ] {
             let info = SeekInfo {
                 start,
                 stop,
                 ..SeekInfo::default()
             };
-            assert_eq!(Seek::new(&info, 10).unwrap_err().status, Status::BadRequest);
+            let stop = Seek::new(&info, 10).map(|seek| seek.stop);
+            assert_eq!(stop.map_err(|refused| refused.status), expected);
         }
     }
 }

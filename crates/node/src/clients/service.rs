@@ -113,12 +113,9 @@ impl StreamingService<Envelope> for Method {
 
 impl Method {
     fn begin(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Responses>, Status> {
-        let slot = Arc::clone(&self.shared.streams).try_acquire_owned();
-        let slot = slot.map_err(|_none| {
-            let most = self.shared.settings.streams_max;
-            Status::resource_exhausted(format!(
-                "{most} streams for blocks are open, as many as peer.limits.concurrency.deliverService allows"
-            ))
+        let stranger = Arc::clone(&self.shared.strangers).try_acquire_owned();
+        let stranger = stranger.map_err(|_none| {
+            Status::resource_exhausted("too many streams without a request, try again")
         })?;
         let presented = request
             .extensions()
@@ -127,7 +124,7 @@ impl Method {
         let bound_to = self.shared.is_bound_to_tls.then_some(presented);
         let shared = Arc::clone(&self.shared);
         let tasks = shared.tasks.clone();
-        let (session, responses) = Session::new(shared, self.kind, bound_to, slot);
+        let (session, responses) = Session::new(shared, self.kind, bound_to, stranger);
         tasks.spawn(session.serve(request.into_inner()));
         Ok(Response::new(responses))
     }

@@ -56,7 +56,7 @@ pub(super) struct Shelf {
 struct Kept {
     cells: BTreeMap<Name, Cell>,
     /// Oldest first, with the bytes that count for it.
-    order: VecDeque<(Name, usize)>,
+    order: VecDeque<(Name, Cell, usize)>,
     bytes: usize,
 }
 
@@ -80,7 +80,7 @@ impl Shelf {
         let made = cell
             .get_or_try_init(|| async {
                 let made = self.make(served, form, number).await?;
-                self.lock().keep(name, made.len());
+                self.lock().keep(name, &cell, made.len());
                 Ok(made)
             })
             .await;
@@ -127,6 +127,7 @@ impl Shelf {
         read: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let slot = Arc::clone(&self.reads).acquire_owned().await;
+        let slot = slot.expect("the semaphore is never closed");
         let read = move || {
             let _slot = slot;
             read()
@@ -141,16 +142,30 @@ impl Shelf {
 }
 
 impl Kept {
-    /// Counts what was made, and makes room for it.
-    fn keep(&mut self, name: Name, len: usize) {
-        self.order.push_back((name, len));
+    /// Counts what was made, and makes room for it. What another failure made others forget is
+    /// not kept.
+    fn keep(&mut self, name: Name, cell: &Cell, len: usize) {
+        if !self
+            .cells
+            .get(&name)
+            .is_some_and(|kept| Arc::ptr_eq(kept, cell))
+        {
+            return;
+        }
+        self.order.push_back((name, Arc::clone(cell), len));
         self.bytes += len;
         while self.bytes > KEPT_BYTES_MAX || self.order.len() > KEPT_MAX {
-            let Some((oldest, len)) = self.order.pop_front() else {
+            let Some((oldest, cell, len)) = self.order.pop_front() else {
                 return;
             };
             self.bytes -= len;
-            self.cells.remove(&oldest);
+            if self
+                .cells
+                .get(&oldest)
+                .is_some_and(|kept| Arc::ptr_eq(kept, &cell))
+            {
+                self.cells.remove(&oldest);
+            }
         }
     }
 
@@ -228,8 +243,8 @@ mod tests {
 
     fn keep(kept: &mut Kept, number: u64, len: usize) {
         let name = (1, Form::Whole, number);
-        kept.cells.entry(name).or_default();
-        kept.keep(name, len);
+        let cell = Arc::clone(kept.cells.entry(name).or_default());
+        kept.keep(name, &cell, len);
     }
 
     #[test]
@@ -263,5 +278,8 @@ mod tests {
         kept.forget(name, &failed);
         kept.forget(name, &made);
         assert_eq!(kept.cells.len(), 1);
+        // Who waited where one failed makes it for himself.
+        kept.keep(name, &failed, 10);
+        assert_eq!((kept.order.len(), kept.bytes), (0, 0));
     }
 }

@@ -1,6 +1,6 @@
 //! Blocks and events for client applications, over real sockets.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::Message;
@@ -51,7 +51,7 @@ fn seek(start: Position, stop: Position) -> SeekInfo {
     }
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_secs().try_into().unwrap()
 }
@@ -221,7 +221,20 @@ async fn a_client_follows_the_chain_until_the_channel_is_left() {
             assert_eq!(stream.block().await.header.unwrap().number, height - 1);
         }
     }
+    // One that is in the middle of the chain, and one that reads nothing, are not served further.
+    let mut behind = Asked::open(&to, Method::Blocks).await.unwrap();
+    behind.ask(now_of(&app, &seek(at(0), at(u64::MAX)))).await;
+    behind.block().await;
     node.leave(&channel()).await.unwrap();
+    loop {
+        match behind.next().await {
+            Some(Type::Block(_)) => {}
+            Some(Type::Status(status)) => {
+                break assert_eq!(status, i32::from(Status::ServiceUnavailable));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     for stream in [&mut asked, &mut next] {
         assert_eq!(stream.status().await, Status::ServiceUnavailable);
         assert_eq!(stream.next().await, None);
@@ -447,19 +460,17 @@ async fn there_are_only_so_many_streams() {
         stream.block().await;
         open.push(stream);
     }
-    let refused = Asked::open(&to, Method::Filtered).await.err().unwrap();
+    let one_more = async || {
+        let mut stream = Asked::open(&to, Method::Blocks).await.unwrap();
+        stream.ask(now_of(&app, &seek(OLDEST, OLDEST))).await;
+        soon(stream.responses.message()).await
+    };
+    let refused = one_more().await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("deliverService"), "{refused}");
-    // One that ends makes room.
+    // One that ends makes room, as soon as the node hears of it.
     open.pop();
-    loop {
-        if let Ok(mut stream) = Asked::open(&to, Method::Blocks).await {
-            stream.ask(now_of(&app, &seek(OLDEST, OLDEST))).await;
-            stream.block().await;
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    while one_more().await.is_err() {}
     node.stop().await;
 }
 
@@ -491,9 +502,12 @@ async fn many_clients_read_the_same_bytes() {
                 let mut stream = Asked::open(&to, Method::Blocks).await.unwrap();
                 stream.ask(request).await;
                 let mut read = Vec::new();
-                while let Some(Type::Block(block)) = stream.next().await {
+                for number in 0..40 {
+                    let block = stream.block().await;
+                    assert_eq!(block.header.as_ref().unwrap().number, number);
                     read.extend(block.encode_to_vec());
                 }
+                assert_eq!(stream.status().await, Status::Success);
                 tidings_msp::crypto::sha256(&read)
             });
         }

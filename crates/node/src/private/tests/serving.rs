@@ -5,13 +5,17 @@ use tidings_gossip::{
     id::{ConnectionId, Ticket},
     message::PrivateDigest,
 };
-use tidings_proto::gossip::{Envelope, GossipMessage, gossip_message::Content};
+use tidings_msp::policy::SignedDatum;
+use tidings_proto::{
+    gossip::{Envelope, GossipMessage, gossip_message::Content},
+    protos::StaticCollectionConfig,
+};
 
 use super::{window::Writer, *};
 use crate::{
     material::Member,
     private::{
-        PrivateAsk, copy, response,
+        PrivateAsk, copy, for_client, response,
         serve::{Door, elements},
         to_go_along,
     },
@@ -173,4 +177,73 @@ fn what_goes_along_with_a_block_has_its_limit() {
         assert_eq!(copy::came_along(&along).len(), given, "{bytes_max} bytes");
     }
     assert_eq!(went(&writer.vault, "with block"), 4);
+}
+
+/// A client's signature, as a request for blocks bears it.
+fn signed(member: &Member) -> SignedDatum<'_> {
+    let message: &[u8] = b"a request for blocks";
+    SignedDatum {
+        message: message.into(),
+        identity: member.identity.as_ref().into(),
+        signature: member.sign(message).to_vec().into(),
+    }
+}
+
+/// The collections of which a client has data of a block.
+fn read_by(scene: &Scene, vault: &Vault, client: &SignedDatum<'_>, block: u64) -> Vec<String> {
+    let config = scene.crypto.config(&ChannelId::from(CHANNEL)).unwrap();
+    let given = for_client(vault, &config, client, block).unwrap();
+    let namespaces = given.into_values().flat_map(|sets| sets.ns_pvt_rwset);
+    let sets = namespaces.flat_map(|namespace| namespace.collection_pvt_rwset);
+    sets.map(|set| set.collection_name).collect()
+}
+
+/// A definition of collection `one` with that number, and who agreed to it.
+fn definition(scene: &Scene, number: i64, member_only_read: bool, by: &[&Member]) -> Bytes {
+    let package = draft::package(&[StaticCollectionConfig {
+        member_only_read,
+        ..draft::collection("one", &["Org1MSP"])
+    }]);
+    let writes = match number {
+        1 => draft::first(CHAINCODE, &package),
+        _ => draft::next(CHAINCODE, number, &package),
+    };
+    let draft = draft::Draft::of(writes);
+    let members: Vec<&Member> = by.to_vec();
+    draft.by(&scene.material.admin1, &members).envelope()
+}
+
+fn take(scene: &Scene, writer: &mut Writer<'_>, transaction: Bytes) {
+    writer.take(&scene.block(0, vec![transaction]));
+    assert_eq!(writer.write().len(), 1);
+}
+
+fn take_secret(scene: &Scene, writer: &mut Writer<'_>, text: &str) {
+    keep(&writer.vault, scene.pushed("one", text), &scene.member());
+    take(scene, writer, scene.write("one", text));
+}
+
+#[test]
+fn clients_read_what_the_definition_of_the_block_lets_them_read() {
+    let scene = Scene::new();
+    let both = [&scene.material.peer1, &scene.material.peer2];
+    scene.append(vec![definition(&scene, 1, true, &both)]);
+    let mut writer = Writer::new(&scene);
+    take_secret(&scene, &mut writer, "for members");
+    take(&scene, &mut writer, definition(&scene, 2, false, &both));
+    take_secret(&scene, &mut writer, "for readers");
+    let member = scene.material.org1.member("app", "client");
+    let other = scene.material.org2.member("app", "client");
+    let thief = SignedDatum {
+        signature: signed(&other).signature,
+        ..signed(&member)
+    };
+    let vault = &writer.vault;
+    let reads =
+        |client: &SignedDatum<'_>| [2, 4].map(|block| read_by(&scene, vault, client, block).len());
+    assert_eq!(reads(&signed(&member)), [1, 1]);
+    assert_eq!(reads(&signed(&other)), [0, 1]);
+    // Whoever asks is a reader of the channel: that was checked before.
+    assert_eq!(reads(&thief), [0, 1]);
+    assert_eq!(read_by(&scene, vault, &signed(&member), 2), ["one"]);
 }
