@@ -260,3 +260,25 @@ fn what_is_worth_an_alarm_of_a_channel_is_there_when_it_is_joined() {
         "{text}"
     );
 }
+
+#[test]
+fn what_deploy_watches_is_there() {
+    let pages = [
+        include_str!("../../../../deploy/alerts.yaml"),
+        include_str!("../../../../deploy/dashboard.json"),
+    ];
+    for page in pages {
+        let words = page.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        let families = ["tidings_", "gossip_", "deliver_", "ledger_"];
+        let ours = |word: &&str| {
+            let family = families.iter().any(|family| word.starts_with(family));
+            family && !families.contains(word)
+        };
+        let watched: BTreeSet<_> = words.filter(ours).collect();
+        assert!(watched.len() > 10, "{watched:?}");
+        for word in watched {
+            let name = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(ALL.iter().any(|(known, ..)| *known == name), "{name}");
+        }
+    }
+}
