@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod private;
 pub(crate) mod server;
+pub(crate) mod state;
 
 pub(crate) use private::{Page, PrivateSet, Purge, PurgePage, PurgedKeys};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub(crate) enum Question {
     },
     /// Which channels were joined.
     List {},
+    /// How the node is.
+    State {},
     /// How long the chain of a channel is.
     Info {
         /// The channel.
@@ -143,6 +146,8 @@ pub(crate) enum Answer {
     Left(String),
     /// The channels that were joined, in the order of their names.
     Channels(Vec<String>),
+    /// How the node is.
+    State(Box<state::State>),
     /// How long the chain is.
     Info(Info),
     /// A block in base64.

@@ -5,6 +5,7 @@ mod admin;
 mod commands;
 mod complaint;
 mod demo;
+mod doctor;
 mod orderer;
 mod signals;
 mod signer;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 Start here:
   tidings demo                      a network of six nodes on this machine, with a web page
   tidings node start                a node beside Go peers, from their core.yaml
+  tidings doctor                    what is wrong with a node, and what to change
   tidings block show genesis.block  what a block says
   tidings help COMMAND              more about a command
 
@@ -46,6 +48,8 @@ enum Command {
     Node(commands::node::Command),
     Channel(commands::channel::Arguments),
     Privdata(commands::privdata::Arguments),
+    Peers(commands::peers::Arguments),
+    Doctor(commands::doctor::Arguments),
     Orderer(demo::alone::Arguments),
     /// Look at blocks and judge them.
     #[command(subcommand)]
@@ -81,6 +85,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Node(command) => return command.run(),
         Command::Channel(arguments) => arguments.run()?,
         Command::Privdata(arguments) => arguments.run()?,
+        Command::Peers(arguments) => arguments.run()?,
+        Command::Doctor(arguments) => return arguments.run(),
         Command::Orderer(arguments) => return demo::alone::run(&arguments),
         Command::Block(command) => return command.run(),
         Command::Envelope(command) => command.run()?,

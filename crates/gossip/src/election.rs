@@ -118,6 +118,15 @@ impl Election {
         matches!(self.phase, Phase::Leading { .. })
     }
 
+    /// Who leads as far as this peer knows: itself, or whom it has heard declare itself lately.
+    pub fn leader(&self, now: Moment) -> Option<PkiId> {
+        if self.is_leading() {
+            return Some(self.me);
+        }
+        let (leader, at) = self.leader?;
+        (now.since(at) < self.config.leader_alive_threshold).then_some(leader)
+    }
+
     /// Feeds one input.
     pub fn handle(&mut self, now: Moment, input: Input, ports: &impl Ports, out: &mut Vec<Effect>) {
         match input {

@@ -246,6 +246,12 @@ impl<P: Ports> Node<P> {
         delivery.is_some_and(Delivery::is_leading)
     }
 
+    /// Who was elected to pull blocks of a channel, as far as is known here. Of one that was
+    /// appointed nobody is told.
+    pub fn leader(&self, now: Moment, channel: &ChannelId) -> Option<PkiId> {
+        self.elections.get(channel)?.leader(now)
+    }
+
     /// The orderer that is asked for blocks of a channel.
     pub fn orderer(&self, channel: &ChannelId) -> Option<&str> {
         self.deliveries.get(channel)?.endpoint()

@@ -14,7 +14,7 @@ use std::{
 
 use tidings_gossip::{
     Connection, Effect, Input, Node, Notice, Verdict,
-    id::{ChannelId, ConnectionId, Moment, Ticket},
+    id::{ChannelId, ConnectionId, Moment, PkiId, Ticket},
     privdata::{GatherKey, distribute::Distribution},
 };
 use tokio::sync::{mpsc, watch};
@@ -93,6 +93,8 @@ pub(crate) enum Request {
         Option<ChannelId>,
         tokio::sync::oneshot::Sender<Vec<Discovered>>,
     ),
+    /// Show the node as it is now, and say how long ago each member was heard.
+    Heard(tokio::sync::oneshot::Sender<BTreeMap<PkiId, Duration>>),
     /// Say that the core is alive.
     Answer(tokio::sync::oneshot::Sender<()>),
     /// Stop. Parts are handed back so that the caller can wait for them.
@@ -180,6 +182,12 @@ impl Driver {
                     Some(Request::Discover(channel, done)) => {
                         // Whoever asked may have gone.
                         let _ = done.send(self.discovered(channel.as_ref()));
+                        continue;
+                    }
+                    Some(Request::Heard(done)) => {
+                        self.show();
+                        // Whoever asked may have gone.
+                        let _ = done.send(self.heard());
                         continue;
                     }
                     Some(Request::Answer(done)) => {

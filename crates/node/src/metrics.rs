@@ -4,6 +4,8 @@
 //! Promises: no label has a value that a peer can invent. They are channels that we joined, orderers
 //! that a channel's configuration names, and words of this program. `docs/ops.md` lists them all.
 
+use std::collections::BTreeMap;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
@@ -246,6 +248,21 @@ impl Metrics {
         for outcome in ["caught up", "stopped"] {
             self.catch_ups.with_label_values(&[channel, outcome]);
         }
+    }
+
+    /// How often something was turned away so far, by the rule that was broken. The rules are those
+    /// of this program; what was never broken is left out.
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
+        let families = self.refused.collect();
+        let counters = families.iter().flat_map(|family| family.get_metric());
+        counters
+            .filter_map(|counter| {
+                let rule = counter.get_label().first()?.value().to_owned();
+                // A counter counts whole numbers.
+                let count = counter.get_counter().get_value() as u64;
+                (count > 0).then_some((rule, count))
+            })
+            .collect()
     }
 
     /// Shows nothing of how a channel stands any more. What was counted stays.

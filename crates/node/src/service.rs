@@ -20,7 +20,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings_gossip::{Config, Input, Me, VerifiedBlock, delivery::Event, id::ChannelId};
+use tidings_gossip::{
+    Config, Input, Me, VerifiedBlock,
+    delivery::Event,
+    id::{ChannelId, PkiId},
+};
 use tidings_ledger::{Ledger, Reader};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;
@@ -264,6 +268,18 @@ impl RunningNode {
         self.status.clone()
     }
 
+    /// How long ago each living member was heard, when that is asked. What [`Self::status`] shows then
+    /// is of that moment. Empty if the node is stopping. It can be waited for while the node does something else.
+    pub fn heard(&self) -> impl Future<Output = BTreeMap<PkiId, Duration>> + Send + use<> {
+        let requests = self.requests.clone();
+        async move {
+            let (done, heard) = oneshot::channel();
+            // Nobody there is known by the other end.
+            let _ = requests.send(Request::Heard(done)).await;
+            heard.await.unwrap_or_default()
+        }
+    }
+
     /// Every block from now on when it is durable. A listener that lags far behind loses some.
     pub fn committed(&self) -> broadcast::Receiver<Committed> {
         self.committed.subscribe()
@@ -272,6 +288,11 @@ impl RunningNode {
     /// Counters and gauges.
     pub fn metrics(&self) -> &Metrics {
         &self.vitals.metrics
+    }
+
+    /// Metrics and health, which can be looked at while the node does something else.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// What is not well.

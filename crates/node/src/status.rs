@@ -37,6 +37,8 @@ pub struct ChannelStatus {
     pub peers: Vec<(PkiId, u64)>,
     /// We pull blocks from the orderers.
     pub leader: bool,
+    /// Who was elected to do so, ourselves included, if that is known.
+    pub elected: Option<PkiId>,
     /// While missing blocks are asked of peers: how many are missing, who gives how much, how
     /// fast.
     pub catching_up: Option<Progress>,

@@ -14,6 +14,7 @@ mod chains;
 mod dial;
 mod fault;
 mod incoming;
+mod look;
 mod material;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -48,6 +49,7 @@ pub(crate) use self::{
 pub use self::{
     dial::{Dial, DialError, Dialed, TcpDial, channel, connect},
     incoming::{Arrival, Closer, Incoming, Listen},
+    look::{Blamed, objection, objection_to_der, presented, wrong_name},
     material::{Place, TlsError, TlsFiles},
     operations::OperationsTls,
     stream::{Io, ServerStream, TlsInfo},

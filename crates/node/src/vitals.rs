@@ -243,6 +243,7 @@ mod tests {
                 height: 30,
                 peers: vec![(PkiId::new([1; 32]), 90), (PkiId::new([2; 32]), 100)],
                 leader: true,
+                elected: None,
                 catching_up: Some(progress.clone()),
             }],
         };

@@ -1,7 +1,9 @@
 //! The node's end of the socket.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use tidings_gossip::id::ChannelId;
+use futures_util::future::BoxFuture;
+use tidings_gossip::Me;
+use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_ledger::{
     Reader,
     private::{Purged, Queue},
@@ -20,11 +24,14 @@ use tidings_ledger::{
 use tidings_msp::block::last_config_index;
 use tidings_node::directory::Served;
 use tidings_node::private::PrivateData;
+use tidings_node::status::Status;
+use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::state::State;
 use super::{
     Answer, Info, Joined, Lacking, MISSING_MAX, Missing, QUESTION_LEN_MAX, Question, Which,
 };
@@ -54,6 +61,35 @@ pub(crate) enum Errand {
     Reader(ChannelId, oneshot::Sender<Result<Reader>>),
     /// Hand out what can be read.
     Channels(oneshot::Sender<Vec<Arc<Served>>>),
+    /// Hand out what knows how the node is.
+    Seen(oneshot::Sender<Seen>),
+}
+
+/// What knows how a node is. It can be asked while the node does something else.
+pub(crate) struct Seen {
+    /// Who the node is.
+    pub(crate) me: Me,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// What it shows.
+    pub(crate) status: watch::Receiver<Status>,
+    /// What it says of itself.
+    pub(crate) vitals: Vitals,
+    /// How long ago members were heard, once that is asked.
+    pub(crate) heard: BoxFuture<'static, BTreeMap<PkiId, Duration>>,
+}
+
+impl Seen {
+    async fn state(self) -> State {
+        // The status is that of now after this.
+        let heard = self.heard.await;
+        let status = self.status.borrow().clone();
+        let mut state = State::of(&self.me, self.address.to_string(), &status, &heard);
+        let failed = self.vitals.health.failed_checks().await;
+        state.failed = failed.into_iter().map(Into::into).collect();
+        state.refused = self.vitals.metrics.refusals();
+        state
+    }
 }
 
 /// An open socket. It is removed when this is dropped.
@@ -194,6 +230,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
                 .map(|served| served.channel.as_str().to_owned());
             return Ok(Answer::Channels(names.collect()));
         }
+        Question::State {} => return state(errands).await,
         Question::Missing { channel, limit } => {
             return with_private_data(errands, &channel, move |data| {
                 missing(&data, limit).map(Answer::Missing)
@@ -238,6 +275,11 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
     tokio::task::spawn_blocking(read)
         .await
         .context("reading the ledger broke off")?
+}
+
+async fn state(errands: &mpsc::Sender<Errand>) -> Result<Answer> {
+    let seen = run(errands, Errand::Seen).await?;
+    Ok(Answer::State(Box::new(seen.state().await)))
 }
 
 /// Does something with the private data of a channel, which waits for the disk.

@@ -3,10 +3,12 @@
 pub(crate) mod block;
 pub(crate) mod channel;
 pub(crate) mod describe;
+pub(crate) mod doctor;
 pub(crate) mod envelope;
 pub(crate) mod ledger;
 pub(crate) mod node;
 pub(crate) mod outline;
+pub(crate) mod peers;
 pub(crate) mod privdata;
 
 use std::fs::File;

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::read_input;
-use crate::admin::server::{Door, Errand};
+use crate::admin::server::{Door, Errand, Seen};
 use crate::admin::{Joined, SOCKET};
 use crate::complaint::in_one_line;
 use crate::signals::Signals;
@@ -317,6 +317,15 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
         Errand::Reader(channel, done) => {
             let reader = node.reader(&channel);
             let _ = done.send(reader.with_context(|| not_in(node, &channel)));
+        }
+        Errand::Seen(done) => {
+            let _ = done.send(Seen {
+                me: node.me().clone(),
+                address: node.address(),
+                status: node.status(),
+                vitals: node.vitals().clone(),
+                heard: Box::pin(node.heard()),
+            });
         }
         Errand::Channels(done) => {
             let _ = done.send(node.directory().channels());

@@ -21,6 +21,7 @@ mod chain;
 mod clients;
 mod configuration;
 mod crashes;
+mod doctor;
 mod fabnet;
 mod gauge;
 mod guests;

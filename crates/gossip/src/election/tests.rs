@@ -193,6 +193,17 @@ fn of_two_leaders_the_lower_one_is_followed_until_it_falls_silent() {
 }
 
 #[test]
+fn who_leads_is_known_while_it_is_heard() {
+    let mut t = Peer::new(5);
+    assert_eq!(t.0.leader(at(0)), None);
+    t.handle(1000, said(4, true));
+    assert_eq!(t.0.leader(at(10_999)), Some(peer(4)));
+    assert_eq!(t.0.leader(at(11_000)), None, "silent for a threshold");
+    let leader = Peer::leader(3);
+    assert_eq!(leader.0.leader(at(100_000)), Some(peer(3)));
+}
+
+#[test]
 fn a_leader_follows_no_higher_one_and_who_led_may_follow_the_one_before() {
     let mut t = Peer::leader(5);
     assert_eq!(t.handle(7000, said(6, true)), "");

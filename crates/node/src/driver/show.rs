@@ -1,10 +1,13 @@
 //! What can be seen of the node from outside: its status, who leads, how much waits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
-use tidings_gossip::{Ports, id::ChannelId};
+use tidings_gossip::{
+    Ports,
+    id::{ChannelId, PkiId},
+};
 use tidings_proto::gossip::{
     AliveMessage, Envelope, GossipMessage, Member, PeerTime,
     gossip_message::{Content, Tag},
@@ -31,6 +34,7 @@ impl Driver {
                     .map(|peer| (peer.member.peer, peer.info.height))
                     .collect(),
                 leader: self.node.is_leading(channel),
+                elected: self.node.leader(now, channel),
                 catching_up: self.node.catching_up(now, channel),
             }
         });
@@ -95,6 +99,15 @@ impl Driver {
         let payload = Bytes::from(message.encode_to_vec());
         let signature = self.node.ports().sign(&payload);
         Envelope::signed(payload, signature)
+    }
+
+    /// How long ago each member was heard.
+    pub(super) fn heard(&self) -> BTreeMap<PkiId, Duration> {
+        let now = self.now();
+        let members = self.node.members();
+        members
+            .map(|member| (member.peer, now.since(member.last_seen)))
+            .collect()
     }
 
     /// What waits for this task.

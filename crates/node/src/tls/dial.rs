@@ -222,7 +222,7 @@ pub async fn channel<C: AsRef<[u8]>>(
 }
 
 /// Host, without the brackets of an IPv6 address, and port.
-fn parse(endpoint: &str) -> Result<(&str, u16), DialError> {
+pub(super) fn parse(endpoint: &str) -> Result<(&str, u16), DialError> {
     let bad = || DialError::Endpoint {
         endpoint: endpoint.to_owned(),
     };

@@ -279,7 +279,7 @@ pub(super) fn since_epoch_s(time: SystemTime) -> i64 {
 }
 
 /// The certificates, or what the parser said.
-fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())

@@ -1,0 +1,355 @@
+//! What is wrong with a node, or with the configuration of one that does not run.
+//!
+//! Collects first (files, the node that runs, whoever answers at the endpoints that are named),
+//! then judges; each family of checks has a file, and what judges there does no IO. Promises: nothing
+//! is changed here or elsewhere; every fault names what to change.
+
+mod ask;
+mod channels;
+mod clock;
+mod config;
+mod dates;
+mod finding;
+mod identity;
+mod leaders;
+mod orderers;
+mod peers;
+mod ports;
+mod reach;
+mod report;
+mod running;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use tidings_gossip::id::PkiId;
+use tidings_node::core_config::{CoreConfig, Settings};
+use tidings_node::tls::Tls;
+
+use self::channels::Channel;
+use self::finding::{Finding, Severity};
+use self::identity::Local;
+use self::orderers::{Asked, Asking};
+use self::peers::Peers;
+use self::reach::{Dialler, Met};
+use self::report::Report;
+use crate::admin::client::ask;
+use crate::admin::state::State;
+use crate::admin::{Answer, Question, SOCKET};
+use crate::complaint::in_one_line;
+
+/// What is to be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Subject {
+    /// A core.yaml or its folder.
+    pub(crate) config: Option<PathBuf>,
+    /// Genesis blocks of channels.
+    pub(crate) genesis: Vec<PathBuf>,
+    /// The socket of the node.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// What could be read here.
+struct Scene {
+    settings: Settings,
+    local: Result<Local, String>,
+    /// The node that runs, and its socket.
+    node: Option<State>,
+    socket: PathBuf,
+    channels: Vec<Channel>,
+    now: SystemTime,
+}
+
+/// What was heard from elsewhere.
+struct Heard {
+    met: BTreeMap<String, Met>,
+    /// None if there was nothing to ask with.
+    asked: Option<Vec<Asked>>,
+    /// Heights of our ledgers after all that.
+    later: BTreeMap<String, u64>,
+}
+
+/// Looks at everything.
+pub(crate) fn examine(subject: &Subject) -> Result<Report> {
+    let config = match CoreConfig::load(subject.config.as_deref()) {
+        Ok(config) => config,
+        Err(refused) => {
+            return Ok(Report::of(
+                config::subject(subject.config.as_deref()),
+                vec![config::refused(&refused)],
+            ));
+        }
+    };
+    let path = config.path().display().to_string();
+    let settings = match Settings::read(&config) {
+        Ok(settings) => settings,
+        Err(refused) => {
+            let finding = config::refused(&refused).at(path);
+            return Ok(Report::of(
+                config::subject(Some(config.path())),
+                vec![finding],
+            ));
+        }
+    };
+    let mut findings = vec![config::unknown(&path, &config.unknown())];
+    let scene = Scene::read(settings, subject, &mut findings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let heard = runtime.block_on(scene.listen());
+    // Who does not answer must not keep the program from ending.
+    runtime.shutdown_background();
+    findings.extend(scene.judge(&heard));
+    Ok(Report::of(scene.told(&path), findings))
+}
+
+impl Scene {
+    fn read(settings: Settings, subject: &Subject, findings: &mut Vec<Finding>) -> Self {
+        let socket = subject.socket.clone();
+        let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
+        let node = match state(&socket, subject.socket.is_some()) {
+            Ok(node) => node,
+            Err(finding) => {
+                findings.push(*finding);
+                None
+            }
+        };
+        let (channels, found) = channels::look(
+            node.as_ref().map(|_| &*socket),
+            &settings.data_dir,
+            &subject.genesis,
+        );
+        findings.extend(found);
+        Self {
+            local: Local::load(&settings.msp_dir, &settings.msp_id),
+            settings,
+            node,
+            socket,
+            channels,
+            now: SystemTime::now(),
+        }
+    }
+
+    /// TLS to dial with, trusting what the channels trust; an error if it is no good.
+    fn tls(&self) -> Result<Option<Tls>, ()> {
+        let Some(settings) = &self.settings.tls else {
+            return Ok(None);
+        };
+        let roots = self.channels.iter();
+        let roots = roots.flat_map(|channel| channel.config.application_tls_roots());
+        // What is wrong with it is told in its place.
+        let tls = Tls::new(settings, self.now).and_then(|tls| {
+            tls.replace_channel_roots(|| roots.collect::<Vec<_>>())?;
+            Ok(tls)
+        });
+        tls.map(Some).map_err(drop)
+    }
+
+    fn peers<'a>(&'a self, met: &'a BTreeMap<String, Met>) -> Peers<'a> {
+        let node = self.node.as_ref();
+        // Of a port that the system chose only the node knows the number.
+        let own = node.map(|node| (&*node.endpoint, &*node.external_endpoint));
+        let settings = &self.settings;
+        let (endpoint, external) = own.unwrap_or((&settings.endpoint, &settings.external_endpoint));
+        let signer = self.local.as_ref().ok().map(|local| &local.signer);
+        Peers {
+            msp_id: &self.settings.msp_id,
+            me: signer.map(|signer| PkiId::new(*signer.pki_id())),
+            endpoint,
+            external,
+            bootstrap: &self.settings.gossip.bootstrap,
+            channels: &self.channels,
+            runs: node.is_some(),
+            members: node.map_or(&[][..], |node| &node.members[..]),
+            met,
+        }
+    }
+
+    /// Dials and asks whoever is named.
+    async fn listen(&self) -> Heard {
+        let tls = self.tls();
+        let local = self.local.as_ref().ok();
+        let dialler = Dialler {
+            local,
+            tls: tls.clone(),
+            transport: self.settings.transport.clone(),
+            channels: &self.channels,
+        };
+        let nobody = BTreeMap::new();
+        let endpoints = self.peers(&nobody).endpoints();
+        let asking = local.zip(tls.ok()).map(|(local, tls)| Asking {
+            local,
+            identity: tls.as_ref().map(Tls::client_identity),
+            shows: self
+                .settings
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.client_auth_required),
+            delivery: &self.settings.delivery,
+            clock: SystemTime::now,
+        });
+        let ask = async {
+            match &asking {
+                Some(asking) => Some(Box::pin(asking.all(&self.channels)).await),
+                None => None,
+            }
+        };
+        let (met, asked) = tokio::join!(Box::pin(dialler.meet(&endpoints)), ask);
+        Heard {
+            met,
+            asked,
+            later: self.heights(),
+        }
+    }
+
+    /// Heights of the node's ledgers now.
+    fn heights(&self) -> BTreeMap<String, u64> {
+        let node = self.node.as_ref();
+        let state = node.and_then(|_| ask(&self.socket, &Question::State {}).ok());
+        match state {
+            Some(Answer::State(state)) => state
+                .channels
+                .into_iter()
+                .map(|channel| (channel.channel, channel.height))
+                .collect(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    fn judge(&self, heard: &Heard) -> Vec<Finding> {
+        let (settings, channels) = (&self.settings, &self.channels);
+        let seconds = seconds(self.now);
+        let msp_id = &settings.msp_id;
+        let mut findings = identity::judge(&self.local, (&settings.msp_dir, msp_id), seconds);
+        if let Ok(local) = &self.local {
+            findings.extend(identity::membership(local, channels));
+        }
+        let peers = self.peers(&heard.met);
+        let names = tls::Names {
+            endpoint: peers.endpoint,
+            external: peers.external,
+        };
+        let tls = settings.tls.as_ref();
+        findings.extend(tls::judge(tls, msp_id, channels, &names, self.now));
+        findings.extend(self.ports());
+        findings.extend(channels::judge(channels));
+        findings.extend(peers.judge());
+        findings.extend(self.orderers(heard.asked.as_deref(), seconds));
+        findings.extend(self.work(heard));
+        findings
+    }
+
+    fn ports(&self) -> Vec<Finding> {
+        let node = self.node.as_ref();
+        let listen = (&*self.settings.listen.0, self.settings.listen.1);
+        let gossip = ports::look(listen);
+        let listens = node.map(|node| Some(&*node.address));
+        let mut findings = vec![ports::judge("peer.listenAddress", listen, &gossip, listens)];
+        if let Some(operations) = &self.settings.operations {
+            let listen = (&*operations.listen.0, operations.listen.1);
+            let port = ports::look(listen);
+            let node = node.map(|_| None);
+            findings.push(ports::judge(
+                "operations.listenAddress",
+                listen,
+                &port,
+                node,
+            ));
+        }
+        findings
+    }
+
+    fn orderers(&self, asked: Option<&[Asked]>, now: i64) -> Vec<Finding> {
+        let Some(asked) = asked else {
+            return vec![
+                Finding::warning(
+                    "orderer",
+                    "not asked: without a good identity and good TLS there is nothing to ask with",
+                )
+                .because("the faults above come first"),
+            ];
+        };
+        let mut findings = orderers::judge(asked, &self.channels);
+        if !self.channels.is_empty() {
+            findings.extend(clock::judge(asked, &self.channels, now));
+        } else {
+            findings.push(
+                Finding::warning("channel", "no channel is known here: orderers, anchor peers and the clock were not looked at")
+                    .because("a node without a channel does nothing")
+                    .change("--join of `tidings node start`", "join a channel; or give its genesis block here with --genesis"),
+            );
+        }
+        findings
+    }
+
+    /// Whether blocks come.
+    fn work(&self, heard: &Heard) -> Vec<Finding> {
+        let gossip = &self.settings.gossip;
+        let Some(node) = &self.node else {
+            return vec![leaders::configured(gossip)];
+        };
+        let mut served = BTreeMap::new();
+        for asked in heard.asked.iter().flatten() {
+            if let Ok(said) = &asked.outcome {
+                let height: &mut u64 = served.entry(asked.channel.clone()).or_default();
+                *height = said.height.max(*height);
+            }
+        }
+        let mut findings = leaders::judge(node, gossip, &heard.later, &served);
+        findings.extend(running::judge(node));
+        findings
+    }
+
+    fn told(&self, path: &str) -> String {
+        let socket = self.socket.display();
+        let node = match &self.node {
+            Some(node) => {
+                let peer: String = node.peer.chars().take(8).collect();
+                format!("the node {peer} runs, and answers at {socket}")
+            }
+            None => format!("no node answers at {socket}"),
+        };
+        format!("{path}, {}; {node}", self.settings.msp_id)
+    }
+}
+
+/// How the node that runs is; none if none does.
+fn state(socket: &Path, is_named: bool) -> Result<Option<State>, Box<Finding>> {
+    const CHECK: &str = "node";
+    let found = |error: &anyhow::Error| {
+        Finding::warning(CHECK, in_one_line(error))
+            .at(socket.display().to_string())
+            .because("only the configuration is looked at")
+            .change(
+                "--socket",
+                "name the socket of the node, as the user that runs it",
+            )
+    };
+    if let Err(error) = UnixStream::connect(socket) {
+        let is_absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind());
+        if is_absent && !is_named {
+            return Ok(None);
+        }
+    }
+    match ask(socket, &Question::State {}) {
+        Ok(Answer::State(state)) => Ok(Some(*state)),
+        Ok(answer) => {
+            let error = anyhow::anyhow!("the node answered something else: {answer:?}");
+            Err(Box::new(found(&error)))
+        }
+        Err(error) => Err(Box::new(found(&error))),
+    }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,350 @@
+//! What is known of channels here: from the node that runs, from ledger folders, from genesis
+//! blocks that were given.
+//!
+//! Changes nothing. A ledger that nobody has open is walked from its first block, which checks its
+//! records; a large one is not, for that takes minutes, and then only its first block is known.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Error, Result, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use tidings_ledger::{Audit, AuditError, BlockHash};
+use tidings_msp::channel_config::ChannelConfig;
+use tidings_proto::Message as _;
+use tidings_proto::block::BlockView;
+use tidings_proto::common::ChannelHeader;
+
+use super::finding::Finding;
+use crate::admin::client::ask;
+use crate::admin::{Answer, Question, Which};
+use crate::commands::describe::payload_of;
+use crate::commands::read_input;
+use crate::complaint::in_one_line;
+
+const CHECK: &str = "ledger";
+
+/// Bytes of blocks that are walked: some seconds.
+const WALK_BYTES_MAX: u64 = 256 << 20;
+
+/// Of a channel that was left, beside its ledger.
+const LEFT: &str = "LEFT";
+
+/// A channel that something is known of.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Its name.
+    pub(super) name: String,
+    /// The latest configuration that is known.
+    pub(super) config: Arc<ChannelConfig>,
+    /// What the ledger here holds, if there is one.
+    pub(super) held: Option<Held>,
+    /// Genesis blocks that were given.
+    pub(super) given: Vec<Given>,
+}
+
+/// A ledger.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Its folder.
+    pub(super) place: PathBuf,
+    /// Header hash of its first block.
+    pub(super) genesis: BlockHash,
+    /// Blocks in it, where that was found out.
+    pub(super) height: Option<u64>,
+    /// When its newest block was made, by the clock of who made its first transaction, in seconds
+    /// since 1970.
+    pub(super) newest_at: Option<i64>,
+    config: ChannelConfig,
+}
+
+/// A genesis block in a file.
+#[derive(Debug)]
+pub(super) struct Given {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// Its header hash.
+    pub(super) genesis: BlockHash,
+    config: ChannelConfig,
+}
+
+impl Channel {
+    /// Header hash of the first block, as far as it is known here; the ledger's before a given one.
+    pub(super) fn genesis(&self) -> Option<BlockHash> {
+        let held = self.held.as_ref().map(|held| held.genesis);
+        held.or_else(|| self.given.first().map(|given| given.genesis))
+    }
+}
+
+/// Everything that is known, by name, and what was found wrong in looking.
+pub(super) fn look(
+    socket: Option<&Path>,
+    data_dir: &Path,
+    files: &[PathBuf],
+) -> (Vec<Channel>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let folder = data_dir.join("channels");
+    let held = match socket {
+        Some(socket) => of_node(socket, &folder),
+        None => of_folder(&folder, &mut findings),
+    };
+    let mut channels = Vec::new();
+    match held {
+        Ok(held) => channels.extend(held.into_iter().map(|held| Channel {
+            name: held.config.channel_id().to_owned(),
+            config: Arc::new(held.config.clone()),
+            held: Some(held),
+            given: Vec::new(),
+        })),
+        Err(error) => findings.push(
+            Finding::fault(CHECK, in_one_line(&error))
+                .at(folder.display().to_string())
+                .change(
+                    "peer.fileSystemPath",
+                    "make the folder readable, or name another",
+                ),
+        ),
+    }
+    for path in files {
+        match given(path) {
+            Ok(given) => add(&mut channels, given),
+            Err(error) => findings.push(
+                Finding::fault("genesis", in_one_line(&error))
+                    .at(path.display().to_string())
+                    .because("no channel can be joined by it")
+                    .change(
+                        "--genesis, --join",
+                        "give block 0 of the channel, as `peer channel fetch oldest` writes it",
+                    ),
+            ),
+        }
+    }
+    channels.sort_by(|a, b| a.name.cmp(&b.name));
+    (channels, findings)
+}
+
+fn add(channels: &mut Vec<Channel>, given: Given) {
+    let name = given.config.channel_id();
+    if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
+        channel.given.push(given);
+        return;
+    }
+    channels.push(Channel {
+        name: name.to_owned(),
+        config: Arc::new(given.config.clone()),
+        held: None,
+        given: vec![given],
+    });
+}
+
+fn given(path: &Path) -> Result<Given> {
+    let bytes = read_input(path)?;
+    ensure!(!bytes.is_empty(), "not a genesis block: the file is empty");
+    let config = ChannelConfig::from_config_block(&bytes).context("not a genesis block")?;
+    let block = BlockView::parse(bytes).context("not a genesis block")?;
+    ensure!(
+        block.number() == Some(0),
+        "not a genesis block: its number is not 0"
+    );
+    Ok(Given {
+        path: path.to_owned(),
+        genesis: hash(&block)?,
+        config,
+    })
+}
+
+fn hash(block: &BlockView) -> Result<BlockHash> {
+    BlockHash::of(block).context("a block without header")
+}
+
+/// What the running node has joined.
+fn of_node(socket: &Path, folder: &Path) -> Result<Vec<Held>> {
+    let names = match ask(socket, &Question::List {})? {
+        Answer::Channels(names) => names,
+        answer => bail!("the node answered something else: {answer:?}"),
+    };
+    let mut held = Vec::new();
+    for channel in names {
+        let fetch = |which| -> Result<Bytes> {
+            let channel = channel.clone();
+            match ask(socket, &Question::Fetch { channel, which })? {
+                Answer::Block(block) => Ok(BASE64_STANDARD.decode(block)?.into()),
+                answer => bail!("the node answered something else: {answer:?}"),
+            }
+        };
+        let newest = BlockView::parse(fetch(Which::Newest)?)?;
+        held.push(Held {
+            place: folder.join(&channel),
+            genesis: hash(&BlockView::parse(fetch(Which::Oldest)?)?)?,
+            height: newest.number().map(|number| number + 1),
+            newest_at: made_at(&newest),
+            config: ChannelConfig::from_config_block(&fetch(Which::Config)?)?,
+        });
+    }
+    Ok(held)
+}
+
+/// What lies in the ledger folders of a node that does not run.
+fn of_folder(folder: &Path, findings: &mut Vec<Finding>) -> Result<Vec<Held>> {
+    let mut held = Vec::new();
+    if !folder.exists() {
+        return Ok(held);
+    }
+    let context = || format!("cannot read {}", folder.display());
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let dir = entry.with_context(context)?.path();
+        if dir.is_dir() && !dir.join(LEFT).exists() {
+            dirs.push(dir);
+        }
+    }
+    dirs.sort();
+    for dir in dirs {
+        match of_ledger(&dir) {
+            Ok(Some(ledger)) => held.push(ledger),
+            // Nothing was joined there yet.
+            Ok(None) => {}
+            Err(error) => findings.push(damaged(&error, &dir)),
+        }
+    }
+    Ok(held)
+}
+
+/// Why nothing is known of what lies in a folder.
+fn damaged(error: &Error, dir: &Path) -> Finding {
+    let found = in_one_line(error);
+    let finding = match error.downcast_ref() {
+        Some(AuditError::InUse { .. }) => Finding::warning(CHECK, found)
+            .because("a node runs with it that was not asked: what is said here of ports and channels is half the truth")
+            .change("--socket", "name the socket of that node"),
+        _ => Finding::fault(CHECK, found)
+            .because("the node does not start with it")
+            .change(
+                "peer.fileSystemPath",
+                "see what `tidings ledger verify` says of that folder, and put back a copy that is whole",
+            ),
+    };
+    finding.at(dir.display().to_string())
+}
+
+fn of_ledger(dir: &Path) -> Result<Option<Held>> {
+    let (mut bytes, mut segments) = (0_u64, 0_u64);
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "blocks")
+        {
+            segments += 1;
+            bytes = bytes.saturating_add(path.metadata()?.len());
+        }
+    }
+    if segments == 0 {
+        return Ok(None);
+    }
+    let walked = bytes <= WALK_BYTES_MAX;
+    let mut audit = Audit::open(dir)?;
+    let Some(first) = audit.next() else {
+        return Ok(None);
+    };
+    let first = first?;
+    let genesis = hash(&first)?;
+    let (mut config, mut newest) = (first.clone(), first);
+    if walked {
+        for block in &mut audit {
+            let block = block?;
+            if block.is_config_block() {
+                config = block.clone();
+            }
+            newest = block;
+        }
+    }
+    Ok(Some(Held {
+        place: dir.to_owned(),
+        genesis,
+        height: walked.then(|| audit.tip().height()),
+        newest_at: made_at(&newest).filter(|_| walked),
+        config: ChannelConfig::from_config_block(config.bytes())?,
+    }))
+}
+
+/// When a block was made, by its first transaction.
+fn made_at(block: &BlockView) -> Option<i64> {
+    let envelope = block.transactions().next()?;
+    let header = payload_of(&envelope)?.header?;
+    let header = ChannelHeader::decode(header.channel_header).ok()?;
+    Some(header.timestamp?.seconds)
+}
+
+/// Whether the genesis blocks that are known of each channel are one.
+pub(super) fn judge(channels: &[Channel]) -> Vec<Finding> {
+    channels.iter().flat_map(one_genesis).collect()
+}
+
+fn one_genesis(channel: &Channel) -> Vec<Finding> {
+    let name = &channel.name;
+    let mut findings = Vec::new();
+    if let Some(held) = &channel.held {
+        let blocks = held.height.map_or_else(
+            || "more blocks than are read here; its first configuration is used".to_owned(),
+            |height| format!("height {height}"),
+        );
+        let place = held.place.display().to_string();
+        findings.push(
+            Finding::ok(
+                CHECK,
+                format!(
+                    "channel {name}: {blocks}, configuration {}",
+                    channel.config.sequence()
+                ),
+            )
+            .at(place),
+        );
+    }
+    let Some(known) = channel.genesis() else {
+        return findings;
+    };
+    for given in &channel.given {
+        let file = given.path.display().to_string();
+        if given.genesis == known {
+            let found = format!("{file} is the first block of channel {name}");
+            findings.push(Finding::ok("genesis", found).at(file));
+            continue;
+        }
+        let (place, cure) = match &channel.held {
+            Some(held) => (
+                format!("{file}, and {}", held.place.display()),
+                format!(
+                    "give the block that the ledger begins with; or, if that is the wrong one, stop the node and remove {} (below peer.fileSystemPath) to join anew",
+                    held.place.display()
+                ),
+            ),
+            None => (
+                file.clone(),
+                "give the genesis block of one channel only".to_owned(),
+            ),
+        };
+        findings.push(
+            Finding::fault(
+                "genesis",
+                format!(
+                    "{file} is of another channel {name}: its hash is {}, and that of the first block here {}",
+                    short(&given.genesis),
+                    short(&known)
+                ),
+            )
+            .at(place)
+            .because("two chains of one name: the node cannot join by it, and would find no block that fits")
+            .change("--join of `tidings node start`", cure),
+        );
+    }
+    findings
+}
+
+/// The beginning of a hash, for a person.
+pub(super) fn short(hash: &BlockHash) -> String {
+    hex::encode(hash.as_bytes()).chars().take(16).collect()
+}

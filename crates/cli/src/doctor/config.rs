@@ -1,0 +1,94 @@
+//! The configuration as a whole: whether it can be read, and what in it nobody reads.
+
+use std::path::Path;
+
+use tidings_node::core_config::ConfigRefused;
+
+use super::finding::{Finding, keys_in};
+
+const CHECK: &str = "configuration";
+
+/// Keys that are named in one finding.
+const KEYS_MAX: usize = 8;
+
+/// What is looked at where no more than this can be read.
+pub(super) fn subject(path: Option<&Path>) -> String {
+    let path = path.map_or_else(|| "core.yaml".to_owned(), |path| path.display().to_string());
+    format!("{path}; nothing else is looked at until it can be read")
+}
+
+/// Why it cannot be used.
+pub(super) fn refused(refused: &ConfigRefused) -> Finding {
+    let reason = refused.to_string();
+    let (setting, advice) = match refused {
+        ConfigRefused::NoFile { .. } => (
+            "FABRIC_CFG_PATH".to_owned(),
+            "name the folder of core.yaml, or give --config",
+        ),
+        ConfigRefused::Yaml { path, .. } => (path.display().to_string(), "mend that line"),
+        ConfigRefused::Unreadable { key: "", path, .. } => {
+            (path.display().to_string(), "make it readable for this user")
+        }
+        ConfigRefused::NoAddress(_) => (
+            "peer.address".to_owned(),
+            "write the address at which others reach this node",
+        ),
+        ConfigRefused::Unreadable { key, .. } => {
+            ((*key).to_owned(), "name a file that this user may read")
+        }
+        ConfigRefused::Value { .. } | ConfigRefused::Missing { .. } => {
+            (keys_in(&reason).join(", "), "write what is wanted there")
+        }
+        ConfigRefused::Conflict(_) => (keys_in(&reason).join(", "), "see what was found"),
+    };
+    Finding::fault(CHECK, reason)
+        .because("the node does not start")
+        .change(setting, advice)
+}
+
+/// Keys that neither this program nor a Go peer knows.
+pub(super) fn unknown(path: &str, keys: &[String]) -> Finding {
+    if keys.is_empty() {
+        return Finding::ok(CHECK, "every key is known").at(path);
+    }
+    let named: Vec<&str> = keys.iter().take(KEYS_MAX).map(String::as_str).collect();
+    let more = keys.len() - named.len();
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = named.join(", ");
+    Finding::warning(CHECK, format!("nobody reads {named}{more}"))
+        .at(path)
+        .because("a key that is misspelt is taken for one that is not set")
+        .change(named, "correct the spelling, or remove it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_key() {
+        let setting = |error: &ConfigRefused| refused(error).setting.unwrap();
+        let both = ConfigRefused::Conflict(
+            "peer.gossip.orgLeader and peer.gossip.useLeaderElection exclude each other: switch one off",
+        );
+        assert_eq!(
+            setting(&both),
+            "peer.gossip.orgLeader, peer.gossip.useLeaderElection"
+        );
+        let missing = ConfigRefused::Missing {
+            key: "peer.localMspId",
+            wanted: "the id",
+        };
+        assert_eq!(setting(&missing), "peer.localMspId");
+    }
+
+    #[test]
+    fn many_keys_that_nobody_reads_are_counted() {
+        let keys: Vec<String> = (0..KEYS_MAX + 2).map(|n| format!("peer.k{n}")).collect();
+        assert!(unknown("f", &keys).found.ends_with("peer.k7 and 2 more"));
+        assert!(unknown("f", &[]).setting.is_none());
+    }
+}

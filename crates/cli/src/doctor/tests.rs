@@ -1,0 +1,157 @@
+//! Orderers that are asked, over TLS on loopback: one process, the development orderer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidings_node::service::{AddressOverride, DeliverySettings};
+use tidings_node::tls::TlsSettings;
+
+use super::*;
+use crate::demo::material::{Material, Member};
+use crate::demo::sample;
+use crate::orderer::{Chain, Door, Orderer, listen};
+use crate::signer;
+
+/// An orderer, and a peer of the first organization that asks it.
+struct Served {
+    dir: TempDir,
+    material: Material,
+    _orderer: Orderer,
+    endpoint: String,
+}
+
+fn tls_of(member: &Member) -> Tls {
+    let settings = TlsSettings {
+        certificate: member.tls_file("server.crt").unwrap(),
+        key: member.tls_file("server.key").unwrap(),
+        roots: vec![member.tls_file("ca.crt").unwrap()],
+        ..TlsSettings::default()
+    };
+    Tls::new(&settings, SystemTime::now()).unwrap()
+}
+
+impl Served {
+    async fn new() -> Self {
+        let (dir, material) = sample::network(2);
+        let listener = listen(0).await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let folder = dir.path().join("orderer");
+        let chain = Chain::open(&folder, &material.genesis, Box::new(|_| {})).unwrap();
+        let door = Door {
+            listener,
+            tls: tls_of(&material.orderer),
+            mutual: false,
+        };
+        let signer = signer::read(&material.orderer.msp, "OrdererMSP").unwrap();
+        Self {
+            _orderer: Orderer::ordering(chain, signer, door),
+            dir,
+            material,
+            endpoint,
+        }
+    }
+
+    /// What is found with this clock, if the orderer is trusted by these roots.
+    async fn found(&self, clock: fn() -> SystemTime, root: Vec<u8>) -> Vec<Finding> {
+        let peer = &self.material.orgs[0].peers[0];
+        let local = Local::load(&peer.msp, &peer.msp_id).unwrap();
+        let genesis = self.dir.path().join("genesis.block");
+        let (channels, wrong) = channels::look(None, &self.dir.path().join("data"), &[genesis]);
+        assert_eq!(wrong, []);
+        let instead = AddressOverride {
+            to: self.endpoint.clone(),
+            tls_roots: vec![root],
+        };
+        let delivery = DeliverySettings {
+            connect_timeout: Duration::from_secs(60),
+            address_overrides: BTreeMap::from([("127.0.0.1:7000".to_owned(), instead)]),
+        };
+        let asking = Asking {
+            local: &local,
+            identity: Some(tls_of(peer).client_identity()),
+            shows: false,
+            delivery: &delivery,
+            clock,
+        };
+        let asked = asking.all(&channels).await;
+        let now = seconds(SystemTime::now());
+        let mut findings = orderers::judge(&asked, &channels);
+        findings.extend(clock::judge(&asked, &channels, now));
+        findings
+    }
+
+    fn root(&self) -> Vec<u8> {
+        self.material.orderer.tls_file("ca.crt").unwrap()
+    }
+}
+
+fn late() -> SystemTime {
+    SystemTime::now() - Duration::from_secs(600)
+}
+
+fn early() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(600)
+}
+
+fn of<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
+    findings
+        .iter()
+        .find(|finding| finding.check == check)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ten_minutes_off_is_found_out_by_an_orderer() {
+    let served = Served::new().await;
+    let findings = served.found(SystemTime::now, served.root()).await;
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Ok),
+        "{findings:?}"
+    );
+    for (clock, side) in [(late as fn() -> SystemTime, "behind"), (early, "ahead of")] {
+        let findings = served.found(clock, served.root()).await;
+        let found = of(&findings, "clock");
+        assert_eq!(found.severity, Severity::Fault, "{findings:?}");
+        // The second in which it was asked may end in between.
+        let text = &found.found;
+        assert!(text.contains("min ") && text.contains(side), "{text}");
+        assert!(
+            text.contains("10 min ") || text.contains("9 min 5"),
+            "{text}"
+        );
+        assert_eq!(found.setting.as_deref(), Some("the clock of this machine"));
+    }
+}
+
+#[tokio::test]
+async fn an_orderer_of_another_ca_is_named_with_both() {
+    let served = Served::new().await;
+    let peer = served.material.orgs[0].peers[0].tls_file("ca.crt").unwrap();
+    let findings = served.found(SystemTime::now, peer).await;
+    let found = of(&findings, "orderer");
+    assert_eq!(found.severity, Severity::Fault, "{findings:?}");
+    assert!(found.found.contains("tlsca.orderer.demo"), "{found:?}");
+    assert!(found.found.contains("tlsca.org1.demo"), "{found:?}");
+    let setting = found.setting.as_deref();
+    assert_eq!(
+        setting,
+        Some("caCertsFile in peer.deliveryclient.addressOverrides")
+    );
+}
+
+#[tokio::test]
+async fn a_genesis_block_that_is_not_served_is_told() {
+    let served = Served::new().await;
+    // Of a network that has the same names.
+    let (_dir, other) = sample::network(2);
+    fs::write(served.dir.path().join("genesis.block"), &other.genesis).unwrap();
+    let findings = served.found(SystemTime::now, served.root()).await;
+    let found = of(&findings, "genesis");
+    assert_eq!(found.severity, Severity::Fault, "{findings:?}");
+    let setting = found.setting.as_deref();
+    assert_eq!(setting, Some("--join of `tidings node start`"));
+}
