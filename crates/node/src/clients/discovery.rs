@@ -312,3 +312,62 @@ fn endpoint(address: &str) -> Option<Endpoint> {
         port: port.parse().ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn connection(certificate: Option<&'static [u8]>) -> TlsInfo {
+        TlsInfo {
+            own_certificate_sha256: Some([1; 32]),
+            peer_certificate_sha256: certificate.map(sha256),
+            peer_certificate: certificate.map(Bytes::from_static),
+            remote: None,
+            handshakes: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    fn request(identity: &'static [u8], hash: &[u8]) -> Bytes {
+        let request = Questions {
+            authentication: Some(AuthInfo {
+                client_identity: Bytes::from_static(identity),
+                client_tls_cert_hash: Bytes::copy_from_slice(hash),
+            }),
+            queries: vec![Query::default()],
+        };
+        request.encode_to_vec().into()
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_certificate_of_its_connection() {
+        const SHOWN: &[u8] = b"a certificate";
+        let (der, pem) = (sha256(SHOWN), sha256(to_pem(SHOWN).as_bytes()));
+        let shown = connection(Some(SHOWN));
+        for hash in [der, pem] {
+            let (client, queries) = questions(&request(b"us", &hash), Some(&shown)).unwrap();
+            assert_eq!((&client[..], queries.len()), (&b"us"[..], 1));
+        }
+        let refused = |request: &Bytes, connection: &TlsInfo| {
+            questions(request, Some(connection))
+                .unwrap_err()
+                .message()
+                .to_owned()
+        };
+        let foreign = refused(&request(b"us", &sha256(b"another")), &shown);
+        assert!(foreign.contains("doesn't match"), "{foreign}");
+        let none = refused(&request(b"us", &der), &connection(None));
+        assert!(none.contains("didn't send a TLS certificate"), "{none}");
+        let nobody = refused(&request(b"", &der), &shown);
+        assert!(nobody.contains("wasn't supplied"), "{nobody}");
+        assert!(refused(&Bytes::new(), &shown).contains("no authentication info"));
+        assert!(refused(&Bytes::from_static(b"\xff"), &shown).contains("failed parsing"));
+        // Without TLS there is nothing to belong to.
+        let plain = TlsInfo {
+            own_certificate_sha256: None,
+            ..connection(None)
+        };
+        assert!(questions(&request(b"us", b""), Some(&plain)).is_ok());
+    }
+}

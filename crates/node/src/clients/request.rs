@@ -153,3 +153,36 @@ fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_certificate_is_good_until_its_last_second() {
+        let refused = |expires_at, now| {
+            let checked = check_expiry(expires_at, at(now));
+            checked.map_err(|refused| refused.status)
+        };
+        assert_eq!(refused(Some(100), 100), Ok(()));
+        assert_eq!(refused(Some(100), 101), Err(Status::Forbidden));
+        // Who has none satisfies no policy.
+        assert_eq!(refused(None, 101), Ok(()));
+    }
+
+    #[test]
+    fn a_timestamp_is_good_within_the_window() {
+        let window = Duration::from_secs(900);
+        let refused = |seconds| {
+            let timestamp = Timestamp { seconds, nanos: 0 };
+            check_time(Some(&timestamp), at(10_000), window).is_err()
+        };
+        let found = [9_099, 9_100, 10_900, 10_901, i64::MIN, i64::MAX].map(refused);
+        assert_eq!(found, [true, false, false, true, true, true]);
+        assert!(check_time(None, at(10_000), window).is_err());
+    }
+}
