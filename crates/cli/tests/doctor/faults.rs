@@ -14,7 +14,11 @@ use crate::{
 /// A network and its first peer, which does not run.
 fn place(orgs: u16, peers: u16) -> (Devnet, Node) {
     let network = Devnet::up(orgs, peers);
-    let node = network.node(1, 0);
+    let mut node = network.node(1, 0);
+    // A busy machine is no fault.
+    node.set("CORE_PEER_GOSSIP_DIALTIMEOUT", "6s");
+    node.set("CORE_PEER_GOSSIP_CONNTIMEOUT", "60s");
+    node.set("CORE_PEER_DELIVERYCLIENT_CONNTIMEOUT", "60s");
     (network, node)
 }
 
