@@ -8,6 +8,7 @@ mod show;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -148,6 +149,43 @@ pub(crate) struct HandingOut {
 }
 
 impl Driver {
+    /// Does what the owner wants: at once, or by an input for the core. Breaks at the end.
+    fn obey(&mut self, request: Option<Request>) -> ControlFlow<(), Option<Input>> {
+        // Whoever asked may have gone, each time.
+        match request {
+            Some(Request::AddChannel(channel, parts)) => {
+                self.channels.insert(channel, parts);
+            }
+            Some(Request::RemoveChannel(channel, done)) => {
+                let parts = self.channels.remove(&channel);
+                if let Err(Some(parts)) = done.send(parts) {
+                    // The owner does not wait any more: whoever stops waits for them.
+                    self.channels.insert(channel, parts);
+                }
+            }
+            Some(Request::Distribute(distribution, done)) => {
+                return ControlFlow::Continue(Some(self.hand_out(distribution, done)));
+            }
+            Some(Request::Discover(channel, done)) => {
+                let _ = done.send(self.discovered(channel.as_ref()));
+            }
+            Some(Request::Heard(done)) => {
+                self.show();
+                let _ = done.send(self.heard());
+            }
+            Some(Request::Answer(done)) => {
+                let _ = done.send(());
+            }
+            Some(Request::Stop(done)) => {
+                let parts = std::mem::take(&mut self.channels);
+                let _ = done.send(parts.into_values().collect());
+                return ControlFlow::Break(());
+            }
+            None => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(None)
+    }
+
     /// Runs until asked to stop.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
@@ -163,45 +201,10 @@ impl Driver {
             let input = tokio::select! {
                 biased;
                 () = std::future::ready(()), if is_overdue => None,
-                request = inlets.requests.recv() => match request {
-                    Some(Request::AddChannel(channel, parts)) => {
-                        self.channels.insert(channel, parts);
-                        continue;
-                    }
-                    Some(Request::RemoveChannel(channel, done)) => {
-                        let parts = self.channels.remove(&channel);
-                        if let Err(Some(parts)) = done.send(parts) {
-                            // The owner does not wait any more: whoever stops waits for them.
-                            self.channels.insert(channel, parts);
-                        }
-                        continue;
-                    }
-                    Some(Request::Distribute(distribution, done)) => {
-                        Some(self.hand_out(distribution, done))
-                    }
-                    Some(Request::Discover(channel, done)) => {
-                        // Whoever asked may have gone.
-                        let _ = done.send(self.discovered(channel.as_ref()));
-                        continue;
-                    }
-                    Some(Request::Heard(done)) => {
-                        self.show();
-                        // Whoever asked may have gone.
-                        let _ = done.send(self.heard());
-                        continue;
-                    }
-                    Some(Request::Answer(done)) => {
-                        // Whoever asked may have gone.
-                        let _ = done.send(());
-                        continue;
-                    }
-                    Some(Request::Stop(done)) => {
-                        let parts = std::mem::take(&mut self.channels);
-                        // The owner may have gone without waiting.
-                        let _ = done.send(parts.into_values().collect());
-                        return;
-                    }
-                    None => return,
+                request = inlets.requests.recv() => match self.obey(request) {
+                    ControlFlow::Break(()) => return,
+                    ControlFlow::Continue(None) => continue,
+                    ControlFlow::Continue(input) => input,
                 },
                 Some(input) = inlets.control.recv() => Some(input),
                 () = self.until(due) => None,
