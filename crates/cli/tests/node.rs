@@ -1,5 +1,7 @@
 //! `tidings node start` and `tidings channel` as an operator meets them: the program is started on
 //! made identities, asked through its socket, ended by signals and started again.
+//!
+//! A little above 600 lines: all of it is one program on one made place, of which every test uses most.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
