@@ -23,6 +23,7 @@ mod shelf;
 
 use std::{sync::Arc, time::Duration};
 
+use tidings_msp::channel_config::ChannelConfig;
 use tidings_proto::{
     discovery::discovery_server::DiscoveryServer, protos::endorser_server::EndorserServer,
 };
@@ -44,7 +45,11 @@ pub use self::{
     seek::Seek,
 };
 use crate::{
-    comm::MESSAGE_LEN_MAX, crypto::Crypto, directory::Directory, driver, metrics::Metrics,
+    comm::MESSAGE_LEN_MAX,
+    crypto::Crypto,
+    directory::{Directory, Served},
+    driver,
+    metrics::Metrics,
 };
 
 /// Streams for blocks of clients that have not shown who they are. Each has ten seconds for it, and
@@ -123,6 +128,13 @@ impl Shared {
             streams: Arc::new(Semaphore::new(streams_max)),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         }
+    }
+
+    /// A channel that can be read, with its configuration in force.
+    fn channel(&self, name: &str) -> Option<(Arc<Served>, Arc<ChannelConfig>)> {
+        let served = self.directory.channel(name)?;
+        let config = self.crypto.config(&served.channel)?;
+        Some((served, config))
     }
 
     /// The services, to be added to those of the node's port. Members are asked of the core.

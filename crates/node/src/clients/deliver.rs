@@ -4,10 +4,7 @@
 //! status but success ends the stream (but for the one in place of a filtered block). Holds a page of blocks at a time.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -92,7 +89,7 @@ pub(super) struct Session {
     bound_to: Option<Option<[u8; 32]>>,
     out: Outlet,
     tenure: Tenure,
-    is_admitted: AtomicBool,
+    is_admitted: bool,
 }
 
 /// Why a request ended.
@@ -138,20 +135,20 @@ impl Session {
             bound_to,
             out,
             tenure,
-            is_admitted: AtomicBool::new(false),
+            is_admitted: false,
         };
         (session, responses)
     }
 
     /// Serves requests one after the other until one fails or the client goes.
-    pub(super) async fn serve(self, mut requests: Streaming<Envelope>) {
+    pub(super) async fn serve(mut self, mut requests: Streaming<Envelope>) {
         let metrics = self.shared.metrics.clone();
         metrics.deliver_streams_opened.inc();
         self.serve_each(&mut requests).await;
         metrics.deliver_streams_closed.inc();
     }
 
-    async fn serve_each(&self, requests: &mut Streaming<Envelope>) {
+    async fn serve_each(&mut self, requests: &mut Streaming<Envelope>) {
         let mut patience = REQUEST_MAX;
         loop {
             let envelope = tokio::select! {
@@ -194,10 +191,14 @@ impl Session {
     }
 
     /// From now on the stream counts among those that are served.
-    fn admit(&self) -> Result<(), Gone> {
+    fn admit(&mut self) -> Result<(), Gone> {
+        if self.is_admitted {
+            return Ok(());
+        }
         match Arc::clone(&self.shared.streams).try_acquire_owned() {
             Ok(slot) => {
                 self.tenure.exchange(slot);
+                self.is_admitted = true;
                 Ok(())
             }
             Err(_none) => {
@@ -211,18 +212,14 @@ impl Session {
         }
     }
 
-    async fn request(&self, envelope: Envelope) -> Result<(), Ended> {
+    async fn request(&mut self, envelope: Envelope) -> Result<(), Ended> {
         let request = Request::parse(envelope)?;
         request.check_time(SystemTime::now(), self.shared.settings.time_window)?;
         if let Some(presented) = self.bound_to {
             request.check_binding(presented)?;
         }
         let name = &request.header.channel_id;
-        let found = self.shared.directory.channel(name).and_then(|served| {
-            let config = self.shared.crypto.config(&served.channel)?;
-            Some((served, config))
-        });
-        let (served, config) = found.ok_or_else(|| {
+        let (served, config) = self.shared.channel(name).ok_or_else(|| {
             let reason = format!("this peer is not in the channel {}", foreign(name));
             Refused::new(Status::NotFound, reason)
         })?;
@@ -232,9 +229,7 @@ impl Session {
         check_expiry(expires_at, SystemTime::now())?;
         request.check_policy(&config.policy_for(self.kind.resource()))?;
         let seek = Seek::new(&info, *served.height.borrow())?;
-        if !self.is_admitted.swap(true, Ordering::Relaxed) {
-            self.admit()?;
-        }
+        self.admit()?;
         self.blocks(Admitted {
             request,
             served,

@@ -184,8 +184,7 @@ impl Discovery {
         let judged = if channel.is_empty() {
             self.check_local(asker).map(|()| Access::Network)
         } else {
-            let served = self.shared.directory.channel(channel)?;
-            let config = self.shared.crypto.config(&served.channel)?;
+            let (served, config) = self.shared.channel(channel)?;
             let writers = config.policies().policy(WRITERS);
             writers
                 .evaluate(std::slice::from_ref(asker))

@@ -63,12 +63,10 @@ impl Endorser {
         let config = if proposal.channel.is_empty() {
             None
         } else {
-            let served = shared.directory.channel(&proposal.channel);
-            let config = served.and_then(|served| shared.crypto.config(&served.channel));
-            if config.is_none() {
+            let Some((_, config)) = shared.channel(&proposal.channel) else {
                 return Ok(failed(format!("channel '{}' not found", proposal.channel)));
-            }
-            config
+            };
+            Some(config)
         };
         let creator = proposal
             .check(

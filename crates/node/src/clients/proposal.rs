@@ -6,7 +6,6 @@
 
 use std::{
     borrow::Cow,
-    fmt::Write,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -218,10 +217,5 @@ impl Proposal {
 
 /// The id that a transaction of this creator has.
 pub(super) fn tx_id(nonce: &[u8], creator: &[u8]) -> String {
-    let hash = sha256_parts(&[nonce, creator]);
-    hash.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(sha256_parts(&[nonce, creator]))
 }

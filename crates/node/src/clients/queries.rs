@@ -137,10 +137,7 @@ fn may(
 ) -> Result<(Arc<Served>, Arc<ChannelConfig>), Unanswered> {
     let function = text(proposal.args.first())?;
     let channel = text(proposal.args.get(1))?;
-    let found = shared.directory.channel(&channel).and_then(|served| {
-        let config = shared.crypto.config(&served.channel)?;
-        Some((served, config))
-    });
+    let found = shared.channel(&channel);
     let (served, config) = found.ok_or_else(|| format!("Invalid chain ID, {channel}"))?;
     config
         .policy_for(&format!("{}/{function}", proposal.chaincode))
