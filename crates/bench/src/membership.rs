@@ -49,6 +49,7 @@ impl Membership {
         let network = seats.start().await?;
         network.meet(limit).await?;
         let (spent, counts) = (meter.spent(), network.counts());
+        let messages = self.messages_table(&network);
         network.meet_on_channel(limit).await?;
         let channel_s = meter.spent().wall_s;
         let mut join = self.join_table(spent, counts, floor, &network);
@@ -68,6 +69,7 @@ impl Membership {
         network.stop().await;
         let mut tables = Tables::default();
         tables.put("join", join);
+        tables.put("join_messages", messages);
         tables.put("idle", idle);
         Ok(tables)
     }
@@ -115,6 +117,18 @@ impl Membership {
             Figure::new(counts.accepted as f64, "connections").over(pairs),
         );
         table.put_others(spent);
+        table
+    }
+
+    /// What a node received until all saw all, by kind.
+    fn messages_table(&self, network: &Network) -> Table {
+        let mut table = Table::default();
+        for (kind, count) in network.kinds() {
+            if count > 0 {
+                let each = count as f64 / f64::from(self.nodes);
+                table.put(kind, Figure::new(each, "messages"));
+            }
+        }
         table
     }
 

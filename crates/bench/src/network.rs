@@ -3,7 +3,7 @@
 //! The settings are those of Fabric's `core.yaml`, with state transfer switched on, and everybody
 //! begins at node 0. Ports are given by the system.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -228,6 +228,18 @@ impl Network {
             counts.overflow += metrics.overflow.get();
         }
         counts
+    }
+
+    /// Messages that all nodes received so far, by kind.
+    pub(crate) fn kinds(&self) -> BTreeMap<&'static str, u64> {
+        let mut kinds = BTreeMap::new();
+        for Peer { node, .. } in &self.peers {
+            for kind in Kind::ALL.into_iter().map(Kind::name) {
+                let received = node.metrics().kinds_received.with_label_values(&[kind]);
+                *kinds.entry(kind).or_default() += received.get();
+            }
+        }
+        kinds
     }
 
     /// Blocks that the nodes but the first committed, by the way they came.

@@ -42,7 +42,7 @@ mod voice;
 pub use members::MEMBERS_MAX;
 pub use rhythm::PERIOD_MAX;
 
-use asking::Questions;
+use asking::{News, Questions};
 use connects::{Connects, Target};
 use members::{Change, Members};
 use probes::Probes;
@@ -210,6 +210,7 @@ pub struct Discovery {
     next_alive: Moment,
     next_check: Moment,
     next_sync: Moment,
+    news: News,
     /// How long others were told that we may take to speak again.
     own_period: Duration,
     /// What it was when we last spoke to all.
@@ -249,6 +250,7 @@ impl Discovery {
             next_alive: Moment::ZERO + period(config.alive_time_interval),
             next_check: Moment::ZERO + check_period(config),
             next_sync: Moment::ZERO,
+            news: News::default(),
             own_period: period(config.alive_time_interval),
             spoken_period: Duration::ZERO,
             questions: Questions::default(),
@@ -333,7 +335,11 @@ impl Discovery {
         }
         if self.next_sync <= now {
             self.next_sync = now + period(self.config.pull_interval);
+            // One round is for both.
+            self.news.begins_round(now);
             self.sync(world, out);
+        } else if self.news.begins_round(now) {
+            self.ask_for_news(world, out);
         }
     }
 
@@ -346,6 +352,7 @@ impl Discovery {
             Some(self.next_check),
             Some(self.next_alive),
             Some(self.next_sync),
+            self.news.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -17,7 +17,7 @@ use super::{Discovery, Effect, Member, World, rhythm, voice};
 use crate::{
     disclosure::{self, Party},
     effect::Destination,
-    id::{OrgId, PkiId},
+    id::{Moment, OrgId, PkiId},
     message::Alive,
     ports::Ports,
     random,
@@ -27,6 +27,17 @@ use crate::{
 /// Questions in a row after which a member of our organization that answered none of them is
 /// dead. Three of them take at least two intervals, time enough for any that is there.
 const OPEN_MAX: u32 = 3;
+
+/// Members are asked for news this long after somebody was met. Those who start together meet
+/// many within a moment, and one question is for all of them.
+const SOON: Duration = Duration::from_millis(500);
+
+/// And again so long after that, then after twice as long. One in twenty is passed over when a
+/// newcomer is made known, maybe just after it asked, and should not wait for the usual round.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is not heard of in so many rounds comes with the usual ones.
+const NEWS_ROUNDS: u32 = 3;
 
 /// What those that are asked together are told of what we know, by their organization.
 pub(super) type Told = BTreeMap<Option<OrgId>, Bytes>;
@@ -51,6 +62,37 @@ impl Questions {
     }
 }
 
+/// Rounds of questions beside the usual ones, after somebody was met.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    next: Option<Moment>,
+    /// How many there were since somebody was met.
+    rounds: u32,
+}
+
+impl News {
+    pub(super) fn somebody_met(&mut self, now: Moment) {
+        let soon = now + SOON;
+        self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
+        self.rounds = 0;
+    }
+
+    /// Whether one is due; then the one after it is planned.
+    pub(super) fn begins_round(&mut self, now: Moment) -> bool {
+        let begins = self.next.is_some_and(|next| next <= now);
+        if begins {
+            let pause = NEWS_PAUSE.saturating_mul(1 << self.rounds);
+            self.rounds += 1;
+            self.next = (self.rounds < NEWS_ROUNDS).then_some(now + pause);
+        }
+        begins
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.next
+    }
+}
+
 impl Discovery {
     /// Asks a few members whom they know: some by chance, those of whom too little was heard, and
     /// those who did not answer.
@@ -58,9 +100,7 @@ impl Discovery {
         self.bury_the_mute(out);
         self.questions.doubted = 0;
         let few = self.config.pull_peer_num;
-        let alive: Vec<&Member> = self.members.alive().values().collect();
-        let chosen = random::pick(&mut self.rng, &alive, few);
-        let mut chosen: BTreeSet<PkiId> = chosen.into_iter().map(|member| member.peer).collect();
+        let mut chosen = self.some_members();
         chosen.extend(self.overdue(world, few));
         chosen.extend(self.questions.open.keys().copied().take(few));
         if chosen.is_empty() {
@@ -71,6 +111,26 @@ impl Discovery {
         for peer in chosen {
             self.question(world, peer, &own, &mut known, out);
         }
+    }
+
+    /// Asks a few members by chance, soon after somebody was met. What they leave open says nothing:
+    /// these rounds come closer together than an answer may take.
+    pub(super) fn ask_for_news(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
+        let chosen = self.some_members();
+        if chosen.is_empty() {
+            return;
+        }
+        let own = self.word(world);
+        let mut known = Told::new();
+        for peer in chosen {
+            out.extend(self.ask_member(world, peer, &own, &mut known));
+        }
+    }
+
+    fn some_members(&mut self) -> BTreeSet<PkiId> {
+        let alive: Vec<&Member> = self.members.alive().values().collect();
+        let chosen = random::pick(&mut self.rng, &alive, self.config.pull_peer_num);
+        chosen.into_iter().map(|member| member.peer).collect()
     }
 
     /// Somebody says that these are dead, of whom we believe otherwise: we ask them.
@@ -117,6 +177,7 @@ impl Discovery {
         }
     }
 
+    /// Asks this member, and counts the question as open.
     fn question(
         &mut self,
         world: &World<'_, impl Ports>,
@@ -128,13 +189,24 @@ impl Discovery {
         let Some(member) = self.members.alive().get(&peer) else {
             return;
         };
-        let (to, org) = (member.destination(), world.identities.org_of(&peer));
         // Those of other organizations may have reasons not to answer.
-        if org == Some(&world.me.identity.org) && rhythm::is_slow(&self.config, member) {
+        let is_ours = world.identities.org_of(&peer) == Some(&world.me.identity.org);
+        if is_ours && rhythm::is_slow(&self.config, member) {
             self.questions.asked(peer);
         }
-        let effect = self.ask(world, org, to, 0, &own.envelope, known);
-        out.push(effect);
+        out.extend(self.ask_member(world, peer, own, known));
+    }
+
+    fn ask_member(
+        &mut self,
+        world: &World<'_, impl Ports>,
+        peer: PkiId,
+        own: &Alive,
+        known: &mut Told,
+    ) -> Option<Effect> {
+        let to = self.members.alive().get(&peer)?.destination();
+        let org = world.identities.org_of(&peer);
+        Some(self.ask(world, org, to, 0, &own.envelope, known))
     }
 
     fn bury_the_mute(&mut self, out: &mut Vec<Effect>) {

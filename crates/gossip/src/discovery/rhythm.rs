@@ -23,10 +23,6 @@ const FEW: usize = 12;
 /// of Fabric. Sixty-four nodes speak every 43 s.
 const QUARTERS: u32 = 5;
 
-/// Members are asked for news this long after somebody was met. Those who start together meet
-/// many within a moment, and one question is for all of them.
-const SOON: Duration = Duration::from_millis(500);
-
 impl Discovery {
     /// Says that we are alive, while somebody is there to hear it.
     pub(super) fn speak(&mut self, world: &World<'_, impl Ports>, out: &mut Vec<Effect>) {
@@ -78,7 +74,7 @@ impl Discovery {
             if was_alone {
                 self.next_alive = now;
             }
-            self.next_sync = self.next_sync.min(now + SOON);
+            self.news.somebody_met(now);
         }
     }
 

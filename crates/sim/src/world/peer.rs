@@ -101,8 +101,15 @@ impl World {
         for org in self.orgs.clone() {
             self.make_org(&org);
         }
+        let mut turn = Duration::ZERO;
         for peer in 0..self.hosts.len() {
-            let at = self.between(Duration::ZERO..crate::secs(1));
+            let at = match self.settings.start_interval {
+                Some(interval) => {
+                    turn += interval;
+                    turn
+                }
+                None => self.between(Duration::ZERO..crate::secs(1)),
+            };
             self.plan(at, super::Event::Boot(peer));
         }
     }

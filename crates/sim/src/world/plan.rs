@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) commit_delay: Range<Duration>,
     pub(super) commit_failures: f64,
     pub(super) clock_skew: Duration,
+    pub(super) start_interval: Option<Duration>,
     pub(super) leaders: usize,
     pub(super) anchors: usize,
     pub(super) bootstrap: usize,
@@ -112,6 +113,14 @@ impl World {
     #[must_use]
     pub fn clock_skew(mut self, max: Duration) -> Self {
         self.settings.clock_skew = max;
+        self
+    }
+
+    /// Peers start in the order of their numbers, this long after each other. Unless said they
+    /// start within a second, in any order.
+    #[must_use]
+    pub fn one_after_another(mut self, interval: Duration) -> Self {
+        self.settings.start_interval = Some(interval);
         self
     }
 
@@ -290,6 +299,7 @@ impl Default for Settings {
             commit_delay: millis(1)..millis(10),
             commit_failures: 0.0,
             clock_skew: Duration::ZERO,
+            start_interval: None,
             leaders: 1,
             anchors: 1,
             bootstrap: 1,

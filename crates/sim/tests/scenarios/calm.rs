@@ -1,7 +1,9 @@
 //! What a network does that has nothing to do, and that it does the same every time.
 
+use std::time::Duration;
+
 use tidings_proto::tag::Kind;
-use tidings_sim::{World, secs, seeds};
+use tidings_sim::{World, millis, secs, seeds};
 
 /// Most that a quiet peer may send in a second, on average: alive messages, membership syncs and
 /// state info pulls of eight peers. A measured value with a quarter on top.
@@ -68,6 +70,26 @@ fn equal_seeds_give_equal_runs() {
     }
 }
 
+/// A network is started one node after another, as a script does it. Who is passed over when the
+/// last one is made known hears of it soon all the same, and not with the next pull.
+#[test]
+fn nodes_that_start_one_after_another_meet_at_once() {
+    const PEERS: usize = 64;
+    const BETWEEN: Duration = millis(40);
+    let last = BETWEEN * PEERS as u32;
+    for seed in seeds(0..24) {
+        let world = World::new(seed).peers(PEERS).state_transfer(true);
+        let mut world = world.one_after_another(BETWEEN);
+        world.run_for(last);
+        world.run_until(|world| all_see_all(world, PEERS), last + secs(2));
+    }
+}
+
+fn all_see_all(world: &World, peers: usize) -> bool {
+    let mut all = (0..peers).filter_map(|peer| world.node(peer));
+    all.all(|node| node.members().count() == peers - 1)
+}
+
 /// Everybody but the one sees all others, and nobody else is thought to be dead.
 fn all_see_all_but(world: &World, peers: usize, gone: usize) -> bool {
     (0..peers).filter(|peer| *peer != gone).all(|peer| {
@@ -85,16 +107,14 @@ fn many_peers_say_little_and_see_at_once_who_is_gone() {
     for seed in seeds(0..4) {
         let mut world = World::new(seed).peers(PEERS).state_transfer(true);
         world.crash(GONE, secs(400)..secs(4000));
-        let sees_all = |world: &World| {
-            let all = (0..PEERS).filter_map(|peer| world.node(peer));
-            all.into_iter()
-                .all(|node| node.members().count() == PEERS - 1)
-        };
-        world.run_until(sees_all, secs(10));
+        world.run_until(|world| all_see_all(world, PEERS), secs(10));
         world.run_for(secs(200) - world.now());
         let before = world.stats().bytes();
         world.run_for(secs(199));
-        assert!(sees_all(&world), "nobody is lost in a good network");
+        assert!(
+            all_see_all(&world, PEERS),
+            "nobody is lost in a good network"
+        );
         let rate = (world.stats().bytes() - before) / PEERS as u64 / 199;
         assert!(rate <= QUIET_BYTES_MAX, "{rate} bytes a second and peer");
         world.run_until(

@@ -135,7 +135,7 @@ fn a_late_leader_catches_up_from_orderer_and_peers_together() {
         let mut world = World::new(seed)
             .org("Org1MSP", 3)
             .org("Org2MSP", 2)
-            .delivery_interval(millis(50))
+            .delivery_interval(millis(20))
             .state_transfer(true);
         world.crash(3, secs(3)..secs(25));
         world.blocks_from(secs(4), millis(50), 400);

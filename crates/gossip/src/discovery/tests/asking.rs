@@ -161,7 +161,17 @@ fn whoever_leaves_three_questions_open_is_dead() {
         .filter(|(_, effect)| matches!(effect, Effect::Notify(Notice::MemberDead(_))))
         .map(|(when, _)| *when)
         .collect();
-    assert_eq!(questions, [at(0), at(4), at(8)]);
+    let half = Duration::from_millis(500);
+    let for_news = [at(0) + half, at(1) + half, at(3) + half];
+    let usual = [at(0), at(4), at(8)];
+    assert_eq!(questions.len(), usual.len() + for_news.len());
+    assert!(
+        usual
+            .iter()
+            .chain(&for_news)
+            .all(|when| questions.contains(when))
+    );
+    // What the rounds for news leave open does not count.
     assert_eq!(deaths, [at(12)]);
 }
 

@@ -71,7 +71,7 @@ fn a_few_members_are_asked_whom_they_know() {
     for n in 0..6 {
         stage.meet(&a(&format!("p{n}")), "", &format!("p{n}:1"));
     }
-    stage.tick(at(0));
+    stage.run(at(3));
     let out = stage.tick(at(4));
     assert_eq!(out.len(), 3);
     let mut endpoints = words(&out);
@@ -81,9 +81,9 @@ fn a_few_members_are_asked_whom_they_know() {
     for effect in &out {
         let (nonce, about) = request(&stage, effect);
         assert_eq!((nonce, about.peer), (0, stage.me.identity.pki_id));
-        assert_eq!(about.time.sequence, 3, "each word is later than the last");
+        assert_eq!(about.time.sequence, 5, "each word is later than the last");
     }
-    assert_eq!(words(&stage.tick(at(7))), ["gossip 4 from us"]);
+    assert_eq!(words(&stage.tick(at(7))), ["gossip 6 from us"]);
     assert_eq!(stage.tick(at(8)).len(), 3);
 }
 
@@ -92,7 +92,7 @@ fn d_s7_requests_to_other_organizations_carry_no_secret() {
     let mut stage = Stage::new();
     stage.meet(&a("ours"), "", "ours:1");
     stage.meet(&b("theirs"), "theirs:1", "");
-    stage.tick(at(0));
+    stage.run(at(3));
     let out = stage.tick(at(4));
     let mut carried: Vec<(String, bool)> = words(&out)
         .into_iter()
