@@ -15,16 +15,20 @@ use tidings_proto::block::BlockView;
 use crate::{
     Cut, Damage, Failed, Fault, ReadError, Tip, chain,
     folder::{self, Lock},
+    pruned::Pruned,
     segment::{Scan, Segment},
 };
 
-/// A walk through a ledger that nobody writes to. Yields blocks in order; ends after the first
-/// fault.
+/// A walk through a ledger that nobody writes to. Yields blocks in order, of a pruned ledger those
+/// below its first one that are held before all others; ends after the first fault.
 #[derive(Debug)]
 pub struct Audit {
     dir: PathBuf,
     /// First numbers of segments that are not begun, the next one last.
     waiting: Vec<u64>,
+    pruned: Pruned,
+    /// Numbers of held blocks that are not read, the next one last.
+    held: Vec<u64>,
     scan: Option<Scan>,
     tip: Tip,
     torn: Option<Cut>,
@@ -50,7 +54,11 @@ impl Audit {
         } else {
             None
         };
-        let last = waiting.last().copied().unwrap_or_default();
+        let pruned = Pruned::load(dir)?;
+        // Those below are what a crash left of pruning.
+        waiting.retain(|first| *first >= pruned.first());
+        let last = waiting.last().copied();
+        let last = last.ok_or_else(|| missing(dir, pruned.first()))?;
         let mut torn = None;
         if Segment::is_stillborn(dir, last)? {
             waiting.pop();
@@ -64,12 +72,16 @@ impl Audit {
             });
         }
         waiting.reverse();
+        let mut held = pruned.numbers();
+        held.reverse();
         let dir = dir.to_owned();
         Ok(Self {
             dir,
             waiting,
+            held,
             scan: None,
-            tip: Tip::default(),
+            tip: pruned.tip,
+            pruned,
             torn,
             _lock: lock,
         })
@@ -80,6 +92,12 @@ impl Audit {
         self.tip
     }
 
+    /// Where the chain on disk begins: behind nothing, or behind what was pruned, of which the
+    /// ledger's own note is the only witness.
+    pub fn begin(&self) -> Tip {
+        self.pruned.tip
+    }
+
     /// The tail that opening the ledger would cut. Known when the walk has ended; no fault, but
     /// what a crash leaves.
     pub fn torn(&self) -> Option<&Cut> {
@@ -87,6 +105,19 @@ impl Audit {
     }
 
     fn step(&mut self) -> Result<Option<BlockView>, ReadError> {
+        if let Some(number) = self.held.pop() {
+            let block = self.pruned.block(number)?;
+            let block = block.filter(is_covered);
+            // Its number and bytes were checked when it was read.
+            let damage = || {
+                let (file, offset, _) = self.pruned.place(number)?;
+                Some(file.damage(offset, number, Fault::DataHash))
+            };
+            return match (block, damage()) {
+                (None, Some(damage)) => Err(damage.into()),
+                (block, _) => Ok(block),
+            };
+        }
         loop {
             let Some(scan) = &mut self.scan else {
                 let Some(first) = self.waiting.pop() else {
@@ -103,8 +134,7 @@ impl Audit {
             };
             match step {
                 Ok(block) => {
-                    let claimed = block.header().map(|header| &header.data_hash[..]);
-                    if claimed != Some(&chain::data_hash(&block)[..]) {
+                    if !is_covered(&block) {
                         let number = self.tip.height();
                         let damage = scan.segment.damage(offset, number, Fault::DataHash);
                         return Err(damage.into());
@@ -131,6 +161,7 @@ impl Iterator for Audit {
         let step = self.step();
         if step.is_err() {
             self.waiting.clear();
+            self.held.clear();
             self.scan = None;
         }
         step.transpose()
@@ -164,19 +195,27 @@ impl From<Failed> for AuditError {
 }
 
 fn begin(dir: &Path, first: u64, tip: Tip) -> Result<Scan, ReadError> {
-    let number = tip.height();
-    if first != number {
-        let path = dir.join(folder::segment_name(number));
-        return Err(Damage {
-            path,
-            offset: 0,
-            number,
-            fault: Fault::SegmentMissing,
-        }
-        .into());
+    if first != tip.height() {
+        return Err(missing(dir, tip.height()));
     }
     let segment = Segment::open(dir, first, false)?;
     Ok(Scan::new(Arc::new(segment), tip)?)
+}
+
+fn missing(dir: &Path, number: u64) -> ReadError {
+    let damage = Damage {
+        path: dir.join(folder::segment_name(number)),
+        offset: 0,
+        number,
+        fault: Fault::SegmentMissing,
+    };
+    damage.into()
+}
+
+/// Whether the header's data hash is that of the transactions.
+fn is_covered(block: &BlockView) -> bool {
+    let claimed = block.header().map(|header| &header.data_hash[..]);
+    claimed == Some(&chain::data_hash(block)[..])
 }
 
 /// An index file is what its segment makes it, or is not there at all.

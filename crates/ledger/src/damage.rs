@@ -99,6 +99,9 @@ pub enum Fault {
     /// A segment file is missing.
     #[error("the segment file that begins with this block is missing")]
     SegmentMissing,
+    /// The note of what was pruned is wrong.
+    #[error("the note of where the chain of this pruned ledger begins is wrong")]
+    PruneNote,
     /// The head of a record is wrong or cut off.
     #[error("the head of the record is wrong or cut off")]
     RecordHead,

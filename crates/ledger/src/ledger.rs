@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use tidings_proto::block::BlockView;
@@ -13,6 +14,7 @@ use crate::{
     BLOCK_LEN_MAX, BlockHash, Cut, Damage, Failed, Fault, ReadError, Reader, Tip,
     folder::{self, Lock},
     index::{Finished, SegmentIndex},
+    pruned::{self, Pruned},
     reader::{Committed, Shared},
     record::{HEAD_LEN, Head},
     segment::{SEGMENT_HEAD_LEN, Scan, Segment},
@@ -35,6 +37,8 @@ pub struct Settings {
     pub segment_len_max: u64,
     /// Index entries of a segment; above [`SEGMENT_ENTRIES_MAX`] that counts.
     pub segment_entries_max: usize,
+    /// What [`Ledger::prune`] leaves.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
@@ -42,7 +46,36 @@ impl Default for Settings {
         Self {
             segment_len_max: SEGMENT_LEN_MAX,
             segment_entries_max: SEGMENT_ENTRIES_MAX,
+            retention: Retention::ALL,
         }
+    }
+}
+
+/// What is kept: everything if nothing is said, and what either wants kept if both are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// At least so many of the last blocks.
+    pub blocks: Option<u64>,
+    /// At least what was written here so short ago: the time of the last write to a segment file
+    /// counts, since what is in a block is somebody else's word.
+    pub age: Option<Duration>,
+}
+
+impl Retention {
+    /// Everything.
+    pub const ALL: Self = Self {
+        blocks: None,
+        age: None,
+    };
+
+    /// Whether a segment that ends so many blocks below the height, and was last written then, is
+    /// given up.
+    fn gives_up(&self, above: u64, written: SystemTime, now: SystemTime) -> bool {
+        // A clock that went back makes things younger, not older.
+        let age = now.duration_since(written).unwrap_or_default();
+        (self.blocks.is_some() || self.age.is_some())
+            && self.blocks.is_none_or(|blocks| above >= blocks)
+            && self.age.is_none_or(|keep| age >= keep)
     }
 }
 
@@ -112,6 +145,62 @@ impl Ledger {
                 Err(failed.into())
             }
         }
+    }
+
+    /// Removes the oldest segment for good if it is finished and all of it is to be given up, and
+    /// says up to which block the chain is gone then; nothing if there is nothing to do. The first
+    /// block, configuration blocks, and those for which `hold` says so stay readable. On an error
+    /// no block is lost that a note does not tell of.
+    pub fn prune(
+        &mut self,
+        now: SystemTime,
+        hold: &dyn Fn(&BlockView) -> bool,
+    ) -> Result<Option<u64>, ReadError> {
+        let (oldest, before, height) = {
+            let committed = self.shared.read();
+            let oldest = committed.finished.first().cloned();
+            (
+                oldest,
+                Arc::clone(&committed.pruned),
+                committed.tip.height(),
+            )
+        };
+        let Some(oldest) = oldest else {
+            return Ok(None);
+        };
+        let dir = &self.shared.dir;
+        let path = dir.join(folder::segment_name(oldest.first));
+        let written = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let written = written.map_err(Failed::to("inspect", &path))?;
+        let above = height.saturating_sub(oldest.end());
+        if !self.settings.retention.gives_up(above, written, now) {
+            return Ok(None);
+        }
+        let mut scan = Scan::new(
+            Arc::new(Segment::open(dir, oldest.first, false)?),
+            before.tip,
+        )?;
+        let mut held = Vec::new();
+        while let Some(block) = scan.step()? {
+            if block.number() == Some(0) || block.is_config_block() || hold(&block) {
+                held.push(block);
+            }
+        }
+        if scan.tip != oldest.tip() {
+            let (offset, number) = (scan.offset, scan.tip.height());
+            return Err(scan
+                .segment
+                .damage(offset, number, Fault::RecordHead)
+                .into());
+        }
+        let pruned = before.advance(dir, scan.tip, &held)?;
+        {
+            let mut committed = self.shared.write();
+            committed.pruned = Arc::new(pruned);
+            Arc::make_mut(&mut committed.finished).remove(0);
+        }
+        pruned::remove(dir, [oldest.first])?;
+        Ok(Some(oldest.end()))
     }
 
     /// A reader beside this writer.
@@ -359,9 +448,15 @@ impl From<Failed> for AppendError {
 /// Reads the folder up to its end and puts right what a crash left.
 fn recover(dir: &Path, recovery: &mut Recovery) -> Result<Committed, OpenError> {
     let mut firsts = folder::segments(dir)?;
+    let pruned = Pruned::load(dir)?;
+    let given_up = firsts.partition_point(|first| *first < pruned.first());
+    if given_up > 0 {
+        // A crash came while they were removed.
+        pruned::remove(dir, firsts.drain(..given_up))?;
+    }
     drop_stillborn(dir, &mut firsts, recovery)?;
     let last = firsts.pop();
-    let mut tip = Tip::default();
+    let mut tip = pruned.tip;
     let mut finished = Vec::with_capacity(firsts.len());
     for first in firsts {
         check_next(dir, first, tip)?;
@@ -370,7 +465,11 @@ fn recover(dir: &Path, recovery: &mut Recovery) -> Result<Committed, OpenError> 
         finished.push(segment);
     }
     let segment = match last {
-        None => Segment::create(dir, 0)?,
+        None => {
+            // The last segment is never pruned.
+            check_next(dir, 0, tip)?;
+            Segment::create(dir, 0)?
+        }
         Some(first) => {
             check_next(dir, first, tip)?;
             Segment::open(dir, first, true)?
@@ -401,6 +500,7 @@ fn recover(dir: &Path, recovery: &mut Recovery) -> Result<Committed, OpenError> 
     } = scan;
     Ok(Committed {
         tip,
+        pruned: Arc::new(pruned),
         finished: Arc::new(finished),
         segment,
         index,

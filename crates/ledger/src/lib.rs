@@ -17,11 +17,14 @@
 //!   is an error that names the place.
 //! - **One chain.** A block is taken only if its number is the height and its previous hash is the
 //!   hash of the last header.
+//! - **Pruned only as told.** [`Ledger::prune`] removes the oldest finished segment that
+//!   [`Retention`] gives up. What is left says where it begins, so every link of it can be checked;
+//!   the first block, configuration blocks and whatever else its caller names are held.
 //! - **One writer.** The folder is locked while a [`Ledger`] is open; [`Reader`]s are cloned from
 //!   it and read beside it.
 //! - **Flat memory.** What is kept in memory does not grow with the chain: the index of the one
 //!   unfinished segment (at most [`SEGMENT_ENTRIES_MAX`] entries of 16 bytes and as many offsets,
-//!   plus one group) and about 80 bytes for each finished segment.
+//!   plus one group), about 80 bytes for each finished segment, and some for each held block.
 //!
 //! It knows no signatures, policies or transactions' validity, takes blocks that somebody else
 //! verified, and is synchronous: whoever is async calls it from a blocking thread.
@@ -34,6 +37,7 @@ mod index;
 mod keyed;
 mod ledger;
 pub mod private;
+mod pruned;
 mod reader;
 mod record;
 mod segment;
@@ -44,8 +48,9 @@ pub use chain::{BlockHash, Tip, data_hash};
 pub use damage::{Damage, Failed, Fault, ReadError};
 pub use keyed::{StoreDamage, StoreError, StoreOpenError};
 pub use ledger::{
-    AppendError, Ledger, OpenError, Recovery, SEGMENT_ENTRIES_MAX, SEGMENT_LEN_MAX, Settings,
+    AppendError, Ledger, OpenError, Recovery, Retention, SEGMENT_ENTRIES_MAX, SEGMENT_LEN_MAX,
+    Settings,
 };
-pub use reader::{Blocks, Reader, Transaction};
+pub use reader::{Blocks, Extent, Reader, Transaction};
 pub use record::BLOCK_LEN_MAX;
 pub use segment::Cut;

@@ -16,6 +16,7 @@ use tidings_proto::block::{BlockView, TransactionHead};
 use crate::{
     BlockHash, ReadError, Tip,
     index::{Entry, Finished, Key, SegmentIndex, Table},
+    pruned::Pruned,
     segment::Segment,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) tip: Tip,
+    /// Below the first segment.
+    pub(crate) pruned: Arc<Pruned>,
     pub(crate) finished: Arc<Vec<Finished>>,
     pub(crate) segment: Arc<Segment>,
     /// Of the last segment.
@@ -86,7 +89,31 @@ impl Reader {
         self.tip().last_hash()
     }
 
-    /// The block with this number; nothing above the height.
+    /// With which block the chain on disk begins. Of those below it only the ones that are held
+    /// can be read.
+    pub fn first(&self) -> u64 {
+        self.shared.read().pruned.first()
+    }
+
+    /// What there is, of one moment.
+    pub fn extent(&self) -> Extent {
+        let committed = self.shared.read();
+        let finished = committed.finished.iter();
+        let segments: u64 = finished.map(|segment| segment.segment_len).sum();
+        Extent {
+            first: committed.pruned.first(),
+            bytes: segments + committed.len + committed.pruned.len(),
+        }
+    }
+
+    /// Whether the block with this number can be read.
+    pub fn holds(&self, number: u64) -> bool {
+        let committed = self.shared.read();
+        let is_kept = (committed.pruned.first()..committed.tip.height()).contains(&number);
+        is_kept || committed.pruned.place(number).is_some()
+    }
+
+    /// The block with this number; nothing above the height, nor if it was pruned.
     pub fn block(&self, number: u64) -> Result<Option<BlockView>, ReadError> {
         let Some(place) = self.place(number)? else {
             return Ok(None);
@@ -123,7 +150,7 @@ impl Reader {
     }
 
     /// Blocks from `numbers.start` on, in order, until `numbers.end` or the height, whichever
-    /// comes first. The height is looked at anew for each block.
+    /// comes first, or one that was pruned. The height is looked at anew for each block.
     pub fn blocks(&self, numbers: Range<u64>) -> Blocks {
         Blocks {
             reader: self.clone(),
@@ -153,7 +180,12 @@ impl Reader {
             Ok(block.and_then(|block| confirm(block, entry.position as usize)))
         };
         for segment in finished.iter() {
-            for entry in segment.find(&self.shared.dir, table, key)? {
+            let entries = match segment.find(&self.shared.dir, table, key) {
+                // It went while we looked.
+                Err(_) if segment.first < self.first() => continue,
+                found => found?,
+            };
+            for entry in entries {
                 if let Some(found) = follow(segment.first, entry)? {
                     return Ok(Some(found));
                 }
@@ -168,10 +200,26 @@ impl Reader {
     }
 
     fn place(&self, number: u64) -> Result<Option<Place>, ReadError> {
+        match self.find(number) {
+            // It went while we looked.
+            Err(_) if number < self.first() => self.find(number),
+            found => found,
+        }
+    }
+
+    fn find(&self, number: u64) -> Result<Option<Place>, ReadError> {
         let finished = {
             let committed = self.shared.read();
             if number >= committed.tip.height() {
                 return Ok(None);
+            }
+            if number < committed.pruned.first() {
+                let held = committed.pruned.place(number);
+                return Ok(held.map(|(segment, offset, end)| Place {
+                    segment,
+                    offset,
+                    end,
+                }));
             }
             if let Some(relative) = number.checked_sub(committed.segment.first) {
                 let segment = Arc::clone(&committed.segment);
@@ -212,6 +260,15 @@ pub struct Transaction {
     pub position: usize,
     /// Its serialized envelope.
     pub envelope: Bytes,
+}
+
+/// What a ledger has on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// The number of the first block that was not pruned.
+    pub first: u64,
+    /// Bytes of blocks, without indexes.
+    pub bytes: u64,
 }
 
 /// Where a block begins.

@@ -39,7 +39,11 @@ impl Segment {
     /// Makes an empty segment, on disk when this returns. What stood under the name is replaced:
     /// only a segment that never had a record is made again.
     pub(crate) fn create(dir: &Path, first: u64) -> Result<Self, Failed> {
-        let path = dir.join(folder::segment_name(first));
+        Self::create_as(dir.join(folder::segment_name(first)), first)
+    }
+
+    /// As `create`, under another name.
+    pub(crate) fn create_as(path: PathBuf, first: u64) -> Result<Self, Failed> {
         let mut options = File::options();
         let file = options
             .read(true)
@@ -52,7 +56,7 @@ impl Segment {
         file.write_all_at(&head(first, salt), 0)
             .and_then(|()| file.sync_all())
             .map_err(Failed::to("write", &path))?;
-        folder::sync(dir)?;
+        folder::sync(path.parent().unwrap_or_else(|| Path::new(".")))?;
         Ok(Self {
             path,
             first,
@@ -63,7 +67,11 @@ impl Segment {
 
     /// Opens a segment for writing if `writable`, and reads its head.
     pub(crate) fn open(dir: &Path, first: u64, writable: bool) -> Result<Self, ReadError> {
-        let path = dir.join(folder::segment_name(first));
+        Self::open_as(dir.join(folder::segment_name(first)), first, writable)
+    }
+
+    /// As `open`, under another name.
+    pub(crate) fn open_as(path: PathBuf, first: u64, writable: bool) -> Result<Self, ReadError> {
         let file = File::options().read(true).write(writable).open(&path);
         let file = file.map_err(Failed::to("open", &path))?;
         let mut bytes = [0; SEGMENT_HEAD_LEN];

@@ -15,7 +15,7 @@ use std::{
 
 use made::{Chain, behind, block, child, child_dir};
 use tempfile::tempdir;
-use tidings_ledger::{Ledger, ReadError, Settings, Tip};
+use tidings_ledger::{Ledger, ReadError, Retention, Settings, Tip};
 use tidings_proto::block::BlockView;
 
 const TEST: &str = "a_writer_killed_200_times_never_loses_a_reported_block";
@@ -25,6 +25,7 @@ const KILLS: u32 = 200;
 const SETTINGS: Settings = Settings {
     segment_len_max: 20_000,
     segment_entries_max: 256,
+    retention: Retention::ALL,
 };
 
 /// A generator that needs no crate: the low bits of a linear congruence are dropped.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings_ledger::{Audit, BlockHash, Ledger, ReadError, Settings, Tip, data_hash};
+use tidings_ledger::{Audit, BlockHash, Ledger, ReadError, Retention, Settings, Tip, data_hash};
 use tidings_proto::{
     Message,
     block::BlockView,
@@ -22,6 +22,7 @@ use tidings_proto::{
 pub(crate) const SMALL: Settings = Settings {
     segment_len_max: 2_000,
     segment_entries_max: 64,
+    retention: Retention::ALL,
 };
 
 pub(crate) fn tx_id(number: u64, position: usize) -> String {
