@@ -138,6 +138,7 @@ fn config(
         endpoint: own.to_owned(),
         external_endpoint: String::new(),
         data_dir: seat.data_dir,
+        ledger: Default::default(),
         gossip: Config {
             bootstrap: vec![first.to_owned()],
             ..gossip.clone()

@@ -185,6 +185,14 @@ pub(crate) struct Info {
     /// Header hash of the one before in base64; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) previous_block_hash: String,
+    /// The first block that was not pruned; left out if it is the first of all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) first_block: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]
@@ -227,6 +235,7 @@ mod tests {
             height: 1,
             current_block_hash: "aa".into(),
             previous_block_hash: previous.into(),
+            first_block: 0,
         };
         assert_eq!(
             serde_json::to_string(&info("")).unwrap(),

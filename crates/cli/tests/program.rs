@@ -320,7 +320,90 @@ fn a_demo_ends_with_the_same_verified_chain_everywhere() {
     assert_eq!(done.count(), 1, "{progress}");
 
     let ledger = kept.join("nodes/peer1.org2.demo/channels/tidings");
+    blocks_go_through_files(&ledger, &genesis, dir.path());
     a_ledger_is_judged(&ledger, nodes[0]["last_block_hash"].as_str().unwrap());
+}
+
+/// Out of a ledger of 13 blocks and into others, whole, in parts, alone, and spoilt.
+fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let place = |name: &str| text(&dir.join(name));
+    let (ledger, genesis) = (text(ledger), text(genesis));
+    let export = |range: &[&str], file: &str| {
+        let output = tidings(&[&["ledger", "export"], range, &[&ledger, &place(file)]].concat());
+        assert!(output.status.success(), "{output:?}");
+        (stdout(&output), fs::read(dir.join(file)).unwrap())
+    };
+    let (said, whole) = export(&[], "whole");
+    assert!(said.contains("wrote 13 blocks") && said.contains("from 0 to 12"));
+    let (_, head) = export(&["--to", "5"], "head");
+    let (_, tail) = export(&["--from", "6"], "tail");
+    assert_eq!([head, tail].concat(), whole);
+    let again = complaint(&["ledger", "export", &ledger, &place("whole")]);
+    assert!(again.contains("exists"), "{again}");
+    let beyond = ["ledger", "export", "--to", "13", &ledger, &place("beyond")];
+    assert!(complaint(&beyond).contains("has blocks from 0 to 12 only"));
+    assert!(!dir.join("beyond").exists());
+    let (_, seventh) = export(&["--from", "6", "--to", "6"], "sixth");
+    let len_len = seventh.iter().position(|byte| *byte < 0x80).unwrap() + 1;
+    fs::write(dir.join("alone"), &seventh[len_len..]).unwrap();
+
+    let import = |files: &[&str], to: &str| {
+        let files: Vec<String> = files.iter().map(|file| place(file)).collect();
+        let mut arguments = vec!["ledger", "import", "--genesis", &genesis];
+        arguments.extend(files.iter().map(String::as_str));
+        let to = place(to);
+        arguments.push(&to);
+        let output = tidings(&arguments);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        (output.status.success(), stdout(&output) + &error)
+    };
+    let gap = import(&["tail"], "copy");
+    assert!(
+        !gap.0 && gap.1.contains("block 6 is here, but block 1 is next"),
+        "{}",
+        gap.1
+    );
+    let parts = import(&["head", "alone"], "copy");
+    assert!(
+        parts.0 && parts.1.contains("now has 7 blocks, of which 6 came"),
+        "{}",
+        parts.1
+    );
+    let rest = import(&["whole"], "copy");
+    assert!(
+        rest.0 && rest.1.contains("now has 13 blocks, of which 6 came"),
+        "{}",
+        rest.1
+    );
+    let hash = |dir: &str| {
+        let output = tidings(&["ledger", "verify", "--json", dir]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["last_block_hash"].clone()
+    };
+    assert_eq!(hash(&place("copy")), hash(&ledger));
+
+    fs::write(dir.join("short"), &whole[..whole.len() - 9]).unwrap();
+    let short = import(&["short"], "short-copy");
+    assert!(!short.0 && short.1.contains("short, byte"), "{}", short.1);
+    assert!(
+        short.1.contains("the ledger in") && short.1.contains("has 12 blocks"),
+        "{}",
+        short.1
+    );
+    // The last bytes of a block are its metadata, with the signatures among them.
+    for (at, expected) in [(whole.len() / 2, "block"), (5, "block")] {
+        let mut altered = whole.clone();
+        altered[at] ^= 1;
+        fs::write(dir.join("altered"), &altered).unwrap();
+        let (good, said) = import(&["altered"], &format!("altered-{at}"));
+        assert!(
+            !good && said.contains("altered, byte") && said.contains(expected),
+            "{said}"
+        );
+    }
+    let other = import(&["head"], "no/such/../folder");
+    assert!(other.0, "{}", other.1);
 }
 
 /// By a sentence, by JSON and by status: whole, with a tail that a crash left, and damaged.
@@ -338,6 +421,7 @@ fn a_ledger_is_judged(ledger: &Path, last_hash: &str) {
     let expected = serde_json::json!({
         "good": true, "reason": null, "channel": "tidings", "height": 13,
         "last_block_hash": last_hash, "config_sequence": 0, "torn_tail_bytes": 0,
+        "first_block": 0, "held_blocks": 0,
     });
     assert_eq!(json(0), expected);
 

@@ -73,7 +73,9 @@ impl Retention {
     fn gives_up(&self, above: u64, written: SystemTime, now: SystemTime) -> bool {
         // A clock that went back makes things younger, not older.
         let age = now.duration_since(written).unwrap_or_default();
-        (self.blocks.is_some() || self.age.is_some())
+        let is_told = self.blocks.is_some() || self.age.is_some();
+        // The newest block is always there.
+        (is_told && above > 0)
             && self.blocks.is_none_or(|blocks| above >= blocks)
             && self.age.is_none_or(|keep| age >= keep)
     }

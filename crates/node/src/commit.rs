@@ -6,15 +6,16 @@
 //! configuration block ends such a group: what comes after it is judged by what it says.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::{Builder, JoinHandle},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use tidings_gossip::{
     privdata::{Found, GATHERS_MAX, Missing},
 };
 use tidings_ledger::{
-    Ledger,
+    Extent, Ledger,
     private::{Content, PrivateBlock, PrivateEntry, Why},
 };
 use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
@@ -64,6 +65,18 @@ pub trait Committer: Send + 'static {
     /// Takes these consecutive blocks. When it returns they are durable. An error means that none
     /// can be taken any more until the operator acts, and that nothing taken before is lost.
     fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String>;
+
+    /// Gives up some of what the operator wants to keep no longer, so little that a commit can wait
+    /// for it. Blocks of which `hold` says so stay readable. Says below which block the chain is
+    /// gone then; nothing if there is nothing to do.
+    fn prune(&mut self, _hold: &dyn Fn(&BlockView) -> bool) -> Result<Option<u64>, String> {
+        Ok(None)
+    }
+
+    /// What it has on disk, if it can tell.
+    fn extent(&self) -> Option<Extent> {
+        None
+    }
 }
 
 impl Committer for Ledger {
@@ -84,6 +97,15 @@ impl Committer for Ledger {
         self.append(&views)
             .map(drop)
             .map_err(|error| error.to_string())
+    }
+
+    fn prune(&mut self, hold: &dyn Fn(&BlockView) -> bool) -> Result<Option<u64>, String> {
+        self.prune(SystemTime::now(), hold)
+            .map_err(|error| error.to_string())
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        Some(self.reader().extent())
     }
 }
 
@@ -170,6 +192,7 @@ impl Writer {
             outlets,
             queued: Arc::clone(&queued),
             waiting: waiting.clone(),
+            prunes: true,
         };
         let write = move || {
             let reason = match catch_unwind(AssertUnwindSafe(|| run.run(&queue))) {
@@ -240,15 +263,58 @@ struct Run {
     window: Window,
     queued: Arc<AtomicUsize>,
     waiting: IntGauge,
+    /// Until pruning fails.
+    prunes: bool,
 }
 
 impl Run {
     fn run(&mut self, queue: &Receiver<Work>) -> Result<(), String> {
-        while let Ok(first) = queue.recv() {
+        loop {
+            let first = if self.prune() {
+                match queue.try_recv() {
+                    Ok(first) => first,
+                    Err(TryRecvError::Empty) => continue,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            } else {
+                let Ok(first) = queue.recv() else {
+                    return Ok(());
+                };
+                first
+            };
             self.take(std::iter::once(first).chain(queue.try_iter()))
                 .map_err(|reason| format!("channel {}: {reason}", self.channel))?;
         }
-        Ok(())
+    }
+
+    /// Prunes a little. Says whether there may be more to do.
+    fn prune(&mut self) -> bool {
+        let vault = &self.outlets.vault;
+        let defining = LazyCell::new(|| vault.defining());
+        let hold = |block: &BlockView| block.number().is_some_and(|n| defining.contains(&n));
+        let pruned = match self.prunes {
+            true => self.committer.prune(&hold),
+            false => Ok(None),
+        };
+        if let Some(extent) = self.committer.extent() {
+            let metrics = &self.outlets.vitals.metrics;
+            metrics.set_extent(&self.channel, extent);
+        }
+        match pruned {
+            Ok(Some(first)) => tracing::info!(
+                target: "ledger", channel = %self.channel, first,
+                "pruned: blocks below this one are gone, but for those that are needed for good"
+            ),
+            Ok(None) => return false,
+            Err(reason) => {
+                self.prunes = false;
+                tracing::error!(
+                    target: "ledger", channel = %self.channel,
+                    "the ledger is not pruned any more until the next start: {reason}"
+                );
+            }
+        }
+        self.prunes
     }
 
     /// Takes what has queued up, and writes what need not wait any more.

@@ -11,6 +11,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use tidings_gossip::{Source, id::ChannelId};
+use tidings_ledger::Extent;
 
 /// As in most of Fabric's histograms of durations, in seconds.
 const USUAL: &[f64] = prometheus::DEFAULT_BUCKETS;
@@ -135,6 +136,10 @@ metrics! {
     proposals_successful: IntCounter = "endorser_successful_proposals" [], "Queries answered";
 
     // Of this node.
+    ledger_first_block: IntGaugeVec = "tidings_ledger_first_block" ["channel"],
+        "First block that was not pruned";
+    ledger_bytes: IntGaugeVec = "tidings_ledger_bytes" ["channel"],
+        "Bytes of blocks on disk, without indexes";
     clients_cut_off: IntCounter = "tidings_clients_cut_off" [],
         "Clients cut off because they did not read the blocks that they asked for";
     certificate_end: IntGaugeVec = "tidings_certificate_expiry" ["certificate"],
@@ -274,6 +279,8 @@ impl Metrics {
             &self.leader,
             &self.peers_known,
             &self.commit_queue_length,
+            &self.ledger_first_block,
+            &self.ledger_bytes,
             &self.blocks_behind,
             &self.catch_up_missing,
             &self.catch_up_sources,
@@ -302,6 +309,17 @@ impl Metrics {
         let height = i64::try_from(height).unwrap_or(i64::MAX);
         for gauge in [&self.state_height, &self.ledger_height] {
             gauge.with_label_values(&[channel.as_str()]).set(height);
+        }
+    }
+
+    /// The ledger of a channel has this on disk.
+    pub(crate) fn set_extent(&self, channel: &ChannelId, extent: Extent) {
+        for (gauge, value) in [
+            (&self.ledger_first_block, extent.first),
+            (&self.ledger_bytes, extent.bytes),
+        ] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[channel.as_str()]).set(value);
         }
     }
 

@@ -56,12 +56,22 @@ static UNREADABLE: Seldom = Seldom::new();
 pub trait Blocks: Send + Sync + 'static {
     /// The serialized block, if it is there and readable.
     fn block(&self, number: u64) -> Result<Option<Bytes>, String>;
+
+    /// Those below this number were pruned, but for the first one, configuration blocks, and blocks
+    /// that define chaincodes.
+    fn first(&self) -> u64 {
+        0
+    }
 }
 
 impl Blocks for Reader {
     fn block(&self, number: u64) -> Result<Option<Bytes>, String> {
         let block = self.block(number).map_err(|error| error.to_string())?;
         Ok(block.map(|view| view.bytes().clone()))
+    }
+
+    fn first(&self) -> u64 {
+        self.first()
     }
 }
 
@@ -173,6 +183,8 @@ fn payloads(blocks: &dyn Blocks, ask: &Ask) -> Vec<Payload> {
                     private_data,
                 });
             }
+            // As a Go peer passes over what its snapshot spared it.
+            Ok(None) if number < blocks.first() => {}
             Ok(None) => break,
             Err(reason) => {
                 if let Some(left_out) = UNREADABLE.line(Instant::now()) {
@@ -192,19 +204,29 @@ fn payloads(blocks: &dyn Blocks, ask: &Ask) -> Vec<Payload> {
 mod tests {
     use super::*;
 
-    /// Blocks below `height`, each of `len` bytes.
+    /// Blocks from `first` to below `height`, each of `len` bytes.
     struct Fixed {
+        first: u64,
         height: u64,
         len: usize,
     }
 
     impl Blocks for Fixed {
         fn block(&self, number: u64) -> Result<Option<Bytes>, String> {
-            Ok((number < self.height).then(|| Bytes::from(vec![0; self.len])))
+            let is_there = (self.first..self.height).contains(&number);
+            Ok(is_there.then(|| Bytes::from(vec![0; self.len])))
+        }
+
+        fn first(&self) -> u64 {
+            self.first
         }
     }
 
     fn served(height: u64, len: usize, range: RangeInclusive<u64>) -> Vec<u64> {
+        served_from(0, height, len, range)
+    }
+
+    fn served_from(first: u64, height: u64, len: usize, range: RangeInclusive<u64>) -> Vec<u64> {
         let ask = Ask {
             ticket: Ticket(1),
             channel: ChannelId::from("ch"),
@@ -213,10 +235,16 @@ mod tests {
             private: None,
             nonce: 1,
         };
-        payloads(&Fixed { height, len }, &ask)
+        payloads(&Fixed { first, height, len }, &ask)
             .iter()
             .map(|each| each.seq_num)
             .collect()
+    }
+
+    #[test]
+    fn what_was_pruned_is_passed_over() {
+        assert_eq!(served_from(7, 20, 10, 5..=9), [7, 8, 9]);
+        assert!(served_from(10, 20, 10, 5..=9).is_empty());
     }
 
     #[test]

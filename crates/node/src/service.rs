@@ -25,7 +25,7 @@ use tidings_gossip::{
     delivery::Event,
     id::{ChannelId, PkiId},
 };
-use tidings_ledger::{Ledger, Reader};
+use tidings_ledger::{Ledger, Reader, Settings};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;
 use tokio::{
@@ -74,6 +74,8 @@ pub struct NodeConfig {
     pub external_endpoint: String,
     /// `peer.fileSystemPath`: ledgers lie below it.
     pub data_dir: PathBuf,
+    /// `ledger.retention`, and how large segments grow.
+    pub ledger: Settings,
     /// `peer.gossip.*`.
     pub gossip: Config,
     /// Keys under `peer.gossip` that concern connections.
@@ -133,6 +135,7 @@ pub struct RunningNode {
     certificates: Certificates,
     deliver: DeliverConfig,
     data_dir: PathBuf,
+    ledger: Settings,
 }
 
 impl RunningNode {
@@ -149,7 +152,7 @@ impl RunningNode {
             .as_ref()
             .map(|settings| Tls::new(settings, now))
             .transpose()?;
-        let chains = chains::open_all(&config.data_dir)?;
+        let chains = chains::open_all(&config.data_dir, config.ledger)?;
         let incarnation = incarnation::next(&config.data_dir, now)?;
         let services = CryptoServices::new(identity.msp, Arc::new(identity.signer));
         let crypto = Arc::new(Crypto::new(services));
@@ -196,7 +199,7 @@ impl RunningNode {
             self.check_new(&config)?;
             self.check_certificate(&config)?;
         }
-        let mut ledger = chains::open(&dir)?;
+        let mut ledger = chains::open(&dir, self.ledger)?;
         let config = if ledger.height() > 0 {
             self.resume(&channel, &ledger, &block)?
         } else {

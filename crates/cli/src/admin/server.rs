@@ -340,6 +340,7 @@ fn info(reader: &Reader) -> Result<Info> {
             .header()
             .map(|header| encoded(&header.previous_hash))
             .unwrap_or_default(),
+        first_block: reader.first(),
     })
 }
 
@@ -356,10 +357,12 @@ fn fetch(reader: &Reader, which: Which) -> Result<BlockView> {
 
 fn block(reader: &Reader, number: u64) -> Result<BlockView> {
     reader.block(number)?.with_context(|| {
-        format!(
-            "there is no block {number}: the ledger has {}",
-            reader.height()
-        )
+        let (first, height) = (reader.first(), reader.height());
+        if number < first {
+            format!("block {number} was pruned: the ledger has blocks from {first} on")
+        } else {
+            format!("there is no block {number}: the ledger has {height}")
+        }
     })
 }
 

@@ -1,15 +1,18 @@
-//! `tidings ledger`: checks what a node has on disk.
+//! `tidings ledger`: checks what a node has on disk, and takes blocks out and in by files.
 //!
-//! Changes nothing, and keeps a writer out while it looks.
+//! Keeps a writer out while it works. Only `import` changes anything.
+
+mod blocks;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result};
 use clap::Subcommand;
 use serde::Serialize;
 use tidings_ledger::Audit;
 
+use self::blocks::{Export, Import};
 use super::block::Judge;
 use super::outline::plural;
 use super::print;
@@ -23,6 +26,10 @@ pub(crate) enum Command {
     /// Checked are the records and index files, block numbers, the hash chain, every data hash,
     /// and every orderer signature under the configuration that was in force; block 0 is trusted,
     /// as it is when a peer joins. Nothing is changed. The node must be stopped.
+    ///
+    /// Of a pruned ledger every block that is left is checked, and those below that are held. That
+    /// the one before the first of them had the hash that this one names, only the ledger's own note
+    /// says, and whoever signed this one.
     ///
     /// A tail that a write left which was broken off is no fault: none of it was ever reported as
     /// committed, and a node cuts it when it opens the folder. It is reported, with its bytes.
@@ -40,6 +47,28 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write blocks of a ledger folder to one file.
+    ///
+    /// The file has the blocks one after the other, each behind its length as protobuf libraries
+    /// write delimited messages. Records, links and data hashes are checked on the way. The node must
+    /// be stopped; from one that runs `tidings channel fetch` takes single blocks.
+    #[command(after_help = "Examples:
+  tidings ledger export data/channels/mychannel mychannel.blocks
+  tidings ledger export --from 100 --to 199 data/channels/mychannel part.blocks")]
+    Export(Export),
+    /// Make a ledger folder of files of blocks, or go on with one.
+    ///
+    /// Each block's link, data hash and orderer signatures are checked under the configuration that
+    /// was in force before it is written. Blocks that the ledger has are passed over. What was found
+    /// good before a fault stays, so that the rest can be given once it is there.
+    ///
+    /// To bring a node into the channel, import into channels/NAME below its peer.fileSystemPath
+    /// while it is stopped, and start it; or, while it runs and is not in the channel, import and
+    /// then join with the same genesis block. It goes on where the ledger ends.
+    #[command(after_help = "Examples:
+  tidings ledger import --genesis genesis.block mychannel.blocks data/channels/mychannel
+  tidings ledger import --genesis genesis.block mychannel_1.block mychannel_2.block ledger")]
+    Import(Import),
 }
 
 /// What a ledger holds, up to its end or its first fault.
@@ -50,7 +79,11 @@ pub(crate) struct Report {
     /// The fault.
     reason: Option<String>,
     channel: Option<String>,
-    /// Good blocks.
+    /// The first block that was not pruned.
+    first_block: u64,
+    /// Blocks below it that are held, and good.
+    held_blocks: u64,
+    /// How many blocks the chain has, up to the last good one.
     pub(crate) height: u64,
     /// The hash of the last header in hex.
     pub(crate) last_block_hash: String,
@@ -62,14 +95,18 @@ pub(crate) struct Report {
 impl Command {
     /// Does it; the exit status is part of the answer.
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Self::Verify { dir, json } = self;
+        let (dir, json) = match self {
+            Self::Verify { dir, json } => (dir, json),
+            Self::Export(export) => return export.run().map(|()| ExitCode::SUCCESS),
+            Self::Import(import) => return import.run().map(|()| ExitCode::SUCCESS),
+        };
         let mut report = Report::default();
         let outcome = report.judge(&dir);
         if json {
             report.reason = outcome.as_ref().err().map(in_one_line);
             print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
             return Ok(match outcome {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(_) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             });
         }
@@ -87,9 +124,12 @@ pub(crate) fn verify(dir: &Path) -> Result<Report> {
 }
 
 impl Report {
-    /// Walks the ledger and notes what is good, up to the end or the first fault.
-    fn judge(&mut self, dir: &Path) -> Result<()> {
+    /// Walks the ledger and notes what is good, up to the end or the first fault. Returns with the
+    /// rules in force at the end.
+    fn judge(&mut self, dir: &Path) -> Result<Judge> {
         let mut audit = Audit::open(dir)?;
+        self.first_block = audit.begin().height();
+        self.height = self.first_block;
         let mut judge: Option<Judge> = None;
         while let Some(block) = audit.next() {
             let block = block?;
@@ -108,6 +148,10 @@ impl Report {
             };
             self.channel = Some(judge.config().channel_id().to_owned());
             self.config_sequence = Some(judge.config().sequence());
+            if number < self.first_block {
+                self.held_blocks += 1;
+                continue;
+            }
             let tip = audit.tip();
             self.height = tip.height();
             self.last_block_hash = tip
@@ -115,10 +159,10 @@ impl Report {
                 .map(|hash| hex::encode(hash.as_bytes()))
                 .unwrap_or_default();
         }
-        ensure!(judge.is_some(), "{} holds no block yet", dir.display());
+        let judge = judge.with_context(|| format!("{} holds no block yet", dir.display()))?;
         self.torn_tail_bytes = audit.torn().map_or(0, |cut| cut.bytes);
         self.good = true;
-        Ok(())
+        Ok(judge)
     }
 
     fn text(&self, dir: &Path) -> String {
@@ -131,11 +175,15 @@ impl Report {
                 self.height
             ),
         };
-        let height = usize::try_from(self.height).unwrap_or(usize::MAX);
+        let blocks = usize::try_from(self.height - self.first_block).unwrap_or(usize::MAX);
+        let pruned = match self.first_block {
+            0 => String::new(),
+            first => format!(" from {first} on, and {} of those below,", self.held_blocks),
+        };
         format!(
-            "good: {} holds {} of channel {}, configuration sequence {}, last block {}\n{torn}",
+            "good: {} holds {}{pruned} of channel {}, configuration sequence {}, last block {}\n{torn}",
             dir.display(),
-            plural(height, "block"),
+            plural(blocks, "block"),
             self.channel.as_deref().unwrap_or_default(),
             self.config_sequence.unwrap_or_default(),
             self.last_block_hash,

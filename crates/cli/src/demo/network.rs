@@ -346,6 +346,7 @@ impl Slot {
             endpoint: self.endpoint.clone(),
             external_endpoint: self.endpoint.clone(),
             data_dir: self.data.clone(),
+            ledger: tidings_ledger::Settings::default(),
             gossip: Config {
                 bootstrap: vec![self.bootstrap.clone()],
                 org_leader: self.leader,

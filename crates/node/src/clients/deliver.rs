@@ -269,7 +269,12 @@ impl Session {
             }
             let room = self.out.room().await?;
             admitted.check_again(&self.shared, self.kind)?;
-            let page = self.page(&admitted, have).await.map_err(|reason| {
+            admitted.check_kept()?;
+            let page = self.page(&admitted, have).await;
+            let page = page.map_err(|reason| {
+                if let Err(pruned) = admitted.check_kept() {
+                    return pruned;
+                }
                 tracing::error!(
                     target: "peer.deliverevents", channel = %admitted.served.channel,
                     "cannot give blocks to a client: {reason}"
@@ -363,6 +368,20 @@ impl Admitted {
             self.config = config;
         }
         check_expiry(self.expires_at, SystemTime::now())
+    }
+}
+
+impl Admitted {
+    /// As a Go peer that began with a snapshot gives no stream that begins below it. A single block
+    /// is given if it is there, for which `peer channel fetch oldest` and `config` ask.
+    fn check_kept(&self) -> Result<(), Refused> {
+        let (blocks, Seek { next, stop, .. }) = (&self.served.blocks, self.seek);
+        let first = blocks.first();
+        if next >= first || (next == stop && blocks.holds(next)) {
+            return Ok(());
+        }
+        let reason = format!("block {next} was pruned: blocks from {first} on are there");
+        Err(Refused::new(Status::NotFound, reason))
     }
 }
 

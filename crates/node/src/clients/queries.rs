@@ -205,11 +205,13 @@ async fn block(
         let found = found.map_err(|error| error.to_string())?;
         let name = String::from_utf8_lossy(&which);
         let block = found.ok_or_else(|| {
+            let pruned = pruned(&served);
             if by_hash {
-                "Failed to get block hash: no such block hash in index".to_owned()
+                format!("Failed to get block hash: no such block hash in index{pruned}")
             } else {
                 format!(
-                    "Failed to get block for txID {name}: no such transaction ID [{name}] in index"
+                    "Failed to get block for txID {name}: no such transaction ID [{name}] in \
+                     index{pruned}"
                 )
             }
         })?;
@@ -225,7 +227,8 @@ async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Un
         let id = String::from_utf8_lossy(&which);
         let found = served.blocks.transaction(&id);
         let found = found.map_err(|error| error.to_string())?.ok_or_else(|| {
-            format!("Failed to get transaction with id {id}, error no such transaction ID [{id}] in index")
+            let pruned = pruned(&served);
+            format!("Failed to get transaction with id {id}, error no such transaction ID [{id}] in index{pruned}")
         })?;
         let envelope = Envelope::decode(found.envelope).map_err(|error| error.to_string())?;
         let code = codes(&found.block).get(found.position).copied();
@@ -257,6 +260,14 @@ fn number(served: &Served, text: &[u8]) -> Result<u64, String> {
         return Ok(served.blocks.height().saturating_sub(1));
     }
     Ok(number)
+}
+
+/// What is to be added where something was not found that may have been there.
+fn pruned(served: &Served) -> String {
+    match served.blocks.first() {
+        0 => String::new(),
+        first => format!("; blocks below {first} were pruned, and what was in them is not found"),
+    }
 }
 
 fn encoded(block: &BlockView) -> Vec<u8> {

@@ -196,7 +196,12 @@ pub(super) fn block_of(served: &Served, number: u64) -> Result<BlockView, String
     let block = served.blocks.block(number);
     block
         .map_err(|error| error.to_string())?
-        .ok_or_else(|| format!("block {number} is not in the ledger"))
+        .ok_or_else(|| match served.blocks.first() {
+            first if number < first => {
+                format!("block {number} was pruned: this peer has blocks from {first} on")
+            }
+            _ => format!("block {number} is not in the ledger"),
+        })
 }
 
 /// The block for a client.

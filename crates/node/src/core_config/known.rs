@@ -3,7 +3,11 @@
 /// Lower case. What ends in a dot stands for everything below it.
 const ELSEWHERE: &[&str] = &[
     "chaincode.",
-    "ledger.",
+    "ledger.blockchain.",
+    "ledger.history.",
+    "ledger.pvtdatastore.",
+    "ledger.snapshots.",
+    "ledger.state.",
     "metrics.statsd.",
     "operations.tls.cert.file",
     "operations.tls.clientauthrequired",

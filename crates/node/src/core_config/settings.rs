@@ -1,8 +1,9 @@
 //! What a node is started from, made of the keys.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use tidings_gossip::{Config, ElectionConfig, StateConfig};
+use tidings_ledger::Retention;
 use tokio::net::TcpListener;
 
 use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub external_endpoint: String,
     /// `peer.fileSystemPath`.
     pub data_dir: PathBuf,
+    /// `ledger.retention`.
+    pub retention: Retention,
     /// `peer.gossip`, and of `peer.deliveryclient` what the protocol core needs.
     pub gossip: Config,
     /// What of `peer.gossip` concerns connections.
@@ -58,6 +61,7 @@ impl Settings {
                 .text("peer.gossip.externalEndpoint")?
                 .unwrap_or_default(),
             data_dir: config.data_dir()?,
+            retention: retention(config)?,
             gossip: gossip(config)?,
             transport: transport(config)?,
             delivery: delivery::settings(config)?,
@@ -87,6 +91,10 @@ impl Settings {
             endpoint,
             external_endpoint: self.external_endpoint,
             data_dir: self.data_dir,
+            ledger: tidings_ledger::Settings {
+                retention: self.retention,
+                ..tidings_ledger::Settings::default()
+            },
             gossip: self.gossip,
             transport: self.transport,
             delivery: self.delivery,
@@ -110,6 +118,17 @@ fn endpoint(config: &CoreConfig) -> Result<String, ConfigRefused> {
         }
         None => address::to_announce("peer.address", &configured, detect, address::own),
     }
+}
+
+/// Zero is as good as not set: a ledger of no blocks is not what anybody means.
+fn retention(config: &CoreConfig) -> Result<Retention, ConfigRefused> {
+    const DAY_S: u64 = 24 * 3600;
+    let blocks = config.literal("ledger.retention.blocks", 0)?;
+    let days: u32 = config.literal("ledger.retention.days", 0)?;
+    Ok(Retention {
+        blocks: Some(blocks).filter(|blocks| *blocks > 0),
+        age: (days > 0).then(|| Duration::from_secs(u64::from(days) * DAY_S)),
+    })
 }
 
 fn clients(config: &CoreConfig) -> Result<ClientSettings, ConfigRefused> {

@@ -5,7 +5,8 @@
 //! that every definition in it is known, and that what is missing of collections that are ours by
 //! now is to be fetched. A block that cannot be read ends the start, since it may hold the
 //! definition that takes somebody's data away; where a ledger does not keep a block, as an
-//! embedder's need not, nothing counts that it may have changed.
+//! embedder's need not, nothing counts that it may have changed. What a ledger of ours prunes
+//! defines nothing, and is not accounted for again.
 
 use std::{
     cell::Cell,
@@ -102,8 +103,11 @@ impl Vault {
         let is_kept = Cell::new(true);
         let read = |number| {
             let block = self.block_if_kept(number)?;
-            is_kept.set(is_kept.get() && block.is_some());
-            block.ok_or_else(|| format!("block {number} is missing"))
+            if block.is_none() && number >= self.blocks.first() {
+                is_kept.set(false);
+                return Err(format!("block {number} is missing"));
+            }
+            Ok(block)
         };
         let mut config = match config_below(first, read) {
             Ok(config) => Arc::new(config),
@@ -123,7 +127,9 @@ impl Vault {
                 self.prepare(&std::mem::take(&mut accounts))?;
             }
             let Some(block) = self.block_if_kept(number)? else {
-                if number >= taken && self.registry.forget() {
+                // One that was pruned defines nothing.
+                let is_unknown = number >= taken.max(self.blocks.first());
+                if is_unknown && self.registry.forget() {
                     tracing::warn!(
                         target: "gossip.privdata", channel = %self.channel, block = number,
                         "the block is not kept and may define collections: none is known until it \

@@ -268,7 +268,9 @@ impl Run {
         let block = match self.vault.block(number) {
             Ok(block) => block,
             Err(reason) => {
-                if let Some(left_out) = NO_BLOCK.line(Instant::now()) {
+                // Of what was pruned nobody can say any more what its hash must be.
+                let is_pruned = number < self.vault.blocks.first();
+                if !is_pruned && let Some(left_out) = NO_BLOCK.line(Instant::now()) {
                     tracing::warn!(
                         target: "gossip.privdata", channel = %self.vault.channel, block = number,
                         left_out, "private data is missing and cannot be looked for: {reason}"

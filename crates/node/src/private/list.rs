@@ -7,6 +7,7 @@ use tidings_ledger::{
     private::{Account, Content, Left, MissingSet, Place, Queue, Why},
 };
 use tidings_msp::crypto::sha256;
+use tidings_proto::block::BlockView;
 
 use super::vault::{PrivateData, Vault};
 
@@ -150,12 +151,16 @@ struct Promises {
 impl Promises {
     fn of(&mut self, vault: &Vault, place: &Place) -> Result<Vec<u8>, String> {
         if self.block != Some(place.block) {
-            let block = vault.block(place.block)?;
-            let writes = block.private_writes().map(|write| {
-                let (namespace, collection) =
-                    (write.namespace.to_string(), write.collection.to_string());
-                ((write.tx, namespace, collection), write.hash.to_vec())
-            });
+            // Of what was pruned nobody can say it any more.
+            let block = vault.block_if_kept(place.block)?;
+            let writes = block
+                .iter()
+                .flat_map(BlockView::private_writes)
+                .map(|write| {
+                    let (namespace, collection) =
+                        (write.namespace.to_string(), write.collection.to_string());
+                    ((write.tx, namespace, collection), write.hash.to_vec())
+                });
             self.hashes = writes.collect();
             self.block = Some(place.block);
         }

@@ -154,6 +154,11 @@ impl Registry {
         changed.collect()
     }
 
+    /// The blocks that have the definitions.
+    pub(super) fn blocks(&self) -> BTreeSet<u64> {
+        self.look().entries().map(|entry| entry.block).collect()
+    }
+
     /// The chaincodes that are defined.
     pub(super) fn chaincodes(&self) -> Vec<String> {
         self.look().chaincodes().map(str::to_owned).collect()

@@ -44,6 +44,8 @@ struct Chain {
     bad: Mutex<BTreeSet<u64>>,
     /// Not kept.
     absent: Mutex<BTreeSet<u64>>,
+    /// What is absent below was pruned.
+    first: Mutex<u64>,
 }
 
 impl Chain {
@@ -62,6 +64,10 @@ impl Blocks for Chain {
         }
         let at = usize::try_from(number).unwrap();
         Ok(self.all().get(at).cloned())
+    }
+
+    fn first(&self) -> u64 {
+        *self.first.lock().unwrap()
     }
 }
 

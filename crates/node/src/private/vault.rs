@@ -233,6 +233,11 @@ impl Vault {
         block.map_err(|error| format!("block {number}: {error}"))
     }
 
+    /// Blocks without which it could not be told again which collections there are.
+    pub(crate) fn defining(&self) -> BTreeSet<u64> {
+        self.registry.blocks()
+    }
+
     /// Whose a write set of this block is. Not final before all blocks below are committed.
     pub(super) fn standing(
         &self,

@@ -140,6 +140,7 @@ impl RunningNode {
             certificates,
             deliver,
             data_dir: config.data_dir,
+            ledger: config.ledger,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_ledger::{Ledger, OpenError, Reader};
+use tidings_ledger::{Ledger, OpenError, Reader, Settings};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::StartRefused;
@@ -25,7 +25,10 @@ pub(super) fn dir(data_dir: &Path, channel: &str) -> PathBuf {
 
 /// Opens every ledger that is there, in the order of the channels' names, with the configuration
 /// in force at its end.
-pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, StartRefused> {
+pub(super) fn open_all(
+    data_dir: &Path,
+    settings: Settings,
+) -> Result<Vec<(ChannelConfig, Ledger)>, StartRefused> {
     let root = data_dir.join(CHANNELS);
     let refused = |source| StartRefused::Folder {
         path: root.clone(),
@@ -55,7 +58,7 @@ pub(super) fn open_all(data_dir: &Path) -> Result<Vec<(ChannelConfig, Ledger)>, 
             );
             continue;
         }
-        let ledger = open(&dir)?;
+        let ledger = open(&dir, settings)?;
         if ledger.height() == 0 {
             // A join that was cut off before its first block: joining again will do.
             continue;
@@ -89,8 +92,8 @@ pub(super) fn unmark_left(dir: &Path) -> io::Result<()> {
 }
 
 /// Opens a ledger and says what had to be put right.
-pub(super) fn open(dir: &Path) -> Result<Ledger, OpenError> {
-    let ledger = Ledger::open(dir)?;
+pub(super) fn open(dir: &Path, settings: Settings) -> Result<Ledger, OpenError> {
+    let ledger = Ledger::open_with(dir, settings)?;
     let recovery = ledger.recovery();
     if let Some(cut) = &recovery.cut {
         tracing::warn!(
@@ -120,7 +123,10 @@ pub(super) fn is_name(name: &str) -> bool {
 pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
     config_below(ledger.height(), |number| {
         let block = ledger.block(number).map_err(|error| error.to_string())?;
-        block.ok_or_else(|| format!("block {number} is missing"))
+        if block.is_none() && number >= ledger.first() {
+            return Err(format!("block {number} is missing"));
+        }
+        Ok(block)
     })
 }
 
@@ -148,7 +154,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("channels/lost+found")).unwrap();
         fs::write(dir.path().join("channels/file"), "").unwrap();
-        assert!(open_all(dir.path()).unwrap().is_empty());
+        assert!(
+            open_all(dir.path(), Settings::default())
+                .unwrap()
+                .is_empty()
+        );
         assert!(!dir.path().join("channels/lost+found/LOCK").exists());
     }
 }

@@ -62,6 +62,7 @@ async fn live(home: &Path) {
         endpoint: address.clone(),
         external_endpoint: String::new(),
         data_dir: home.join("data"),
+        ledger: tidings_ledger::Settings::default(),
         gossip: Config::default(),
         transport: Transport::default(),
         delivery: DeliverySettings::default(),

@@ -35,14 +35,14 @@ use crate::{
     peer::{Seat, channel, reaches, soon},
 };
 
-const OLDEST: Position = Position::Oldest(SeekOldest {});
-const NEWEST: Position = Position::Newest(SeekNewest {});
+pub(crate) const OLDEST: Position = Position::Oldest(SeekOldest {});
+pub(crate) const NEWEST: Position = Position::Newest(SeekNewest {});
 
 pub(crate) fn at(number: u64) -> Position {
     Position::Specified(SeekSpecified { number })
 }
 
-fn seek(start: Position, stop: Position) -> SeekInfo {
+pub(crate) fn seek(start: Position, stop: Position) -> SeekInfo {
     let position = |of| Some(SeekPosition { r#type: Some(of) });
     SeekInfo {
         start: position(start),
@@ -83,7 +83,7 @@ fn request(client: &Member, channel: &str, at: i64, info: &SeekInfo) -> Envelope
     Envelope { payload, signature }
 }
 
-fn now_of(client: &Member, info: &SeekInfo) -> Envelope {
+pub(crate) fn now_of(client: &Member, info: &SeekInfo) -> Envelope {
     request(client, CHANNEL, now(), info)
 }
 
@@ -92,20 +92,20 @@ pub(crate) async fn connect(node: &RunningNode) -> Channel {
     endpoint.connect().await.unwrap()
 }
 
-enum Method {
+pub(crate) enum Method {
     Blocks,
     Filtered,
     WithPrivateData,
 }
 
 /// A stream on which requests are made one after the other.
-struct Asked {
+pub(crate) struct Asked {
     requests: mpsc::Sender<Envelope>,
     responses: Streaming<DeliverResponse>,
 }
 
 impl Asked {
-    async fn open(to: &Channel, method: Method) -> Result<Self, tonic::Status> {
+    pub(crate) async fn open(to: &Channel, method: Method) -> Result<Self, tonic::Status> {
         let (requests, waiting) = mpsc::channel(4);
         let mut client = DeliverClient::new(to.clone());
         let waiting = ReceiverStream::new(waiting);
@@ -120,7 +120,7 @@ impl Asked {
         })
     }
 
-    async fn ask(&self, request: Envelope) {
+    pub(crate) async fn ask(&self, request: Envelope) {
         self.requests.send(request).await.unwrap();
     }
 
@@ -129,7 +129,7 @@ impl Asked {
         Some(response.r#type.unwrap())
     }
 
-    async fn block(&mut self) -> Block {
+    pub(crate) async fn block(&mut self) -> Block {
         match self.next().await {
             Some(Type::Block(block)) => block,
             other => panic!("{other:?}"),
@@ -143,7 +143,7 @@ impl Asked {
         }
     }
 
-    async fn status(&mut self) -> Status {
+    pub(crate) async fn status(&mut self) -> Status {
         match self.next().await {
             Some(Type::Status(status)) => Status::try_from(status).unwrap(),
             other => panic!("{other:?}"),
@@ -152,7 +152,7 @@ impl Asked {
 }
 
 /// What a request is answered with that is refused.
-async fn refused(to: &Channel, request: Envelope) -> Status {
+pub(crate) async fn refused(to: &Channel, request: Envelope) -> Status {
     let mut asked = Asked::open(to, Method::Blocks).await.unwrap();
     asked.ask(request).await;
     let status = asked.status().await;

@@ -18,6 +18,7 @@ mod orderer;
 mod orderers;
 mod peer;
 mod private;
+mod pruned;
 mod queries;
 mod renewal;
 mod stripes;

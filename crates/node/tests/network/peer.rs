@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tidings_gossip::{ClusterConfig, Config, PvtDataConfig, StateConfig, id::ChannelId};
+use tidings_ledger::Settings;
 use tidings_node::{
     clients::ClientSettings,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
@@ -39,6 +40,7 @@ pub(crate) struct Seat {
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) pvt_data: PvtDataConfig,
     pub(crate) stripe: bool,
+    pub(crate) ledger: Settings,
 }
 
 impl Seat {
@@ -64,6 +66,7 @@ impl Seat {
             tls: None,
             pvt_data: PvtDataConfig::default(),
             stripe: false,
+            ledger: Settings::default(),
         };
         (seat, listener)
     }
@@ -78,6 +81,7 @@ impl Seat {
             endpoint: self.address.to_string(),
             external_endpoint: self.external_endpoint.clone(),
             data_dir: self.home.path().join("data"),
+            ledger: self.ledger,
             gossip: Config {
                 bootstrap: vec![self.bootstrap.clone()],
                 org_leader: self.leader,

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// A proposal, with whatever is to be wrong about it.
-struct Proposed {
+pub(crate) struct Proposed {
     channel: String,
     chaincode: String,
     args: Vec<Bytes>,
@@ -44,7 +44,7 @@ struct Proposed {
     at: i64,
 }
 
-fn asking(channel: &str, chaincode: &str, args: &[&[u8]]) -> Proposed {
+pub(crate) fn asking(channel: &str, chaincode: &str, args: &[&[u8]]) -> Proposed {
     Proposed {
         channel: channel.to_owned(),
         chaincode: chaincode.to_owned(),
@@ -56,7 +56,7 @@ fn asking(channel: &str, chaincode: &str, args: &[&[u8]]) -> Proposed {
 }
 
 impl Proposed {
-    fn by(self, client: &Member) -> SignedProposal {
+    pub(crate) fn by(self, client: &Member) -> SignedProposal {
         let nonce = vec![5; 24];
         let id = hex::encode(sha256_parts(&[&nonce, &client.identity]));
         let name = ChaincodeId {
@@ -130,7 +130,7 @@ async fn answered(to: &Channel, proposal: SignedProposal) -> Bytes {
 }
 
 /// The message of an answer that says why not.
-async fn failed(to: &Channel, proposal: SignedProposal) -> String {
+pub(crate) async fn failed(to: &Channel, proposal: SignedProposal) -> String {
     let response = propose(to, proposal).await.unwrap().response.unwrap();
     assert_eq!(response.status, 500);
     response.message

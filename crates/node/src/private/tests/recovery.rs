@@ -174,3 +174,31 @@ fn definitions_are_kept_once_in_a_while() {
         assert_eq!(kept(), is, "at {height}");
     }
 }
+
+#[test]
+fn a_pruned_ledger_says_which_collections_there_are_and_what_is_missing() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let written = scene.append(vec![scene.write("one", "old")]);
+    scene.append(vec![scene.transaction("nothing", Vec::new())]);
+    let vault = scene.open();
+    assert_eq!(vault.defining(), BTreeSet::from([1]), "what is to be held");
+    drop(vault);
+    scene.chain.absent.lock().unwrap().insert(written);
+    *scene.chain.first.lock().unwrap() = written + 1;
+    for lost in [&[][..], &["definitions"], &["definitions", "committed"]] {
+        for name in lost {
+            let path = scene.dir.path().join(name);
+            let removed = fs::remove_file(&path).or_else(|_dir| fs::remove_dir_all(&path));
+            removed.unwrap();
+        }
+        let vault = scene.open();
+        assert!(is_known(&vault), "without {lost:?}");
+        // A store that is made anew cannot know what a block named that is gone.
+        let missing = if lost.len() < 2 { 1 } else { 0 };
+        assert_eq!(counts(&vault).eligible, missing, "without {lost:?}");
+        let list = PrivateData(Arc::clone(&vault)).list((0, 0));
+        assert_eq!(list.unwrap().sets.len() as u64, missing);
+        vault.close();
+    }
+}
