@@ -161,6 +161,7 @@ impl Ledger {
         let (oldest, before, height) = {
             let committed = self.shared.read();
             let oldest = committed.finished.first().cloned();
+            let oldest = oldest.filter(|_| self.settings.retention != Retention::ALL);
             (
                 oldest,
                 Arc::clone(&committed.pruned),

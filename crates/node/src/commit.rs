@@ -5,6 +5,8 @@
 //! moved on since it was verified, writes all of it with one sync, and only then says so. A
 //! configuration block ends such a group: what comes after it is judged by what it says.
 
+mod committer;
+
 use std::{
     cell::LazyCell,
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +17,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::{Builder, JoinHandle},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -27,10 +29,7 @@ use tidings_gossip::{
     message::PrivateDigest,
     privdata::{Found, GATHERS_MAX, Missing},
 };
-use tidings_ledger::{
-    Extent, Ledger,
-    private::{Content, PrivateBlock, PrivateEntry, Why},
-};
+use tidings_ledger::private::{Content, PrivateBlock, PrivateEntry, Why};
 use tidings_msp::channel_config::{ChannelConfig, OrdererEndpoints};
 use tidings_proto::block::BlockView;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -45,6 +44,8 @@ use crate::{
     vitals::Vitals,
 };
 
+pub use committer::Committer;
+
 /// Blocks that may wait for the writer. The core keeps fewer than this in flight, so a full queue
 /// is a broken promise of ours; the block is then refused and asked for again.
 const JOBS_MAX: usize = 64;
@@ -53,61 +54,6 @@ const JOBS_MAX: usize = 64;
 const WORK_MAX: usize = JOBS_MAX + GATHERS_MAX;
 
 static LACKING: Seldom = Seldom::new();
-
-/// Where committed blocks go. The ledger of this program, or what an embedder puts in its place.
-pub trait Committer: Send + 'static {
-    /// Number of blocks held.
-    fn height(&self) -> u64;
-
-    /// Header hash of the last block; none if empty.
-    fn last_hash(&self) -> Option<[u8; 32]>;
-
-    /// Takes these consecutive blocks. When it returns they are durable. An error means that none
-    /// can be taken any more until the operator acts, and that nothing taken before is lost.
-    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String>;
-
-    /// Gives up some of what the operator wants to keep no longer, so little that a commit can wait
-    /// for it. Blocks of which `hold` says so stay readable. Says below which block the chain is
-    /// gone then; nothing if there is nothing to do.
-    fn prune(&mut self, _hold: &dyn Fn(&BlockView) -> bool) -> Result<Option<u64>, String> {
-        Ok(None)
-    }
-
-    /// What it has on disk, if it can tell.
-    fn extent(&self) -> Option<Extent> {
-        None
-    }
-}
-
-impl Committer for Ledger {
-    fn height(&self) -> u64 {
-        self.height()
-    }
-
-    fn last_hash(&self) -> Option<[u8; 32]> {
-        self.tip().last_hash().map(|hash| *hash.as_bytes())
-    }
-
-    fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
-        let views: Result<Vec<BlockView>, _> = blocks
-            .iter()
-            .map(|block| BlockView::parse(block.bytes.clone()))
-            .collect();
-        let views = views.map_err(|error| error.to_string())?;
-        self.append(&views)
-            .map(drop)
-            .map_err(|error| error.to_string())
-    }
-
-    fn prune(&mut self, hold: &dyn Fn(&BlockView) -> bool) -> Result<Option<u64>, String> {
-        self.prune(SystemTime::now(), hold)
-            .map_err(|error| error.to_string())
-    }
-
-    fn extent(&self) -> Option<Extent> {
-        Some(self.reader().extent())
-    }
-}
 
 /// A block became durable.
 #[derive(Clone, Debug)]

@@ -415,6 +415,9 @@ impl RunningNode {
         let followed = parts.deliver.followed();
         self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
+        if let Some(extent) = committer.extent() {
+            self.vitals.metrics.set_extent(&channel, extent);
+        }
         let add = Request::AddChannel(channel.clone(), parts);
         self.requests
             .send(add)

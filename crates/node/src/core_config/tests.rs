@@ -2,6 +2,8 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
+use tidings_ledger::Retention;
+
 use super::*;
 
 mod delivery;
@@ -257,6 +259,7 @@ fn what_nobody_understands_is_named_and_what_go_understands_is_not() {
 vm: {endpoint: x}
 ledger:
   blockchain:
+  retention: {blocks: 5, block: 5}
 chaincode:
 extra: [1, 2]
 ",
@@ -275,6 +278,7 @@ extra: [1, 2]
         config.unknown(),
         [
             "extra",
+            "ledger.retention.block",
             "peer.deliveryclient.polizy",
             "peer.gossip.boostrap",
             "peer.gossip.pvtdata.pullretry",
@@ -282,6 +286,30 @@ extra: [1, 2]
             "CORE_LOGGING_LEVEL",
             "CORE_PEER_IDX",
         ]
+    );
+}
+
+#[test]
+fn what_is_kept_of_ledgers_is_everything_unless_it_is_said() {
+    let kept = |text: &str, variables: &[(&str, &str)]| {
+        let settings = settings(&format!("{LEAST}{text}"), variables);
+        settings.map(|settings| settings.retention)
+    };
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    assert_eq!(kept("", &[]).unwrap(), Retention::ALL);
+    let none = "\nledger: {retention: {blocks: 0, days: 0}}\n";
+    assert_eq!(kept(none, &[]).unwrap(), Retention::ALL);
+    let some = "\nledger: {retention: {blocks: 7, days: 30}}\n";
+    let variables = [("CORE_LEDGER_RETENTION_BLOCKS", "9")];
+    let expected = Retention {
+        blocks: Some(9),
+        age: Some(days(30)),
+    };
+    assert_eq!(kept(some, &variables).unwrap(), expected);
+    let error = kept("", &[("CORE_LEDGER_RETENTION_DAYS", "-1")]).unwrap_err();
+    assert!(
+        error.to_string().contains("ledger.retention.days"),
+        "{error}"
     );
 }
 

@@ -140,11 +140,14 @@ impl Import {
         let mut intake = Intake::new(&mut ledger, judge);
         let outcome = self.files.iter().try_for_each(|file| intake.take(file));
         // What was found good before a fault is in the ledger.
-        let height = intake.flush().and(outcome).with_context(|| {
-            let height = ledger.height();
-            format!("the ledger in {} has {height} blocks", self.dir.display())
+        let done = intake.flush().and(outcome).with_context(|| {
+            let last = ledger.height() - 1;
+            format!(
+                "the ledger in {} ends with block {last}",
+                self.dir.display()
+            )
         });
-        height?;
+        done?;
         print(&format!(
             "{} now has {}, of which {} came from the files\n",
             self.dir.display(),
