@@ -391,8 +391,12 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
         "{}",
         short.1
     );
-    // The last bytes of a block are its metadata, with the signatures among them.
-    for (at, expected) in [(whole.len() / 2, "block"), (5, "block")] {
+    // In the header of block 0, and in the transactions of block 1.
+    let (_, first) = export(&["--to", "0"], "first");
+    for (at, expected) in [
+        (10, "block 0 is not the one"),
+        (first.len() + 200, "block 1 is refused"),
+    ] {
         let mut altered = whole.clone();
         altered[at] ^= 1;
         fs::write(dir.join("altered"), &altered).unwrap();

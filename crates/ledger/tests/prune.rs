@@ -13,7 +13,7 @@ use std::{
 
 use made::{Chain, SMALL, files, flip, tx_id};
 use proptest::{collection::vec, prelude::*};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 use tidings_ledger::{Audit, BlockHash, Fault, Ledger, OpenError, ReadError, Retention, Settings};
 use tidings_proto::block::BlockView;
 
@@ -43,6 +43,15 @@ fn grow(chain: &mut Chain, ledger: &mut Ledger, height: u64) {
     while ledger.height() < height {
         chain.append(ledger, &[&[300]]);
     }
+}
+
+/// A ledger with a chain of so many blocks.
+fn grown(settings: Settings, height: u64) -> (TempDir, Chain, Ledger) {
+    let dir = tempdir().unwrap();
+    let mut ledger = Ledger::open_with(dir.path(), settings).unwrap();
+    let mut chain = Chain::default();
+    grow(&mut chain, &mut ledger, height);
+    (dir, chain, ledger)
 }
 
 /// The ledger has what it should of this chain and no block more, whichever way it is asked.
@@ -124,10 +133,7 @@ proptest! {
 
 #[test]
 fn nothing_goes_unless_it_is_said_and_never_the_last_segment() {
-    let dir = tempdir().unwrap();
-    let mut chain = Chain::default();
-    let mut ledger = Ledger::open_with(dir.path(), SMALL).unwrap();
-    grow(&mut chain, &mut ledger, 40);
+    let (dir, mut chain, mut ledger) = grown(SMALL, 40);
     prune(&mut ledger);
     assert_eq!(ledger.reader().first(), 0);
     drop(ledger);
@@ -148,10 +154,7 @@ fn nothing_goes_unless_it_is_said_and_never_the_last_segment() {
 
 #[test]
 fn what_either_wants_kept_is_kept_and_exactly_so_many_blocks_are_enough() {
-    let dir = tempdir().unwrap();
-    let mut chain = Chain::default();
-    let mut ledger = Ledger::open_with(dir.path(), SMALL).unwrap();
-    grow(&mut chain, &mut ledger, 30);
+    let (dir, _, ledger) = grown(SMALL, 30);
     drop(ledger);
     let second = files(dir.path(), "blocks")[1].clone();
     let second: u64 = second
@@ -187,10 +190,7 @@ fn what_either_wants_kept_is_kept_and_exactly_so_many_blocks_are_enough() {
 
 #[test]
 fn a_crash_at_any_point_of_pruning_loses_nothing_that_is_kept() {
-    let dir = tempdir().unwrap();
-    let mut chain = Chain::default();
-    let mut ledger = Ledger::open_with(dir.path(), last(10)).unwrap();
-    grow(&mut chain, &mut ledger, 20);
+    let (dir, mut chain, mut ledger) = grown(last(10), 20);
     prune(&mut ledger);
     grow(&mut chain, &mut ledger, 40);
     drop(ledger);
@@ -266,10 +266,7 @@ fn a_crash_at_any_point_of_pruning_loses_nothing_that_is_kept() {
 #[test]
 fn damage_is_named_and_never_pruned_away() {
     let pruned = || {
-        let dir = tempdir().unwrap();
-        let mut chain = Chain::default();
-        let mut ledger = Ledger::open_with(dir.path(), last(10)).unwrap();
-        grow(&mut chain, &mut ledger, 20);
+        let (dir, mut chain, mut ledger) = grown(last(10), 20);
         prune(&mut ledger);
         grow(&mut chain, &mut ledger, 40);
         (dir, ledger)
@@ -317,10 +314,9 @@ fn damage_is_named_and_never_pruned_away() {
 
 #[test]
 fn whoever_reads_while_it_is_pruned_gets_blocks_or_none_and_never_an_error() {
-    let dir = tempdir().unwrap();
-    let mut chain = Chain::default();
-    let mut ledger = Ledger::open_with(dir.path(), last(5)).unwrap();
-    grow(&mut chain, &mut ledger, 200);
+    let (dir, chain, mut ledger) = grown(last(5), 200);
+    // Left by a crash in the first pruning of all.
+    fs::write(dir.path().join("HELD"), "no note tells of it").unwrap();
     let reader = ledger.reader();
     let mut walk = reader.blocks(0..200);
     assert!(walk.next().unwrap().is_ok());
