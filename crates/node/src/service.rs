@@ -409,13 +409,14 @@ impl RunningNode {
             tls.replace_channel_roots(|| self.crypto.peer_tls_roots())?;
         }
         let tip = (committer.height(), committer.last_hash());
+        let extent = committer.extent();
         let private = self.open_private(&channel, tip.0, &blocks).await?;
         let vault = Arc::clone(&private.vault);
         let parts = self.parts(&channel, committer, blocks, private)?;
         let followed = parts.deliver.followed();
         self.vitals.metrics.begin_channel(channel.as_str());
         self.vitals.metrics.set_height(&channel, tip.0);
-        if let Some(extent) = committer.extent() {
+        if let Some(extent) = extent {
             self.vitals.metrics.set_extent(&channel, extent);
         }
         let add = Request::AddChannel(channel.clone(), parts);
