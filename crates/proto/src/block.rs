@@ -6,9 +6,11 @@
 //! fields are passed over. Hashing and signatures are not done here.
 
 mod endorsed;
+mod names;
 mod private;
 pub mod purged;
 mod shape;
+mod told;
 
 use bytes::Bytes;
 
@@ -17,7 +19,9 @@ pub use self::{
         EndorsedTransaction, Endorsement, NotEndorsed, PUBLIC_WRITES_MAX,
         TRANSACTION_COLLECTIONS_MAX, TouchedNamespace,
     },
+    names::{code_name, type_name},
     private::{ENDORSERS_MAX, HashedWrite, PrivateWrites, PublicWrite},
+    told::Event,
 };
 
 use crate::{

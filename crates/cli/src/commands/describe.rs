@@ -5,12 +5,12 @@
 use bytes::Bytes;
 use tidings_msp::certificate::Certificate;
 use tidings_proto::Message;
-use tidings_proto::block::TransactionHead;
+use tidings_proto::block::{TransactionHead, type_name};
 use tidings_proto::common::{Envelope, HeaderType, Payload, SignatureHeader};
 use tidings_proto::msp::SerializedIdentity;
 use tidings_proto::protos::{
     ChaincodeAction, ChaincodeActionPayload, ChaincodeHeaderExtension, ProposalResponsePayload,
-    Transaction, TxValidationCode,
+    Transaction,
 };
 
 use super::outline::clean;
@@ -54,10 +54,7 @@ pub(crate) fn transaction(envelope: &Bytes) -> TransactionFacts {
         };
     };
     let mut facts = TransactionFacts {
-        kind: HeaderType::try_from(head.header_type).map_or_else(
-            |_| format!("type {}", head.header_type),
-            |kind| kind.as_str_name().into(),
-        ),
+        kind: type_name(head.header_type),
         id: clean(head.tx_id),
         ..TransactionFacts::default()
     };
@@ -99,14 +96,6 @@ fn first_action(data: Bytes) -> Option<(ChaincodeAction, usize)> {
     Some((ChaincodeAction::decode(response.extension).ok()?, count))
 }
 
-/// A validation code by name, as Fabric writes it.
-pub(crate) fn validation_code(code: u8) -> String {
-    TxValidationCode::try_from(i32::from(code)).map_or_else(
-        |_| format!("code {code}"),
-        |code| code.as_str_name().to_owned(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -123,14 +112,6 @@ mod tests {
         };
         let text = identity(&hollow.encode_to_vec());
         assert!(text.starts_with("Org\\u{7} (certificate: "), "{text}");
-    }
-
-    #[test]
-    fn codes_have_their_fabric_names() {
-        assert_eq!(validation_code(0), "VALID");
-        assert_eq!(validation_code(11), "MVCC_READ_CONFLICT");
-        assert_eq!(validation_code(254), "NOT_VALIDATED");
-        assert_eq!(validation_code(99), "code 99");
     }
 
     proptest! {

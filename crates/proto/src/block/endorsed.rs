@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{
     NoHead, TransactionHead, last_bytes,
+    names::text,
     private::{PrivateWrites, PublicWrite},
     shape,
 };
@@ -60,6 +61,8 @@ pub struct TouchedNamespace<'a> {
     pub name: &'a str,
     /// Whether anything in it is written: public, private, or metadata of either.
     pub is_written: bool,
+    /// `rwset.NsReadWriteSet`.
+    pub(super) part: &'a [u8],
 }
 
 /// Why a transaction is none that anybody could have endorsed.
@@ -174,6 +177,7 @@ impl EndorsedTransaction {
             name: name(part),
             is_written: has_any(public_set(part), [3, 4])
                 || parts(part, 3).any(|collection| is_written(hashed_set(collection))),
+            part,
         })
     }
 
@@ -283,13 +287,12 @@ pub(super) fn flag(message: &[u8], number: u64) -> bool {
 }
 
 /// Namespaces, collections and keys have their names in field 1, checked to be UTF-8.
-fn name(message: &[u8]) -> &str {
-    let name = parts(message, 1).last().unwrap_or_default();
-    std::str::from_utf8(name).unwrap_or_default()
+pub(super) fn name(message: &[u8]) -> &str {
+    text(parts(message, 1).last())
 }
 
 /// `kvrwset.KVRWSet` of a namespace.
-fn public_set(namespace: &[u8]) -> &[u8] {
+pub(super) fn public_set(namespace: &[u8]) -> &[u8] {
     parts(namespace, 2).last().unwrap_or_default()
 }
 

@@ -8,7 +8,7 @@ use tidings_msp::block::{data_hash, last_config_index};
 use tidings_msp::channel_config::{ChannelConfig, ConsensusType};
 use tidings_msp::crypto::sha256;
 use tidings_proto::Message;
-use tidings_proto::block::BlockView;
+use tidings_proto::block::{BlockView, code_name};
 use tidings_proto::common::{BlockMetadataIndex, Metadata, SignatureHeader};
 
 use crate::commands::describe;
@@ -112,10 +112,9 @@ fn transactions(o: &mut Outline, block: &BlockView) {
     o.below(|o| {
         o.list(&all, |o, (index, envelope)| {
             let facts = describe::transaction(envelope);
-            let code = codes.get(*index).map_or_else(
-                || "not validated".into(),
-                |code| describe::validation_code(*code),
-            );
+            let code = codes
+                .get(*index)
+                .map_or_else(|| "not validated".into(), |code| code_name(*code));
             o.line(format_args!(
                 "{index:>3}  {}  {code}  {}",
                 facts.kind,

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::*;
 use crate::{
-    block::{NotEndorsed, PUBLIC_WRITES_MAX, TRANSACTION_COLLECTIONS_MAX},
+    block::{NotEndorsed, PUBLIC_WRITES_MAX, TRANSACTION_COLLECTIONS_MAX, code_name, type_name},
     common::{
         Block, BlockData, BlockMetadata, ChannelHeader, Envelope, Header, HeaderType, Payload,
     },
@@ -13,8 +13,10 @@ use crate::{
         KvWriteHash, KvrwSet, Version,
     },
     protos::{
-        ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeId, Endorsement,
-        ProposalResponsePayload, Response, Transaction, TransactionAction,
+        ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeEvent,
+        ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload,
+        ChaincodeSpec, Endorsement, ProposalResponsePayload, Response, Transaction,
+        TransactionAction,
     },
     rwset::{CollectionHashedReadWriteSet, NsReadWriteSet, TxReadWriteSet},
     wire::Malformed,
@@ -510,4 +512,58 @@ fn codes_are_claimed_only_for_every_transaction() {
     assert_eq!(of(&[0]), None);
     assert_eq!(of(&[]), None);
     assert_eq!(view(vec![], vec![]).claimed_codes(), None);
+}
+
+#[test]
+fn a_transaction_tells_its_call_its_event_and_its_writes() {
+    let arguments = vec!["invoke".into(), Bytes::from_static(b"\xff")];
+    let invocation = ChaincodeInvocationSpec {
+        chaincode_spec: Some(ChaincodeSpec {
+            input: Some(ChaincodeInput {
+                args: arguments.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+    };
+    let mut deleted = write("b", "left");
+    deleted.is_delete = true;
+    let mut action = chaincode_action(results(vec![namespace(
+        "cc",
+        vec![write("a", "1"), deleted],
+        vec![writing("x")],
+    )]));
+    action.events = bytes(&ChaincodeEvent {
+        chaincode_id: "cc".into(),
+        event_name: "made".into(),
+        payload: "it".into(),
+        ..Default::default()
+    });
+    let mut payload = action_payload(bytes(&action));
+    payload.chaincode_proposal_payload = bytes(&ChaincodeProposalPayload {
+        input: bytes(&invocation),
+        ..Default::default()
+    });
+    let envelope = of_actions(HeaderType::EndorserTransaction, &[bytes(&payload)]);
+    let transaction = EndorsedTransaction::parse(&envelope).unwrap();
+    assert_eq!(transaction.chaincode(), ("cc", ""));
+    assert!(transaction.arguments().eq(arguments));
+    let event = transaction.event().unwrap();
+    assert_eq!((event.name, event.payload), ("made", &b"it"[..]));
+    let touched = transaction.namespaces().next().unwrap();
+    let writes: Vec<_> = touched.writes().collect();
+    assert_eq!(writes, [("a", Some(&b"1"[..])), ("b", None)]);
+    assert!(touched.collections().eq(["x"]));
+
+    let plain = EndorsedTransaction::parse(&endorsed(results(vec![]))).unwrap();
+    assert_eq!((plain.event(), plain.arguments().count()), (None, 0));
+}
+
+#[test]
+fn types_and_codes_have_fabrics_names() {
+    for (code, name) in [(0, "VALID"), (254, "NOT_VALIDATED"), (99, "code 99")] {
+        assert_eq!(code_name(code), name);
+    }
+    assert_eq!(type_name(3), "ENDORSER_TRANSACTION");
+    assert_eq!(type_name(-7), "type -7");
 }
