@@ -253,16 +253,17 @@ impl Scene {
         let gossip = ports::look(listen);
         let listens = node.map(|node| Some(&*node.address));
         let mut findings = vec![ports::judge("peer.listenAddress", listen, &gossip, listens)];
-        if let Some(operations) = &self.settings.operations {
-            let listen = (&*operations.listen.0, operations.listen.1);
+        let operations = self.settings.operations.as_ref();
+        let http = self.settings.http.as_ref();
+        let servers = [
+            ("operations.listenAddress", operations.map(|of| &of.listen)),
+            ("http.listenAddress", http.map(|of| &of.listen)),
+        ];
+        for (key, listen) in servers {
+            let Some((host, port)) = listen else { continue };
+            let listen = (&**host, *port);
             let port = ports::look(listen);
-            let node = node.map(|_| None);
-            findings.push(ports::judge(
-                "operations.listenAddress",
-                listen,
-                &port,
-                node,
-            ));
+            findings.push(ports::judge(key, listen, &port, node.map(|_| None)));
         }
         findings
     }

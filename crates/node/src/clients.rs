@@ -31,7 +31,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-pub(crate) use self::discovery::Discovered;
+pub(crate) use self::{
+    discovery::Discovered,
+    shelf::{block_of, codes},
+};
 use self::{
     discovery::{Discovery, REQUEST_LEN_MAX},
     endorser::{Endorser, PROPOSAL_LEN_MAX},

@@ -21,6 +21,8 @@ pub mod metrics;
 pub mod msp_folder;
 pub mod operations;
 pub mod private;
+mod reads;
+pub mod reception;
 mod routine;
 pub mod serve;
 pub mod service;
@@ -28,6 +30,7 @@ pub mod status;
 mod stripes;
 pub mod tls;
 pub mod vitals;
+pub mod web;
 
 #[cfg(test)]
 use commit::tests::material;

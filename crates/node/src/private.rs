@@ -116,4 +116,4 @@ fn evidence(connection: &Connection) -> tidings_msp::policy::SignedDatum<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

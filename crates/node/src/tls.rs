@@ -14,11 +14,11 @@ mod chains;
 mod dial;
 mod fault;
 mod incoming;
+mod listener;
 mod look;
 mod material;
 #[cfg(test)]
 pub(crate) mod memory;
-mod operations;
 mod own;
 mod stream;
 #[cfg(test)]
@@ -45,13 +45,14 @@ use self::{chains::ServerVerifier, material::KeyPair, own::Own, verify::ClientVe
 pub(crate) use self::{
     dial::{CONNECTION_WINDOW, FRAME_LEN_MAX, KEEPALIVE_TIMEOUT, STREAM_WINDOW},
     fault::Fault,
+    listener::Section,
 };
 pub use self::{
     dial::{Dial, DialError, Dialed, TcpDial, channel, connect},
     incoming::{Arrival, Closer, Incoming, Listen},
+    listener::ListenerTls,
     look::{Blamed, objection, objection_to_der, presented, wrong_name},
     material::{Place, TlsError, TlsFiles},
-    operations::OperationsTls,
     stream::{Io, ServerStream, TlsInfo},
 };
 

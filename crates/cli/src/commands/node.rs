@@ -20,8 +20,10 @@ use tidings_gossip::id::ChannelId;
 use tidings_node::clients::{JoinWish, JoinWishes};
 use tidings_node::core_config::{CoreConfig, Settings};
 use tidings_node::logging::{self, Logging};
-use tidings_node::operations::{Operations, Shown};
+use tidings_node::operations::{self, Shown};
+use tidings_node::reception::Serving;
 use tidings_node::service::{RunningNode, StartRefused};
+use tidings_node::web;
 use tidings_proto::block::BlockView;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -134,9 +136,9 @@ impl Start {
                 return Ok(());
             }
         };
-        let (node, operations) = started?;
+        let (node, servers) = started?;
         tracing::info!(target: "peer", "the node answers at {}", socket.display());
-        run(node, operations, &door, &mut signals, (joins, renewal)).await
+        run(node, servers, &door, &mut signals, (joins, renewal)).await
     }
 }
 
@@ -180,13 +182,13 @@ fn start_logging() -> Result<Logging> {
         .context("FABRIC_LOGGING_SPEC")
 }
 
-/// Starts a node and joins what it is to join. Both ports are opened before anything else is done.
+/// Starts a node and joins what it is to join. All ports are opened before anything else is done.
 async fn start(
     settings: Settings,
     logging: Logging,
     genesis: Vec<(&Path, Bytes)>,
     joins: JoinWishes,
-) -> Result<(RunningNode, Option<Operations>)> {
+) -> Result<(RunningNode, Vec<Serving>)> {
     let (host, port) = settings.listen.clone();
     let listener = TcpListener::bind((host.as_str(), port))
         .await
@@ -196,19 +198,25 @@ async fn start(
             )
         })?;
     let operations = settings.operations.clone();
+    let http = settings.http.clone();
     let mut config = settings
         .node(listener)
         .context("the port that was opened")?;
     config.clients.joins = Some(joins);
-    let operations = match operations {
+    let mut servers = Vec::new();
+    if let Some(operations) = operations {
+        let vitals = config.vitals.clone();
+        let shown = Shown { vitals, logging };
+        servers.push(operations::start(&operations, shown).await?);
+    }
+    let http = match http {
         None => None,
-        Some(operations) => {
-            let vitals = config.vitals.clone();
-            let shown = Shown { vitals, logging };
-            Some(Operations::start(&operations, shown).await?)
-        }
+        Some(settings) => Some((web::open(&settings).await?, settings)),
     };
     let mut node = RunningNode::start(config).await?;
+    if let Some((door, settings)) = http {
+        servers.push(web::serve(door, &settings, node.directory().clone()));
+    }
     for (path, block) in genesis {
         let view = BlockView::parse(block.clone()).ok();
         if let Some(channel) = view.and_then(|view| view.channel_id().ok())
@@ -232,13 +240,13 @@ async fn start(
             }
         }
     }
-    Ok((node, operations))
+    Ok((node, servers))
 }
 
 /// Runs a node until a signal comes or it cannot go on, be it in the middle of an errand.
 async fn run(
     mut node: RunningNode,
-    operations: Option<Operations>,
+    servers: Vec<Serving>,
     door: &Door,
     signals: &mut Signals,
     (joins, renewal): (mpsc::Receiver<JoinWish>, Renewal),
@@ -257,8 +265,8 @@ async fn run(
     let stopped = async {
         node.stop().await;
         // Until then it can be seen how the node stops.
-        if let Some(operations) = operations {
-            operations.stop().await;
+        for server in servers {
+            server.stop().await;
         }
     };
     if tokio::time::timeout(STOP_TIME_MAX, stopped).await.is_err() {

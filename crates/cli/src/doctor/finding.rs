@@ -91,10 +91,12 @@ pub(super) fn keys_in(text: &str) -> Vec<&str> {
     let words = words.map(|word| word.trim_end_matches([':', '.']));
     let mut keys: Vec<&str> = Vec::new();
     for word in words {
-        let is_key = ["peer.", "operations.", "metrics."].iter().any(|section| {
-            word.strip_prefix(section)
-                .is_some_and(|rest| !rest.is_empty())
-        });
+        let is_key = ["peer.", "operations.", "http.", "metrics."]
+            .iter()
+            .any(|section| {
+                word.strip_prefix(section)
+                    .is_some_and(|rest| !rest.is_empty())
+            });
         if is_key && !word.contains(['/', ':']) && !keys.contains(&word) {
             keys.push(word);
         }

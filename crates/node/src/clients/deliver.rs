@@ -325,6 +325,7 @@ impl Session {
         let (request, number) = (admitted.request.clone(), admitted.seek.next);
         self.shared
             .shelf
+            .reads
             .read(move || {
                 let block = shelf::block_of(&served, number)?;
                 let given = for_client(&served.vault, &config, &request.signed(), number)?;

@@ -154,7 +154,7 @@ async fn config_block(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, U
         let block = block_of(&served, last_config_index(&last).unwrap_or(0))?;
         Ok(encoded(&block))
     };
-    Ok(shared.shelf.read(read).await?)
+    Ok(shared.shelf.reads.read(read).await?)
 }
 
 fn channel_config(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Unanswered> {
@@ -180,7 +180,7 @@ async fn chain_info(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Una
         };
         Ok(info.encode_to_vec())
     };
-    Ok(shared.shelf.read(read).await?)
+    Ok(shared.shelf.reads.read(read).await?)
 }
 
 async fn block(
@@ -217,7 +217,7 @@ async fn block(
         })?;
         Ok(encoded(&block))
     };
-    Ok(shared.shelf.read(read).await?)
+    Ok(shared.shelf.reads.read(read).await?)
 }
 
 async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Unanswered> {
@@ -238,7 +238,7 @@ async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Un
         };
         Ok(processed.encode_to_vec())
     };
-    Ok(shared.shelf.read(read).await?)
+    Ok(shared.shelf.reads.read(read).await?)
 }
 
 fn third(proposal: &Proposal, function: &str) -> Result<Bytes, String> {

@@ -17,10 +17,10 @@ use tidings_proto::{
     common::{Block, BlockData, BlockMetadata, BlockMetadataIndex, Status},
     protos::{DeliverResponse, TxValidationCode, deliver_response::Type},
 };
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::filtered::filtered;
-use crate::{directory::Served, serve::READS_MAX};
+use crate::{directory::Served, reads::Reads};
 
 /// Bytes of blocks that are kept. Clients that follow the chain are at its end, within a few
 /// blocks; those that replay it from the start go side by side when they begin together.
@@ -49,7 +49,8 @@ type Cell = Arc<OnceCell<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Shelf {
     kept: Mutex<Kept>,
-    reads: Arc<Semaphore>,
+    /// For what else clients ask of the disk.
+    pub(super) reads: Reads,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Shelf {
     pub(super) fn new() -> Self {
         Self {
             kept: Mutex::new(Kept::default()),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
+            reads: Reads::default(),
         }
     }
 
@@ -117,23 +118,9 @@ impl Shelf {
 
     async fn make(&self, served: &Arc<Served>, form: Form, number: u64) -> Result<Bytes, String> {
         let served = Arc::clone(served);
-        self.read(move || Ok(response(&block_of(&served, number)?, form)))
+        self.reads
+            .read(move || Ok(response(&block_of(&served, number)?, form)))
             .await
-    }
-
-    /// Does what waits for the disk: not many at a time, and not where others wait.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce() -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let slot = Arc::clone(&self.reads).acquire_owned().await;
-        let slot = slot.expect("the semaphore is never closed");
-        let read = move || {
-            let _slot = slot;
-            read()
-        };
-        let read = tokio::task::spawn_blocking(read).await;
-        read.unwrap_or_else(|broken| Err(format!("reading broke off: {broken}")))
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -181,7 +168,7 @@ impl Kept {
 /// One code of `TxValidationCode` for each transaction, for what is known of it: that of block 0,
 /// by which the channel was joined, is valid. Nobody has signed anything about all others, so
 /// that they are not validated, which no client takes for valid.
-pub(super) fn codes(block: &BlockView) -> Vec<u8> {
+pub(crate) fn codes(block: &BlockView) -> Vec<u8> {
     let code = if block.number() == Some(0) {
         TxValidationCode::Valid
     } else {
@@ -192,7 +179,7 @@ pub(super) fn codes(block: &BlockView) -> Vec<u8> {
 }
 
 /// A block that is below the height.
-pub(super) fn block_of(served: &Served, number: u64) -> Result<BlockView, String> {
+pub(crate) fn block_of(served: &Served, number: u64) -> Result<BlockView, String> {
     let block = served.blocks.block(number);
     block
         .map_err(|error| error.to_string())?

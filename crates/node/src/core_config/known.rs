@@ -3,6 +3,10 @@
 /// Lower case. What ends in a dot stands for everything below it.
 const ELSEWHERE: &[&str] = &[
     "chaincode.",
+    "http.tls.cert.file",
+    "http.tls.clientauthrequired",
+    "http.tls.clientrootcas.files",
+    "http.tls.key.file",
     "ledger.blockchain.",
     "ledger.history.",
     "ledger.pvtdatastore.",

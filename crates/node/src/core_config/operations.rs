@@ -1,46 +1,63 @@
-//! Keys under `operations` and `metrics`.
+//! Keys under `operations`, `http` and `metrics`.
 
 use super::{ConfigRefused, CoreConfig, address, settings::files};
-use crate::{operations::OperationsSettings, tls::OperationsTls};
-
-const LISTEN: &str = "operations.listenAddress";
+use crate::{
+    operations::OperationsSettings,
+    reception::ListenerSettings,
+    tls::{ListenerTls, Section},
+};
 
 const PROVIDER: &str = "metrics.provider";
 
 /// None if there is nowhere to listen. (A Go peer would then listen at a port of the system's
 /// choice, on all addresses.)
 pub(super) fn settings(config: &CoreConfig) -> Result<Option<OperationsSettings>, ConfigRefused> {
-    let listen = config.text(LISTEN)?;
-    let tls = tls(config)?;
+    let listener = listener(config, Section::OPERATIONS)?;
     let metrics = metrics(config)?;
-    let Some(listen) = listen else {
-        return Ok(None);
-    };
-    Ok(Some(OperationsSettings {
-        listen: address::to_listen_on(LISTEN, &listen)?,
-        tls,
-        metrics,
-    }))
+    Ok(
+        listener.map(|ListenerSettings { listen, tls }| OperationsSettings {
+            listen,
+            tls,
+            metrics,
+        }),
+    )
 }
 
-fn tls(config: &CoreConfig) -> Result<Option<OperationsTls>, ConfigRefused> {
-    if !config.flag("operations.tls.enabled", false)? {
+/// None if there is nowhere to listen.
+pub(super) fn listener(
+    config: &CoreConfig,
+    section: &'static Section,
+) -> Result<Option<ListenerSettings>, ConfigRefused> {
+    let listen = config.text(section.listen)?;
+    let tls = tls(config, section)?;
+    let listen = listen.map(|listen| address::to_listen_on(section.listen, &listen));
+    Ok(listen
+        .transpose()?
+        .map(|listen| ListenerSettings { listen, tls }))
+}
+
+fn tls(
+    config: &CoreConfig,
+    section: &'static Section,
+) -> Result<Option<ListenerTls>, ConfigRefused> {
+    if !config.flag(section.tls_enabled, false)? {
         return Ok(None);
     }
-    const CERTIFICATE: &str = "operations.tls.cert.file";
-    const KEY: &str = "operations.tls.key.file";
-    const ROOTS: &str = "operations.tls.clientRootCAs.files";
     let must = |key| {
-        let wanted = "operations.tls.enabled is true";
+        let wanted = "TLS is enabled there";
         let content = config.content(key)?;
         content.ok_or(ConfigRefused::Missing { key, wanted })
     };
-    Ok(Some(OperationsTls {
-        certificate: must(CERTIFICATE)?,
-        key: must(KEY)?,
-        client_auth_required: config.flag("operations.tls.clientAuthRequired", false)?,
-        client_roots: config.contents(ROOTS)?,
-        files: files(config, &[CERTIFICATE, KEY], Some(ROOTS))?,
+    Ok(Some(ListenerTls {
+        certificate: must(section.certificate)?,
+        key: must(section.key)?,
+        client_auth_required: config.flag(section.client_auth_required, false)?,
+        client_roots: config.contents(section.client_roots)?,
+        files: files(
+            config,
+            &[section.certificate, section.key],
+            Some(section.client_roots),
+        )?,
     }))
 }
 

@@ -10,8 +10,9 @@ use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
 use crate::{
     clients::ClientSettings,
     operations::OperationsSettings,
+    reception::ListenerSettings,
     service::{DeliverySettings, NodeConfig, Transport},
-    tls::{TlsFiles, TlsSettings},
+    tls::{Section, TlsFiles, TlsSettings},
     vitals::Vitals,
 };
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub clients: ClientSettings,
     /// `operations`, and of `metrics` whether they are served; none if there is nowhere to listen.
     pub operations: Option<OperationsSettings>,
+    /// `http`; none if there is nowhere to listen.
+    pub http: Option<ListenerSettings>,
 }
 
 impl Settings {
@@ -67,6 +70,7 @@ impl Settings {
             delivery: delivery::settings(config)?,
             clients: clients(config)?,
             operations: operations::settings(config)?,
+            http: operations::listener(config, Section::HTTP)?,
         };
         warn_of_what_is_not_followed(config)?;
         Ok(settings)

@@ -4,11 +4,22 @@
 mod limits;
 mod tls;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::*;
-use crate::logging::tests::{Lines, heard, to_memory};
+use crate::{
+    logging::tests::{Lines, heard, to_memory},
+    reception::*,
+    tls::Io,
+};
 
 fn plain() -> OperationsSettings {
     OperationsSettings {
@@ -20,7 +31,7 @@ fn plain() -> OperationsSettings {
 
 /// A server beside no node. Logs of this thread go where it says.
 struct Scene {
-    server: Operations,
+    server: Serving,
     vitals: Vitals,
     lines: Lines,
     _subscribed: tracing::subscriber::DefaultGuard,
@@ -35,7 +46,7 @@ impl Scene {
             logging,
         };
         Self {
-            server: Operations::start(settings, shown).await.unwrap(),
+            server: start(settings, shown).await.unwrap(),
             vitals,
             lines,
             _subscribed: tracing::subscriber::set_default(subscriber),
@@ -288,7 +299,7 @@ async fn logs_that_others_write_are_neither_told_nor_changed() {
     drop(subscriber);
     let vitals = Vitals::default();
     let shown = Shown { vitals, logging };
-    let server = Operations::start(&plain(), shown).await.unwrap();
+    let server = start(&plain(), shown).await.unwrap();
     for (method, body) in [("GET", ""), ("PUT", "{\"spec\":\"debug\"}")] {
         let stream = TcpStream::connect(server.address()).await.unwrap();
         let request = format!(
@@ -311,7 +322,7 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     };
     let (logging, _subscriber, _) = to_memory("info");
     let vitals = Vitals::default();
-    let refused = Operations::start(&settings, Shown { vitals, logging }).await;
+    let refused = start(&settings, Shown { vitals, logging }).await;
     let said = refused.unwrap_err().to_string();
     let begin = format!("cannot listen on 127.0.0.1:{port} for operations: ");
     assert!(said.starts_with(&begin), "{said}");

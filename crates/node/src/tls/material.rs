@@ -15,6 +15,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tracing::warn;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::Section;
+
 /// Why the TLS settings cannot be used. Nothing has been started.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -130,7 +132,7 @@ pub type TlsFiles = BTreeMap<&'static str, Vec<PathBuf>>;
 pub(super) enum Source {
     Server,
     Client,
-    Operations,
+    Listener(&'static Section),
 }
 
 impl Source {
@@ -138,7 +140,7 @@ impl Source {
         match self {
             Self::Server => "peer.tls.cert.file",
             Self::Client => "peer.tls.clientCert.file",
-            Self::Operations => "operations.tls.cert.file",
+            Self::Listener(section) => section.certificate,
         }
     }
 
@@ -146,7 +148,7 @@ impl Source {
         match self {
             Self::Server => "peer.tls.key.file",
             Self::Client => "peer.tls.clientKey.file",
-            Self::Operations => "operations.tls.key.file",
+            Self::Listener(section) => section.key,
         }
     }
 }

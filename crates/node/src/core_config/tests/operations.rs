@@ -116,3 +116,22 @@ fn tls_is_read_when_it_is_enabled() {
     let disabled = [&all[..], &[("CORE_OPERATIONS_TLS_ENABLED", "false")]].concat();
     assert_eq!(operations(LEAST, &disabled).unwrap().tls, None);
 }
+
+#[test]
+fn blocks_by_http_have_a_listener_of_their_own() {
+    assert_eq!(settings(LEAST, &[]).unwrap().http, None);
+    let text = format!(
+        "{LEAST}
+http:
+  listenAddress: :9090
+  tls: {{enabled: false, cert: {{file: a}}, key: {{file: b}}, clientAuthRequired: true, clientRootCAs: {{files: [c]}}}}
+"
+    );
+    let config = load(&text, &[]).unwrap();
+    let http = Settings::read(&config).unwrap().http.unwrap();
+    assert_eq!(http.listen, ("0.0.0.0".to_owned(), 9090));
+    assert_eq!(http.tls, None);
+    assert!(config.unknown().is_empty(), "{:?}", config.unknown());
+    let enabled = refused(&text, &[("CORE_HTTP_TLS_ENABLED", "true")]);
+    assert!(enabled.contains("http.tls.cert.file names"), "{enabled}");
+}

@@ -1,6 +1,6 @@
 //! Who may see what when `operations.tls` is on: Fabric's rules.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -25,12 +25,12 @@ impl Fortress {
         let Pair { certificate, key } = servers.issue("operations");
         let client_roots = has_client_roots.then(|| clients.root());
         let settings = OperationsSettings {
-            tls: Some(OperationsTls {
+            tls: Some(ListenerTls {
                 certificate,
                 key,
                 client_auth_required,
                 client_roots: client_roots.into_iter().collect(),
-                ..OperationsTls::default()
+                ..ListenerTls::default()
             }),
             ..plain()
         };
@@ -146,7 +146,7 @@ async fn with_client_authentication_nobody_comes_in_without_certificate() {
 async fn material_that_is_no_good_is_named_by_its_key() {
     let ca = Authority::new("ca");
     let Pair { certificate, key } = ca.issue("a");
-    let fine = OperationsTls {
+    let fine = ListenerTls {
         certificate,
         key,
         client_auth_required: true,
@@ -156,21 +156,21 @@ async fn material_that_is_no_good_is_named_by_its_key() {
     let old = ca.issue_until("a", 2020);
     for (tls, named) in [
         (
-            OperationsTls {
+            ListenerTls {
                 certificate: Vec::new(),
                 ..fine.clone()
             },
             "operations.tls.cert.file (/etc/ops.crt) holds no certificate",
         ),
         (
-            OperationsTls {
+            ListenerTls {
                 key: ca.issue("b").key,
                 ..fine.clone()
             },
             "operations.tls.key.file does not belong",
         ),
         (
-            OperationsTls {
+            ListenerTls {
                 certificate: old.certificate,
                 key: old.key,
                 ..fine.clone()
@@ -178,7 +178,7 @@ async fn material_that_is_no_good_is_named_by_its_key() {
             "operations.tls.cert.file (/etc/ops.crt) expired",
         ),
         (
-            OperationsTls {
+            ListenerTls {
                 client_roots: vec![b"nothing".to_vec()],
                 ..fine
             },
@@ -191,7 +191,7 @@ async fn material_that_is_no_good_is_named_by_its_key() {
         };
         let (logging, _subscriber, _) = to_memory("info");
         let vitals = Vitals::default();
-        let refused = Operations::start(&settings, Shown { vitals, logging }).await;
+        let refused = start(&settings, Shown { vitals, logging }).await;
         let said = refused.unwrap_err().to_string();
         assert!(said.contains(named), "{said}");
     }

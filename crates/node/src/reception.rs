@@ -1,0 +1,351 @@
+//! Where visitors by HTTP come in: the operations server and the service of blocks share it.
+//!
+//! Promises that whoever connects is bounded in number, time and bytes, and holds up nothing of
+//! the node; and that a certificate which is shown has been verified. Knows nothing of what is
+//! asked and answered.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    future::{pending, poll_fn},
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{self, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::patient::Patient;
+#[cfg(test)]
+pub(crate) use self::patient::STALL_MAX;
+use crate::{
+    logging::{Seldom, foreign},
+    tls::{Arrival, Fault, Io, Listen, ListenerTls, Section, TlsError},
+};
+
+mod patient;
+
+static NOT_ACCEPTED: Seldom = Seldom::new();
+static TOO_MANY: Seldom = Seldom::new();
+static NOT_SHAKEN: Seldom = Seldom::new();
+
+/// Open connections. Those who watch a node are few; others wait unaccepted until one has ended.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// Open connections from one address: nobody alone may keep out a probe. Programs that watch hold
+/// one each.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
+
+/// Time for the TLS handshake; and for the head of a request, also of the next one on the same
+/// connection; as in Fabric.
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of a request: the most that fits the buffer of a connection.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Header fields of a request. Programs that watch send a dozen.
+pub(crate) const HEADERS_MAX: usize = 64;
+
+/// Age at which a connection ends after the answer that is under way. Fabric gives an answer that
+/// long to be written.
+pub(crate) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Time for an answer that is under way when the connection should end, and when we stop.
+pub(crate) const LAST_ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Pause after the system could not give us a connection, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a section of `core.yaml` says of its listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// `listenAddress`: host and port.
+    pub listen: (String, u16),
+    /// `tls`; none if that is not enabled.
+    pub tls: Option<ListenerTls>,
+}
+
+/// Why a server does not listen. Nothing has been started.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenRefused {
+    /// The port is not to be had.
+    #[error(
+        "cannot listen on {host}:{port} for {section}: {source}; name another \
+         {section}.listenAddress, or stop what uses it"
+    )]
+    Listen {
+        /// Of `core.yaml`.
+        section: &'static str,
+        /// As configured.
+        host: String,
+        /// As configured.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What the TLS settings name cannot be used.
+    #[error("TLS for {section}: {source}")]
+    Tls {
+        /// Of `core.yaml`.
+        section: &'static str,
+        /// What is wrong with it.
+        source: TlsError,
+    },
+}
+
+/// Answers what is asked on the connections of a reception.
+pub(crate) trait Answers: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error = Infallible> + Send + 'static;
+
+    /// Answers one request. `is_certified`: the visitor has shown a good certificate, or there is
+    /// no TLS.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        is_certified: bool,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Marks an answer that goes on for as long as its visitor takes it: age does not end its
+/// connection. It should be the last on it (`Connection: close`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasting;
+
+/// A port that is open and not served yet.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: Option<Arc<ServerConfig>>,
+}
+
+/// A server at work. Dropping it without [`Serving::stop`] cuts off who is connected.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    stop: watch::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Door {
+    /// Opens the port.
+    pub(crate) async fn open(
+        section: &'static Section,
+        (host, port): &(String, u16),
+        tls: Option<&ListenerTls>,
+    ) -> Result<Self, ListenRefused> {
+        let config = tls.map(|tls| tls.server_config(section, SystemTime::now()));
+        let config = config.transpose().map_err(|source| ListenRefused::Tls {
+            section: section.name,
+            source,
+        })?;
+        if tls.is_some_and(|tls| tls.client_roots.is_empty()) {
+            tracing::warn!(
+                target: "operations",
+                "{} names no root: no client certificate is good", section.client_roots
+            );
+        }
+        let refuse = |source| ListenRefused::Listen {
+            section: section.name,
+            host: host.clone(),
+            port: *port,
+            source,
+        };
+        let listener = TcpListener::bind((host.as_str(), *port)).await;
+        let listener = listener.map_err(refuse)?;
+        let address = listener.local_addr().map_err(refuse)?;
+        Ok(Self {
+            listener,
+            address,
+            config: config.map(Arc::new),
+        })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets visitors in.
+    pub(crate) fn serve(self, answers: impl Answers) -> Serving {
+        let (stop, stopped) = watch::channel(());
+        let reception = Reception {
+            acceptor: self.config.map(TlsAcceptor::from),
+            answers,
+            stopped,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reception.run(self.listener));
+        Serving {
+            address: self.address,
+            stop,
+            tasks,
+        }
+    }
+}
+
+impl Serving {
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops within a second: answers that are under way are given.
+    pub async fn stop(mut self) {
+        drop(self.stop);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Where those who are connected come from.
+#[derive(Debug, Default)]
+struct Inside(BTreeMap<task::Id, IpAddr>);
+
+impl Inside {
+    /// Whether one more from there may come in. Says so in the log if not.
+    fn has_room(&self, from: Option<IpAddr>) -> bool {
+        let same = self.0.values().filter(|address| Some(**address) == from);
+        let has_room = same.count() < CONNECTIONS_PER_ADDRESS_MAX;
+        if !has_room && let Some(left_out) = TOO_MANY.line(std::time::Instant::now()) {
+            tracing::warn!(
+                target: "operations", ?from, left_out,
+                "closed a connection: there are {CONNECTIONS_PER_ADDRESS_MAX} from this address"
+            );
+        }
+        has_room
+    }
+
+    fn entered(&mut self, visit: task::Id, from: Option<IpAddr>) {
+        self.0.extend(from.map(|from| (visit, from)));
+    }
+
+    fn left(&mut self, visit: task::Id) {
+        self.0.remove(&visit);
+    }
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Reception<A> {
+    pub(crate) acceptor: Option<TlsAcceptor>,
+    pub(crate) answers: A,
+    pub(crate) stopped: watch::Receiver<()>,
+}
+
+impl<A: Answers> Reception<A> {
+    /// Accepts until the server stops, then waits for those who are connected.
+    pub(crate) async fn run(mut self, mut listener: impl Listen) {
+        let mut visits = JoinSet::new();
+        let mut inside = Inside::default();
+        loop {
+            tokio::select! {
+                _ = self.stopped.changed() => break,
+                Some(ended) = visits.join_next_with_id(), if !visits.is_empty() => {
+                    inside.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
+                accepted = poll_fn(|cx| listener.poll_accept(cx)),
+                    if visits.len() < CONNECTIONS_MAX => match accepted {
+                    Ok(arrival) => {
+                        let from = arrival.remote.map(|remote| remote.ip());
+                        if inside.has_room(from) {
+                            let visit = visits.spawn(self.clone().visit(arrival));
+                            inside.entered(visit.id(), from);
+                        }
+                    }
+                    Err(error) => {
+                        if let Some(left_out) = NOT_ACCEPTED.line(std::time::Instant::now()) {
+                            tracing::warn!(
+                                target: "operations", %error, left_out, "cannot accept a connection"
+                            );
+                        }
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        let gone = async { while visits.join_next().await.is_some() {} };
+        if timeout(LAST_ANSWER_TIME_MAX, gone).await.is_err() {
+            visits.shutdown().await;
+        }
+    }
+
+    async fn visit(self, Arrival { io, remote }: Arrival) {
+        let Some(acceptor) = &self.acceptor else {
+            return self.converse(io, true).await;
+        };
+        match timeout(HEAD_TIME_MAX, acceptor.accept(io)).await {
+            Ok(Ok(stream)) => {
+                // One that was shown has been verified, or the handshake would have failed.
+                let certified = stream.get_ref().1.peer_certificates().is_some();
+                self.converse(stream, certified).await;
+            }
+            Ok(Err(error)) => {
+                if let Some(left_out) = NOT_SHAKEN.line(std::time::Instant::now()) {
+                    tracing::info!(
+                        target: "operations", remote = remote.map(display), left_out, "TLS handshake failed: {}", foreign(Fault::of_handshake(&error))
+                    );
+                }
+            }
+            Err(_elapsed) => {
+                tracing::debug!(target: "operations", remote = remote.map(display), "no TLS handshake in time");
+            }
+        }
+    }
+
+    /// Answers what is asked on one connection.
+    pub(crate) async fn converse(mut self, io: impl Io, is_certified: bool) {
+        let (begins, lasting) = watch::channel(false);
+        let answers = self.answers;
+        let answer = service_fn(move |request| {
+            let (answers, begins) = (answers.clone(), begins.clone());
+            async move {
+                let answer = answers.answer(request, is_certified).await;
+                if answer.extensions().get::<Lasting>().is_some() {
+                    begins.send_replace(true);
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME_MAX)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .title_case_headers(true)
+            .serve_connection(TokioIo::new(Patient::new(io)), answer);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            // An error is the other side's affair: it has gone, was slow, or speaks no HTTP.
+            _ended = &mut connection => return,
+            _ = self.stopped.changed() => {}
+            () = aged(&lasting) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // What is not taken by then is cut off.
+        let _ = timeout(LAST_ANSWER_TIME_MAX, connection).await;
+    }
+}
+
+/// When a connection has lasted long enough.
+async fn aged(lasting: &watch::Receiver<bool>) {
+    sleep(CONNECTION_TIME_MAX).await;
+    if *lasting.borrow() {
+        pending::<()>().await;
+    }
+}
