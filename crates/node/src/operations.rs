@@ -6,7 +6,7 @@
 mod answers;
 mod process;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -54,11 +54,11 @@ mod tests {
     #[tokio::test]
     async fn so_many_are_read_at_once_and_the_next_waits() {
         let reads = Reads::default();
-        let (begun_in, begun) = mpsc::channel();
+        let (begun_in, begun) = mpsc::sync_channel(READS_MAX);
         let mut tasks = tokio::task::JoinSet::new();
         let mut ends = Vec::new();
         for _ in 0..READS_MAX {
-            let (end, ended) = mpsc::channel::<()>();
+            let (end, ended) = mpsc::sync_channel::<()>(1);
             let (reads, begun) = (reads.clone(), begun_in.clone());
             tasks.spawn(async move {
                 reads

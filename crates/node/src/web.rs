@@ -195,7 +195,7 @@ impl Desk {
                 "the cursor is beyond the channel, which has {height} blocks here: it is of \
                  another channel, or of a node that has more"
             );
-            return Err(Refused::new(StatusCode::BAD_REQUEST, sentence));
+            return Err(Refused::new(StatusCode::NOT_FOUND, sentence));
         }
         let place = Arc::clone(&self.streams).try_acquire_owned();
         let place = place.map_err(|_none| {

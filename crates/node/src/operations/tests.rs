@@ -2,7 +2,7 @@
 //! patience.
 
 mod limits;
-mod tls;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

@@ -28,6 +28,9 @@ use crate::clients::codes;
 /// several times the bytes.
 const CERTIFICATE_LEN_MAX: usize = 64 << 10;
 
+/// `protos::TxValidationCode::NotValidated`, where there is no code.
+const NOT_VALIDATED: u8 = 254;
+
 /// Room that is kept for the end of a block.
 const END_LEN: usize = 64;
 
@@ -47,7 +50,7 @@ impl Placed {
         all.map(move |(position, envelope)| Self {
             block,
             position,
-            code: codes.get(position).copied().unwrap_or_default(),
+            code: codes.get(position).copied().unwrap_or(NOT_VALIDATED),
             envelope,
         })
     }
@@ -258,7 +261,8 @@ fn timestamp(header: &Header) -> Option<String> {
 
 fn creator(header: Header) -> Option<SerializedIdentity> {
     let header = SignatureHeader::decode(header.signature_header).ok()?;
-    SerializedIdentity::decode(header.creator).ok()
+    let creator = Some(header.creator).filter(|creator| !creator.is_empty())?;
+    SerializedIdentity::decode(creator).ok()
 }
 
 #[cfg(test)]

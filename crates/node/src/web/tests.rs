@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod limits;
+mod tls;
 
 #[path = "../../../ledger/tests/made/mod.rs"]
 pub(super) mod made;
@@ -368,12 +369,12 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
         ),
         (
             "/v1/channels/mychannel/events/blocks?after=2",
-            400,
+            404,
             "has 2 blocks",
         ),
         (
             "/v1/channels/mychannel/events/transactions?after=2.0",
-            400,
+            404,
             "beyond",
         ),
         (

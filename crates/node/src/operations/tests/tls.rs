@@ -1,6 +1,6 @@
 //! Who may see what when `operations.tls` is on: Fabric's rules.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -10,7 +10,7 @@ use super::*;
 use crate::tls::tests::certificates::{Authority, Pair};
 
 static ONLY_12: [&SupportedProtocolVersion; 1] = [&version::TLS12];
-static ONLY_13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
+pub(crate) static ONLY_13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
 
 /// A server with TLS, and an authority for its clients.
 struct Fortress {
@@ -41,53 +41,70 @@ impl Fortress {
         }
     }
 
-    /// The status of the answer, or how the connection failed.
     async fn visit(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         shown: Option<&Pair>,
         request: &str,
     ) -> Result<String, io::Error> {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(&self.root).unwrap();
-        roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match shown {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let certificate = CertificateDer::from_pem_slice(&pair.certificate).unwrap();
-                let key = PrivateKeyDer::from_pem_slice(&pair.key).unwrap();
-                builder
-                    .with_client_auth_cert(vec![certificate], key)
-                    .unwrap()
-            }
-        };
-        // Those who prefer another protocol are served by this one.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let stream = TcpStream::connect(self.scene.server.address()).await?;
-        let name = ServerName::try_from("operations").unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect(name, stream).await?;
-        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
-        if head.contains(" 401 ") {
-            assert!(answer.ends_with("\r\n\r\n"), "a body: {answer}");
-            assert!(!head.contains("X-Request-Id"), "{head}");
-        }
-        Ok(head.split(' ').nth(1).unwrap().to_owned())
+        visit(
+            self.scene.server.address(),
+            &self.root,
+            versions,
+            shown,
+            request,
+        )
+        .await
     }
 
     async fn status(&self, shown: Option<&Pair>, request: &str) -> String {
         let visit = self.visit(&ONLY_13, shown, request).await;
         visit.unwrap_or_else(|_error| "cut off".to_owned())
     }
+}
+
+/// The status of the answer, or how the connection failed.
+pub(crate) async fn visit(
+    address: SocketAddr,
+    root: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
+    shown: Option<&Pair>,
+    request: &str,
+) -> Result<String, io::Error> {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(root).unwrap();
+    roots.add(root).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let certificate = CertificateDer::from_pem_slice(&pair.certificate).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(&pair.key).unwrap();
+            builder
+                .with_client_auth_cert(vec![certificate], key)
+                .unwrap()
+        }
+    };
+    // Those who prefer another protocol are served by this one.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("operations").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await?;
+    let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    if head.contains(" 401 ") {
+        assert!(answer.ends_with("\r\n\r\n"), "a body: {answer}");
+        assert!(!head.contains("X-Request-Id"), "{head}");
+    }
+    Ok(head.split(' ').nth(1).unwrap().to_owned())
 }
 
 #[tokio::test]
