@@ -355,12 +355,11 @@ fn a_chain_of_two_blocks_is_told_as_fabric_tells_it() {
     }
 }
 
-/// One request to the operations server that the log names, and the whole answer.
-fn asked(running: &Running, request: &str) -> String {
-    let (_, rest) = running
-        .said
-        .split_once("the operations server is up")
-        .unwrap();
+const OPERATIONS: &str = "the operations server is up";
+
+/// One request to the server that the log names so, and the whole answer.
+fn asked(running: &Running, server: &str, request: &str) -> String {
+    let (_, rest) = running.said.split_once(server).unwrap();
     let (_, rest) = rest.split_once("address=").unwrap();
     let address = rest.split_whitespace().next().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -378,16 +377,22 @@ fn a_running_node_is_watched_and_told_what_to_log() {
     let mut command = place.command(&["node", "start", "--join", text(&genesis)]);
     command
         .env("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:0")
+        .env("CORE_HTTP_LISTENADDRESS", "127.0.0.1:0")
         .env("CORE_METRICS_PROVIDER", "prometheus");
     let mut node = Running::of(command);
     node.wait_for("the node answers at");
-    let health = asked(&node, "GET /healthz|\r\n");
+    let health = asked(&node, OPERATIONS, "GET /healthz|\r\n");
     assert!(health.starts_with("HTTP/1.1 200 OK"), "{health}");
-    let metrics = asked(&node, "GET /metrics|\r\n");
+    let metrics = asked(&node, OPERATIONS, "GET /metrics|\r\n");
     let height = "gossip_state_height{channel=\"tidings\"} 1\n";
     assert!(metrics.contains(height), "{metrics}");
+    let http = "blocks and transactions are served by HTTP";
+    let channels = asked(&node, http, "GET /v1/channels|\r\n");
+    let channel = "[{\"channel\":\"tidings\",\"height\":1,";
+    assert!(channels.contains(channel), "{channels}");
     let changed = asked(
         &node,
+        OPERATIONS,
         "PUT /logspec|Content-Length: 16\r\n\r\n{\"spec\":\"error\"}",
     );
     assert!(changed.starts_with("HTTP/1.1 204 "), "{changed}");
