@@ -146,6 +146,7 @@ fn config(
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
         clients: ClientSettings::default(),
+        validity_organizations: 0,
         vitals: Vitals::default(),
     }
 }

@@ -1,9 +1,10 @@
-//! What is on disk: the chain of one channel, and its private data.
+//! What is on disk: the chain of one channel, its private data, and what peers say of it.
 //!
 //! A ledger is a folder of append-only segment files that hold blocks exactly as they were
 //! committed, and beside each finished segment an index that can be thrown away and is made
 //! again. `FORMAT.md` draws both to the byte. Private data has two keyed stores of its own:
-//! [`private`] what belongs to committed blocks, [`transient`] what waits for its block.
+//! [`private`] what belongs to committed blocks, [`transient`] what waits for its block. What peers
+//! say of the validity of transactions has another, [`validity`].
 //!
 //! # Promises of the ledger
 //!
@@ -42,6 +43,7 @@ mod reader;
 mod record;
 mod segment;
 pub mod transient;
+pub mod validity;
 
 pub use audit::{Audit, AuditError};
 pub use chain::{BlockHash, Tip, data_hash};

@@ -261,6 +261,11 @@ impl ChannelConfig {
         self.tls_roots_of(self.application.values().map(|each| each.msp_id.as_str()))
     }
 
+    /// Of these, those of one organization, by its MSP.
+    pub fn tls_roots(&self, msp_id: &str) -> Vec<Bytes> {
+        self.tls_roots_of([msp_id])
+    }
+
     /// How the orderers agree.
     pub fn consensus(&self) -> &ConsensusType {
         &self.orderer.consensus

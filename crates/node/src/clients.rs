@@ -33,6 +33,7 @@ use tonic::service::Routes;
 
 pub(crate) use self::{
     discovery::Discovered,
+    service::RELAYED,
     shelf::{block_of, codes},
 };
 use self::{

@@ -7,6 +7,7 @@
 //!
 //! Rules: docs/protocol/delivery.md.
 
+pub(crate) mod ask;
 mod blocks;
 mod client;
 mod headers;

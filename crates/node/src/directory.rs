@@ -12,7 +12,7 @@ use tidings_gossip::id::ChannelId;
 use tidings_ledger::Reader;
 use tokio::sync::watch;
 
-use crate::private::Vault;
+use crate::{private::Vault, validity::Validity};
 
 /// The channels that were joined into ledgers of ours. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Served {
     pub blocks: Reader,
     /// How many there are. Ends when the channel is left.
     pub height: watch::Receiver<u64>,
+    /// What peers say of its validity, if they are asked.
+    pub validity: Option<Arc<Validity>>,
     /// Its private data.
     pub(crate) vault: Arc<Vault>,
     /// Which opening this is: a channel that is left and joined again has another.
@@ -58,6 +60,7 @@ impl Directory {
         blocks: Reader,
         height: watch::Receiver<u64>,
         vault: Arc<Vault>,
+        validity: Option<Arc<Validity>>,
     ) {
         let mut listed = self.write();
         listed.opened += 1;
@@ -65,6 +68,7 @@ impl Directory {
             channel: channel.clone(),
             blocks,
             height,
+            validity,
             vault,
             serial: listed.opened,
         };

@@ -44,7 +44,7 @@ const SERVED_MIN: Duration = Duration::from_secs(10);
 /// Something that is not well.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FailedCheck {
-    /// `gossip`, `identity`, or `ledger` or `orderer-connection` with `/` and a channel.
+    /// `gossip`, `identity`, or `ledger`, `orderer-connection` or `validity` with `/` and a channel.
     pub component: String,
     /// What is wrong, for a person.
     pub reason: String,
@@ -140,11 +140,17 @@ impl Health {
         self.broke(of_ledger(channel), reason);
     }
 
+    /// Peers of different organizations say different things of a block of this channel.
+    pub(crate) fn disagreed(&self, channel: &ChannelId, reason: &str) {
+        self.broke(of_validity(channel), reason);
+    }
+
     /// Nothing of this channel is to be told any more.
     pub(crate) fn forget_channel(&self, channel: &ChannelId) {
         let mut state = self.state();
         state.pulls.remove(channel);
         state.broken.remove(&of_ledger(channel));
+        state.broken.remove(&of_validity(channel));
     }
 
     /// Blocks of this channel are to be pulled from an orderer; which one makes no difference.
@@ -219,6 +225,10 @@ impl Health {
 
 fn of_ledger(channel: &ChannelId) -> String {
     format!("ledger/{channel}")
+}
+
+fn of_validity(channel: &ChannelId) -> String {
+    format!("validity/{channel}")
 }
 
 /// Whether the core answers.

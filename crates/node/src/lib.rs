@@ -29,6 +29,7 @@ pub mod service;
 pub mod status;
 mod stripes;
 pub mod tls;
+pub mod validity;
 pub mod vitals;
 pub mod web;
 

@@ -198,6 +198,12 @@ metrics! {
     blocks_served: IntCounterVec = "tidings_blocks_served" ["channel"],
         "Blocks given to peers that asked for a range";
 
+    // What peers say.
+    validity_height: IntGaugeVec = "tidings_validity_height" ["channel"],
+        "Below which as many organizations as are to agree have been heard of every block";
+    validity_disagreements: IntCounterVec = "tidings_validity_disagreements" ["channel", "kind"],
+        "Blocks of which an organization says something else than others or the ledger";
+
     // Private data.
     private_sets: IntGaugeVec = "tidings_private_sets" ["channel", "state"],
         "Private write sets of committed blocks, by whether they are here";
@@ -285,6 +291,7 @@ impl Metrics {
             &self.catch_up_missing,
             &self.catch_up_sources,
             &self.delivery_suspicions,
+            &self.validity_height,
         ] {
             // One that was never set is not there.
             let _ = gauge.remove_label_values(&[channel]);

@@ -10,6 +10,7 @@ mod incarnation;
 mod leave;
 mod private_data;
 mod refused;
+mod validity;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +51,7 @@ use crate::{
     serve::Blocks,
     status::Status,
     tls::{Tls, TlsSettings},
+    validity::Validity,
     vitals::Vitals,
 };
 
@@ -84,6 +86,9 @@ pub struct NodeConfig {
     pub delivery: DeliverySettings,
     /// What client applications may take and want.
     pub clients: ClientSettings,
+    /// `validity.organizations`: how many have to agree on which transactions are valid; 0: nobody is
+    /// asked.
+    pub validity_organizations: usize,
     /// Where the node shows how it is. New for each start.
     pub vitals: Vitals,
 }
@@ -132,6 +137,9 @@ pub struct RunningNode {
     /// Of each channel, what who brings blocks waits for.
     followed: BTreeMap<ChannelId, Followed>,
     private: PrivateSettings,
+    validity_wanted: usize,
+    /// Of each channel that this node was in, if that is wanted.
+    validities: BTreeMap<ChannelId, Arc<Validity>>,
     certificates: Certificates,
     deliver: DeliverConfig,
     data_dir: PathBuf,
@@ -357,8 +365,12 @@ impl RunningNode {
         let followed = self.followed.get(&channel);
         let vault = self.vaults.get(&channel);
         let (followed, vault) = followed.zip(vault).expect("a channel at work has both");
+        let (height, vault) = (followed.height.clone(), Arc::clone(vault));
+        let validity = self
+            .follow_validity(&channel, reader.clone(), height.clone())
+            .await?;
         self.directory
-            .open(channel, reader, followed.height.clone(), Arc::clone(vault));
+            .open(channel, reader, height, vault, validity);
         Ok(())
     }
 

@@ -360,6 +360,7 @@ impl Slot {
             transport: Transport::default(),
             delivery,
             clients: tidings_node::clients::ClientSettings::default(),
+            validity_organizations: 0,
             vitals: tidings_node::vitals::Vitals::default(),
         })
     }

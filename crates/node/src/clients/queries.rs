@@ -152,7 +152,7 @@ async fn config_block(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, U
         let last = block_of(&served, served.blocks.height().saturating_sub(1))?;
         // The first block says nothing of configurations, and is one.
         let block = block_of(&served, last_config_index(&last).unwrap_or(0))?;
-        Ok(encoded(&block))
+        Ok(encoded(&served, &block))
     };
     Ok(shared.shelf.reads.read(read).await?)
 }
@@ -194,7 +194,10 @@ async fn block(
     let by_hash = function == "GetBlockByHash";
     let read = move || {
         let found = if by_number {
-            return Ok(encoded(&block_of(&served, number(&served, &which)?)?));
+            return Ok(encoded(
+                &served,
+                &block_of(&served, number(&served, &which)?)?,
+            ));
         } else if by_hash {
             let hash = <[u8; 32]>::try_from(&which[..]).map_err(|_len| "that is no block hash")?;
             served.blocks.block_by_hash(&BlockHash::new(hash))
@@ -215,7 +218,7 @@ async fn block(
                 )
             }
         })?;
-        Ok(encoded(&block))
+        Ok(encoded(&served, &block))
     };
     Ok(shared.shelf.reads.read(read).await?)
 }
@@ -231,7 +234,7 @@ async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Un
             format!("Failed to get transaction with id {id}, error no such transaction ID [{id}] in index{pruned}")
         })?;
         let envelope = Envelope::decode(found.envelope).map_err(|error| error.to_string())?;
-        let code = codes(&found.block).get(found.position).copied();
+        let code = codes(&served, &found.block).get(found.position).copied();
         let processed = ProcessedTransaction {
             transaction_envelope: Some(envelope),
             validation_code: code.unwrap_or_default().into(),
@@ -270,6 +273,6 @@ fn pruned(served: &Served) -> String {
     }
 }
 
-fn encoded(block: &BlockView) -> Vec<u8> {
-    block_for_clients(block, Form::Whole).encode_to_vec()
+fn encoded(served: &Served, block: &BlockView) -> Vec<u8> {
+    block_for_clients(served, block, Form::Whole).encode_to_vec()
 }

@@ -13,6 +13,7 @@ use tonic::{
     body::Body,
     codec::{Codec, EncodeBuf, Encoder},
     codegen::{Service, http},
+    metadata::MetadataValue,
     server::{Grpc, NamedService, StreamingService},
 };
 use tonic_prost::ProstDecoder;
@@ -26,6 +27,10 @@ use crate::tls::TlsInfo;
 
 /// Largest request for blocks. It holds one certificate and takes about a kilobyte.
 const REQUEST_LEN_MAX: usize = 64 << 10;
+
+/// In the metadata of every stream: codes on it are those of others. What such a node agrees with
+/// is no second opinion.
+pub(crate) const RELAYED: &str = "tidings-codes-of-others";
 
 /// Responses go out as they are, requests come as envelopes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,6 +131,10 @@ impl Method {
         let tasks = shared.tasks.clone();
         let (session, responses) = Session::new(shared, self.kind, bound_to, stranger);
         tasks.spawn(session.serve(request.into_inner()));
-        Ok(Response::new(responses))
+        let mut response = Response::new(responses);
+        response
+            .metadata_mut()
+            .insert(RELAYED, MetadataValue::from_static("true"));
+        Ok(response)
     }
 }

@@ -3,7 +3,7 @@
 //! A block is read and encoded when the first client comes to it, and kept while there is room;
 //! clients that come at the same time wait for the one reading. Promises that of what nobody
 //! signed nothing is passed off as known: a block carries validation codes only as
-//! [`codes`] has them, and no commit hash.
+//! [`codes`] has them, and no commit hash. What was made with other codes is not given any more.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,8 +40,8 @@ pub(super) enum Form {
     Filtered,
 }
 
-/// Which opening of a channel, as what, which block.
-type Name = (u64, Form, u64);
+/// Which opening of a channel, as what, which block, and by its stamp with which codes.
+type Name = (u64, Form, u64, u64);
 
 type Cell = Arc<OnceCell<Bytes>>;
 
@@ -76,7 +76,7 @@ impl Shelf {
         form: Form,
         number: u64,
     ) -> Result<Bytes, String> {
-        let name = (served.serial, form, number);
+        let name = name(served, form, number);
         let cell = Arc::clone(self.lock().cells.entry(name).or_default());
         let made = cell
             .get_or_try_init(|| async {
@@ -103,7 +103,7 @@ impl Shelf {
         let (mut found, mut bytes) = (Vec::new(), 0);
         let kept = self.lock();
         for number in numbers.take(len_max) {
-            let cell = kept.cells.get(&(served.serial, form, number));
+            let cell = kept.cells.get(&name(served, form, number));
             let Some(made) = cell.and_then(|cell| cell.get()) else {
                 break;
             };
@@ -119,7 +119,7 @@ impl Shelf {
     async fn make(&self, served: &Arc<Served>, form: Form, number: u64) -> Result<Bytes, String> {
         let served = Arc::clone(served);
         self.reads
-            .read(move || Ok(response(&block_of(&served, number)?, form)))
+            .read(move || Ok(response(&served, &block_of(&served, number)?, form)))
             .await
     }
 
@@ -165,15 +165,28 @@ impl Kept {
     }
 }
 
+fn name(served: &Served, form: Form, number: u64) -> Name {
+    let stamp = served.validity.as_ref().map(|known| known.stamp(number));
+    (served.serial, form, number, stamp.unwrap_or_default())
+}
+
 /// One code of `TxValidationCode` for each transaction, for what is known of it: that of block 0,
-/// by which the channel was joined, is valid. Nobody has signed anything about all others, so
-/// that they are not validated, which no client takes for valid.
-pub(crate) fn codes(block: &BlockView) -> Vec<u8> {
-    let code = if block.number() == Some(0) {
+/// by which the channel was joined, is valid. All others have those that peers agree on. Where they
+/// do not, or are not asked, nothing is known, so that they are not validated, which no client takes
+/// for valid. Reads from the disk.
+pub(crate) fn codes(served: &Served, block: &BlockView) -> Vec<u8> {
+    let number = block.number().unwrap_or_default();
+    let code = if number == 0 {
         TxValidationCode::Valid
     } else {
         TxValidationCode::NotValidated
     };
+    let agreed = served.validity.as_ref().filter(|_| number > 0);
+    let agreed = agreed.and_then(|known| known.codes(number));
+    // A ledger that was made anew may hold another block.
+    if let Some(agreed) = agreed.filter(|codes| codes.len() == block.transactions_len()) {
+        return agreed.into();
+    }
     let code = u8::try_from(i32::from(code)).expect("codes are bytes");
     vec![code; block.transactions_len()]
 }
@@ -192,7 +205,7 @@ pub(crate) fn block_of(served: &Served, number: u64) -> Result<BlockView, String
 }
 
 /// The block for a client.
-pub(super) fn block_for_clients(view: &BlockView, form: Form) -> Block {
+pub(super) fn block_for_clients(served: &Served, view: &BlockView, form: Form) -> Block {
     let whole = form != Form::Header || view.is_config_block();
     let codes_at = BlockMetadataIndex::TransactionsFilter as usize;
     let mut metadata: Vec<Bytes> = view
@@ -203,7 +216,7 @@ pub(super) fn block_for_clients(view: &BlockView, form: Form) -> Block {
         metadata.resize(codes_at + 1, Bytes::new());
     }
     if let Some(entry) = metadata.get_mut(codes_at) {
-        *entry = codes(view).into();
+        *entry = codes(served, view).into();
     }
     Block {
         header: view.header().cloned(),
@@ -214,11 +227,11 @@ pub(super) fn block_for_clients(view: &BlockView, form: Form) -> Block {
     }
 }
 
-fn response(view: &BlockView, form: Form) -> Bytes {
+fn response(served: &Served, view: &BlockView, form: Form) -> Bytes {
     let content = match form {
-        Form::Whole | Form::Header => Type::Block(block_for_clients(view, form)),
+        Form::Whole | Form::Header => Type::Block(block_for_clients(served, view, form)),
         // As Go answers to a block that says something that does not decode.
-        Form::Filtered => filtered(view, &codes(view)).map_or_else(
+        Form::Filtered => filtered(view, &codes(served, view)).map_or_else(
             |_undecodable| Type::Status(Status::BadRequest.into()),
             Type::FilteredBlock,
         ),
@@ -234,7 +247,7 @@ mod tests {
     use super::*;
 
     fn keep(kept: &mut Kept, number: u64, len: usize) {
-        let name = (1, Form::Whole, number);
+        let name = (1, Form::Whole, number, 0);
         let cell = Arc::clone(kept.cells.entry(name).or_default());
         kept.keep(name, &cell, len);
     }
@@ -247,7 +260,7 @@ mod tests {
         }
         assert_eq!((kept.cells.len(), kept.order.len()), (KEPT_MAX, KEPT_MAX));
         assert!(
-            !kept.cells.contains_key(&(1, Form::Whole, 9)),
+            !kept.cells.contains_key(&(1, Form::Whole, 9, 0)),
             "the oldest went"
         );
         // A large one takes the place of many, and one beyond everything its own.
@@ -260,7 +273,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_tried_again() {
         let mut kept = Kept::default();
-        let name = (1, Form::Filtered, 7);
+        let name = (1, Form::Filtered, 7, 0);
         let failed = Arc::clone(kept.cells.entry(name).or_default());
         kept.forget(name, &failed);
         assert!(kept.cells.is_empty());

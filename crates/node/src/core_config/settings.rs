@@ -13,6 +13,7 @@ use crate::{
     reception::ListenerSettings,
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{Section, TlsFiles, TlsSettings},
+    validity::ORGANIZATIONS_MAX,
     vitals::Vitals,
 };
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub delivery: DeliverySettings,
     /// `peer.authentication` and `peer.limits.concurrency.deliverService`.
     pub clients: ClientSettings,
+    /// `validity.organizations`.
+    pub validity_organizations: usize,
     /// `operations`, and of `metrics` whether they are served; none if there is nowhere to listen.
     pub operations: Option<OperationsSettings>,
     /// `http`; none if there is nowhere to listen.
@@ -69,6 +72,7 @@ impl Settings {
             transport: transport(config)?,
             delivery: delivery::settings(config)?,
             clients: clients(config)?,
+            validity_organizations: validity(config)?,
             operations: operations::settings(config)?,
             http: operations::listener(config, Section::HTTP)?,
         };
@@ -103,6 +107,7 @@ impl Settings {
             transport: self.transport,
             delivery: self.delivery,
             clients: self.clients,
+            validity_organizations: self.validity_organizations,
             vitals: Vitals::default(),
         })
     }
@@ -154,6 +159,23 @@ fn clients(config: &CoreConfig) -> Result<ClientSettings, ConfigRefused> {
         )?,
         joins: None,
     })
+}
+
+/// How many organizations have to agree. Only TLS shows whose a peer is that says something.
+fn validity(config: &CoreConfig) -> Result<usize, ConfigRefused> {
+    const KEY: &str = "validity.organizations";
+    let organizations: usize = config.literal(KEY, 0)?;
+    if organizations > ORGANIZATIONS_MAX {
+        let wanted = "at most 16, as many organizations as are asked";
+        return Err(super::bad(KEY, &organizations.to_string(), wanted));
+    }
+    if organizations > 0 && !config.flag("peer.tls.enabled", false)? {
+        return Err(ConfigRefused::Conflict(
+            "validity.organizations needs peer.tls.enabled: without TLS a peer can say that it is of \
+             any organization",
+        ));
+    }
+    Ok(organizations)
 }
 
 fn tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {

@@ -12,7 +12,8 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
     Followed, Wanted,
-    client::{Client, Content, Ended, Reader},
+    ask::Ended,
+    client::{Client, Content, Reader},
 };
 
 /// Has the wanted stream under way, until nobody can want one any more.

@@ -11,7 +11,8 @@ use tokio::{
 
 use super::{
     Followed, Wanted,
-    client::{Client, Content, Ended, Reader},
+    ask::Ended,
+    client::{Client, Content, Reader},
 };
 
 /// Has the wanted streams under way, until nobody can want any more. One that failed rests until

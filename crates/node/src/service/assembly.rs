@@ -49,6 +49,7 @@ impl RunningNode {
             .local_addr()
             .map_err(StartRefused::Listener)?;
         let deliver = deliver_config(&config, tls.clone());
+        let validity_wanted = config.validity_organizations;
         let vitals = config.vitals;
         let metrics = vitals.metrics.clone();
         let (messages_in, messages) = mpsc::channel(MESSAGES_MAX);
@@ -135,6 +136,8 @@ impl RunningNode {
             left: BTreeMap::new(),
             directory,
             vaults: BTreeMap::new(),
+            validity_wanted,
+            validities: BTreeMap::new(),
             followed: BTreeMap::new(),
             private,
             certificates,

@@ -34,7 +34,7 @@ pub enum StartRefused {
     /// A ledger does not open.
     #[error("{0}")]
     Ledger(#[from] tidings_ledger::OpenError),
-    /// A store of private data does not open.
+    /// A store of private data, or of what peers say, does not open.
     #[error("{0}")]
     Store(#[from] tidings_ledger::StoreOpenError),
     /// The stores of private data and the ledger do not come together.
@@ -45,6 +45,9 @@ pub enum StartRefused {
         /// What is wrong.
         reason: String,
     },
+    /// What was said of a channel's blocks cannot be read.
+    #[error("what peers said of the blocks of {0} cannot be read: {1}")]
+    Validity(ChannelId, String),
     /// What a ledger holds is no channel.
     #[error("the ledger in {} cannot be used: {reason}", path.display())]
     Channel {

@@ -67,6 +67,7 @@ async fn live(home: &Path) {
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
         clients: ClientSettings::default(),
+        validity_organizations: 0,
         vitals: Vitals::default(),
     };
     let _node = Box::pin(RunningNode::start(config)).await.unwrap();

@@ -41,6 +41,7 @@ pub(crate) struct Seat {
     pub(crate) pvt_data: PvtDataConfig,
     pub(crate) stripe: bool,
     pub(crate) ledger: Settings,
+    pub(crate) validity_organizations: usize,
 }
 
 impl Seat {
@@ -67,6 +68,7 @@ impl Seat {
             pvt_data: PvtDataConfig::default(),
             stripe: false,
             ledger: Settings::default(),
+            validity_organizations: 0,
         };
         (seat, listener)
     }
@@ -106,6 +108,7 @@ impl Seat {
             transport: Transport::default(),
             delivery: self.delivery.clone(),
             clients: ClientSettings::default(),
+            validity_organizations: self.validity_organizations,
             vitals: Vitals::default(),
         }
     }

@@ -1,0 +1,54 @@
+//! What peers say of the validity of transactions, for each channel.
+
+use std::sync::Arc;
+
+use tidings_gossip::id::ChannelId;
+use tidings_ledger::Reader;
+use tokio::sync::watch;
+
+use super::{RunningNode, StartRefused};
+use crate::validity::{self, Follow, Validity};
+
+impl RunningNode {
+    /// Has peers of a channel heard, if the operator wants that.
+    pub(super) async fn follow_validity(
+        &mut self,
+        channel: &ChannelId,
+        blocks: Reader,
+        height: watch::Receiver<u64>,
+    ) -> Result<Option<Arc<Validity>>, StartRefused> {
+        if self.validity_wanted == 0 {
+            return Ok(None);
+        }
+        let validity = match self.validities.get(channel) {
+            // Of a channel that was left clients may still hold it, so it is not opened again.
+            Some(open) => Arc::clone(open),
+            None => Arc::new(self.open_validity(channel.clone()).await?),
+        };
+        self.validities
+            .insert(channel.clone(), Arc::clone(&validity));
+        let begun = validity.begin(blocks.height());
+        begun.map_err(|reason| StartRefused::Validity(channel.clone(), reason))?;
+        let follow = Follow {
+            validity: Arc::clone(&validity),
+            channel: channel.clone(),
+            crypto: Arc::clone(&self.crypto),
+            tls: self.certificates.tls.clone(),
+            connect_timeout: self.deliver.settings.connect_timeout,
+            blocks,
+            height,
+            status: self.status.clone(),
+            tasks: self.tasks.clone(),
+        };
+        self.tasks.spawn(follow.run());
+        Ok(Some(validity))
+    }
+
+    async fn open_validity(&self, channel: ChannelId) -> Result<Validity, StartRefused> {
+        let (data_dir, vitals) = (self.data_dir.clone(), self.vitals.clone());
+        let wanted = self.validity_wanted;
+        let open = move || validity::open(&data_dir, channel, wanted, vitals);
+        let opened = self.tasks.spawn_blocking(open).await;
+        Ok(opened.map_err(|_broke_off| StartRefused::Stopping)??)
+    }
+}
