@@ -11,6 +11,7 @@ pub(crate) mod state;
 
 pub(crate) use private::{Page, PrivateSet, Purge, PurgePage, PurgedKeys};
 use serde::{Deserialize, Serialize};
+use tidings_node::validity::Report;
 
 /// Name of the socket in the data folder.
 pub(crate) const SOCKET: &str = "admin.sock";
@@ -55,6 +56,13 @@ pub(crate) enum Question {
         channel: String,
         /// How many to name at most.
         limit: usize,
+    },
+    /// What organizations say of blocks.
+    Validity {
+        /// The channel.
+        channel: String,
+        /// Of which block; of the last ones if none is named.
+        block: Option<u64>,
     },
     /// A block.
     Fetch {
@@ -150,6 +158,8 @@ pub(crate) enum Answer {
     State(Box<state::State>),
     /// How long the chain is.
     Info(Info),
+    /// What organizations say of blocks.
+    Validity(Report),
     /// A block in base64.
     Block(String),
     /// What private data is missing.

@@ -231,6 +231,7 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
             return Ok(Answer::Channels(names.collect()));
         }
         Question::State {} => return state(errands).await,
+        Question::Validity { channel, block } => return validity(errands, &channel, block).await,
         Question::Missing { channel, limit } => {
             return with_private_data(errands, &channel, move |data| {
                 missing(&data, limit).map(Answer::Missing)
@@ -280,6 +281,27 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
 async fn state(errands: &mpsc::Sender<Errand>) -> Result<Answer> {
     let seen = run(errands, Errand::Seen).await?;
     Ok(Answer::State(Box::new(seen.state().await)))
+}
+
+/// What organizations say of a block, or of the last ones.
+async fn validity(
+    errands: &mpsc::Sender<Errand>,
+    channel: &str,
+    block: Option<u64>,
+) -> Result<Answer> {
+    let channels = run(errands, Errand::Channels).await?;
+    let mut channels = channels.into_iter();
+    let served = channels.find(|served| served.channel.as_str() == channel);
+    let served = served.with_context(|| format!("channel '{channel}' has not been joined"))?;
+    let validity = served.validity.clone();
+    let validity = validity.context(
+        "peers are not asked which transactions are valid: set validity.organizations to how many \
+         organizations have to agree, and start the node again",
+    )?;
+    let report = move || validity.report(block, served.blocks.height());
+    let report = tokio::task::spawn_blocking(report).await;
+    let report = report.context("reading what peers say broke off")?;
+    report.map(Answer::Validity).map_err(Error::msg)
 }
 
 /// Does something with the private data of a channel, which waits for the disk.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 
-use super::{print, read_input, socket};
+use super::{print, read_input, socket, validity};
 use crate::admin::client::ask;
 use crate::admin::{Answer, Joined, Question, Which};
 
@@ -23,6 +23,7 @@ use crate::admin::{Answer, Joined, Question, Which};
   tidings channel list
   tidings channel leave -c mychannel
   tidings channel getinfo -c mychannel
+  tidings channel validity -c mychannel
   tidings channel fetch config - -c mychannel | tidings block show -")]
 pub(crate) struct Arguments {
     /// The core.yaml of the node, or its folder [default: as for `tidings node start`].
@@ -64,6 +65,21 @@ enum Command {
         #[arg(short, long = "channelID", value_name = "NAME")]
         channel: String,
     },
+    /// Print what peers of which organizations say of the last blocks, or of one.
+    ///
+    /// A block is agreed if as many organizations as validity.organizations says gave the same
+    /// validation codes, and none gave others; disputed if one says otherwise, which is an alarm.
+    Validity {
+        /// Of which block [default: the last ten].
+        #[arg(long, value_name = "NUMBER")]
+        block: Option<u64>,
+        /// Name of the channel.
+        #[arg(short, long = "channelID", value_name = "NAME")]
+        channel: String,
+        /// Print an object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write a block of a channel to a file.
     Fetch {
         /// `newest`, `oldest`, `config` (the last that changed the configuration), or a number.
@@ -104,6 +120,10 @@ impl Arguments {
             Command::Getinfo { channel } => Question::Info {
                 channel: channel.clone(),
             },
+            Command::Validity { channel, block, .. } => Question::Validity {
+                channel: channel.clone(),
+                block: *block,
+            },
             Command::Fetch { channel, which, .. } => Question::Fetch {
                 channel: channel.clone(),
                 which: *which,
@@ -136,6 +156,10 @@ impl Command {
                 "Blockchain info: {}\n",
                 serde_json::to_string(&info)?
             )),
+            (Self::Validity { json: true, .. }, Answer::Validity(report)) => {
+                print(&format!("{}\n", serde_json::to_string_pretty(&report)?))
+            }
+            (Self::Validity { .. }, Answer::Validity(report)) => print(&validity::text(&report)),
             (
                 Self::Fetch {
                     channel,

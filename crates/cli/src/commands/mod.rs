@@ -10,6 +10,7 @@ pub(crate) mod node;
 pub(crate) mod outline;
 pub(crate) mod peers;
 pub(crate) mod privdata;
+mod validity;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

@@ -5,7 +5,10 @@
 
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use tidings_proto::{
@@ -15,6 +18,9 @@ use tidings_proto::{
 
 /// Metadata of blocks that comes from the orderer: signatures, and what they are over.
 const ORDERERS: [usize; 3] = [0, 1, 3];
+
+/// Metadata that Go peers add: validation codes.
+const CODES: usize = 2;
 
 /// What of a block must be the same everywhere: header, data, and the orderer's signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +70,8 @@ impl Essence {
 /// Every block in the files of a Fabric ledger, an orderer's or a peer's, from block 0 on.
 /// Whoever writes them may be doing so; what is not complete yet is left out.
 pub(crate) fn stored(folder: &Path) -> Vec<Essence> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            name.starts_with("blockfile_")
-        })
-        .collect();
-    files.sort();
     let mut blocks = Vec::new();
-    for file in files {
+    for file in files(folder) {
         let bytes = Bytes::from(fs::read(file).unwrap());
         let mut rest = Stored(bytes);
         while let Some(block) = rest.framed() {
@@ -85,6 +82,37 @@ pub(crate) fn stored(folder: &Path) -> Vec<Essence> {
         assert_eq!(block.number(), number, "a ledger with a gap");
     }
     blocks
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("blockfile_")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Where the codes of a block lie in the files of a Go peer's ledger.
+pub(crate) fn codes_place(folder: &Path, number: u64) -> (PathBuf, usize, Bytes) {
+    for file in files(folder) {
+        let bytes = Bytes::from(fs::read(&file).unwrap());
+        let mut rest = Stored(bytes.clone());
+        while let Some(block) = rest.framed() {
+            let block = Stored(block).block().unwrap();
+            if block.header.unwrap().number == number {
+                let codes = block.metadata.unwrap().metadata[CODES].clone();
+                // A part of the file, as all that is read.
+                let offset = codes.as_ptr() as usize - bytes.as_ptr() as usize;
+                return (file, offset, codes);
+            }
+        }
+    }
+    panic!("block {number} is not there");
 }
 
 /// What is left to read of Fabric's own storage format: counts and lengths are varints.

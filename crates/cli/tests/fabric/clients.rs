@@ -20,7 +20,7 @@ const NAME: &str = "answers_stock_clients";
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// `peer`, run for the administrator of the node's organization against the node.
-fn peer(network: &Fabnet, node: &Node, arguments: &[&str]) -> Command {
+pub(crate) fn peer(network: &Fabnet, node: &Node, arguments: &[&str]) -> Command {
     let mut command = network.attempt("Org1", "peer", arguments);
     command.env("CORE_PEER_ADDRESS", &node.endpoint);
     command
@@ -28,14 +28,14 @@ fn peer(network: &Fabnet, node: &Node, arguments: &[&str]) -> Command {
 
 /// What it says, which it must say with success.
 #[track_caller]
-fn says(mut command: Command) -> String {
+pub(crate) fn says(mut command: Command) -> String {
     let output = command.output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn fetched(network: &Fabnet, node: &Node, which: &str) -> Block {
+pub(crate) fn fetched(network: &Fabnet, node: &Node, which: &str) -> Block {
     let file = network.home().join("fetched.block");
     let out = file.to_str().unwrap();
     says(peer(

@@ -291,8 +291,13 @@ impl Fabnet {
 
     /// The chain as a Go peer keeps it.
     pub(crate) fn kept(&self, peer: &str) -> Vec<Essence> {
+        chain::stored(&self.chain_dir(peer))
+    }
+
+    /// Where a Go peer keeps its chain.
+    pub(crate) fn chain_dir(&self, peer: &str) -> PathBuf {
         let data = self.config_dir(peer).join("data");
-        chain::stored(&data.join("ledgersData/chains/chains").join(CHANNEL))
+        data.join("ledgersData/chains/chains").join(CHANNEL)
     }
 
     /// What the orderer logged.

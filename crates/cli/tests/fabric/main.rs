@@ -41,4 +41,5 @@ mod private_reader;
 mod refusals;
 mod stripes;
 mod update;
+mod validity;
 mod wait;

@@ -1,0 +1,106 @@
+//! What organizations say of blocks, for a person.
+
+use std::collections::BTreeMap;
+
+use tidings_node::validity::{BlockReport, Report, Standing};
+use tidings_proto::protos::TxValidationCode;
+
+use super::outline::clean;
+
+/// The report of a node, some lines for all and one or more for each block.
+pub(super) fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{} organizations have to agree; so many were heard of every block below {}\n",
+        report.wanted, report.heard
+    );
+    if let Some(first) = report.first_disputed {
+        let disputed = report.disputed;
+        text += &format!("DISPUTED: {disputed} blocks, the first is {first}\n");
+    }
+    for (org, next, source) in &report.organizations {
+        text += &format!(
+            "{}: block {next} is next, of {}\n",
+            clean(org),
+            clean(source)
+        );
+    }
+    report.blocks.iter().for_each(|said| text += &block(said));
+    text
+}
+
+fn block(said: &BlockReport) -> String {
+    let standing = match said.standing {
+        _ if said.number == 0 => "known, the channel was joined by it",
+        Standing::Unknown => "unknown",
+        Standing::Claimed => "claimed",
+        Standing::Agreed => "agreed",
+        Standing::Disputed => "DISPUTED",
+    };
+    let mut text = format!("block {}: {standing}", said.number);
+    if !said.claimed_by.is_empty() {
+        let by = clean(&said.claimed_by.join(", "));
+        text += &format!(", {} by {by}", codes(&said.codes));
+    }
+    text.push('\n');
+    for (org, what) in &said.against {
+        text += &format!("  {} has {}\n", clean(org), clean(what));
+    }
+    text
+}
+
+/// How often each code is there.
+fn codes(codes: &[u8]) -> String {
+    let mut counts: BTreeMap<u8, usize> = BTreeMap::new();
+    for code in codes {
+        *counts.entry(*code).or_default() += 1;
+    }
+    let counts = counts.into_iter().map(|(code, count)| {
+        let name = TxValidationCode::try_from(i32::from(code));
+        let name = name.map_or_else(|_| code.to_string(), |code| code.as_str_name().to_owned());
+        format!("{count} {name}")
+    });
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_what_disagrees() {
+        let said = |number, standing, codes: &[u8], by: &[&str]| BlockReport {
+            number,
+            standing,
+            codes: codes.to_vec(),
+            claimed_by: by.iter().map(|org| (*org).to_owned()).collect(),
+            against: Vec::new(),
+        };
+        let disputed = BlockReport {
+            against: vec![("C".to_owned(), "3 codes for 2 transactions".to_owned())],
+            ..said(2, Standing::Disputed, &[11, 0, 0], &["A"])
+        };
+        let report = Report {
+            wanted: 2,
+            heard: 3,
+            disputed: 1,
+            first_disputed: Some(2),
+            organizations: vec![("A".to_owned(), 4, "a:1".to_owned())],
+            blocks: vec![
+                said(0, Standing::Unknown, &[], &[]),
+                said(1, Standing::Agreed, &[0], &["A", "B"]),
+                disputed,
+                said(3, Standing::Unknown, &[], &[]),
+            ],
+        };
+        assert_eq!(
+            text(&report),
+            "2 organizations have to agree; so many were heard of every block below 3\n\
+             DISPUTED: 1 blocks, the first is 2\n\
+             A: block 4 is next, of a:1\n\
+             block 0: known, the channel was joined by it\n\
+             block 1: agreed, 1 VALID by A, B\n\
+             block 2: DISPUTED, 2 VALID, 1 MVCC_READ_CONFLICT by A\n  C has 3 codes for 2 transactions\n\
+             block 3: unknown\n"
+        );
+    }
+}
