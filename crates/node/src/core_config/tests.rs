@@ -314,6 +314,19 @@ fn what_is_kept_of_ledgers_is_everything_unless_it_is_said() {
 }
 
 #[test]
+fn whether_organizations_agree_is_asked_only_where_tls_shows_whose_a_peer_is() {
+    let organizations = |count: &str| {
+        let variables = [("CORE_VALIDITY_ORGANIZATIONS", count)];
+        settings(LEAST, &variables).map(|settings| settings.validity_organizations)
+    };
+    assert_eq!(organizations("0").unwrap(), 0);
+    let open = organizations("16").unwrap_err().to_string();
+    assert!(open.contains("needs peer.tls.enabled"), "{open}");
+    let many = organizations("17").unwrap_err().to_string();
+    assert!(many.contains("at most 16"), "{many}");
+}
+
+#[test]
 fn relative_paths_begin_at_the_file() {
     let relative = settings(LEAST, &[]).unwrap();
     assert_eq!(relative.msp_dir, Path::new("/etc/peer/msp"));

@@ -166,7 +166,7 @@ impl Follow {
     async fn read(&self, org: &OrgId, endpoint: &str) -> Result<Infallible, String> {
         let mut next = self.validity.next(org.as_str());
         let open = self.open(org, endpoint, next);
-        let mut responses = self.unless_stalled(next, open).await??;
+        let mut responses = unless_stalled(self.height.clone(), next, open).await??;
         tracing::info!(
             target: "validity", channel = %self.channel, organization = %org, endpoint, next,
             "hears of a peer which transactions are valid"
@@ -174,7 +174,7 @@ impl Follow {
         self.validity.note_source(org.as_str(), endpoint.to_owned());
         let mut height = self.height.clone();
         loop {
-            let response = self.unless_stalled(next, responses.message()).await?;
+            let response = unless_stalled(height.clone(), next, responses.message()).await?;
             let response = response
                 .map_err(|status| format!("broke the stream: {}", said(&status)))?
                 .ok_or("closed the stream")?;
@@ -228,26 +228,6 @@ impl Follow {
         Ok(responses.into_inner())
     }
 
-    /// Waits for something of a peer, not for long once we have the block that it is about.
-    async fn unless_stalled<T>(
-        &self,
-        next: u64,
-        what: impl Future<Output = T>,
-    ) -> Result<T, String> {
-        let mut height = self.height.clone();
-        let stalled = async {
-            if height.wait_for(|have| *have > next).await.is_err() {
-                std::future::pending().await
-            }
-            sleep(STALL_MAX).await;
-        };
-        tokio::select! {
-            biased;
-            done = what => Ok(done),
-            () = stalled => Err(format!("has not given block {next} within {STALL_MAX:?}")),
-        }
-    }
-
     /// Compares what a peer says of a block with our ledger and with what others say.
     async fn hear(&self, org: &OrgId, number: u64, theirs: Bytes) -> Result<(), String> {
         let (validity, crypto) = (Arc::clone(&self.validity), Arc::clone(&self.crypto));
@@ -277,5 +257,48 @@ impl Follow {
         };
         let heard = self.tasks.spawn_blocking(hear).await;
         heard.map_err(|broken| format!("could not be heard: {broken}"))?
+    }
+}
+
+/// Waits for something of a peer, not for long once we have the block that it is about.
+async fn unless_stalled<T>(
+    mut height: watch::Receiver<u64>,
+    next: u64,
+    what: impl Future<Output = T>,
+) -> Result<T, String> {
+    let stalled = async {
+        if height.wait_for(|have| *have > next).await.is_err() {
+            std::future::pending().await
+        }
+        sleep(STALL_MAX).await;
+    };
+    tokio::select! {
+        biased;
+        done = what => Ok(done),
+        () = stalled => Err(format!("has not given block {next} within {STALL_MAX:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_left_that_lacks_what_we_have_and_not_one_that_has_nothing_to_say() {
+        let (ledger, height) = watch::channel(7);
+        let waits = unless_stalled(height, 7, std::future::pending::<()>());
+        let mut waits = std::pin::pin!(waits);
+        let day = Duration::from_secs(24 * 3600);
+        assert!(
+            timeout(day, &mut waits).await.is_err(),
+            "no block 7 anywhere"
+        );
+        ledger.send_replace(8);
+        let began = Instant::now();
+        let left = waits.await.unwrap_err();
+        assert_eq!(
+            (left.as_str(), began.elapsed()),
+            ("has not given block 7 within 10s", STALL_MAX)
+        );
     }
 }

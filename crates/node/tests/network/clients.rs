@@ -169,7 +169,7 @@ async fn scene(chain: &Chain) -> (Seat, RunningNode, Channel, Member) {
     (seat, node, to, chain.material.org1.member("app", "client"))
 }
 
-fn codes(block: &Block) -> Bytes {
+pub(crate) fn codes(block: &Block) -> Bytes {
     let metadata = block.metadata.as_ref().unwrap();
     metadata.metadata[BlockMetadataIndex::TransactionsFilter as usize].clone()
 }

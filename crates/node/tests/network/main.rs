@@ -23,6 +23,7 @@ mod queries;
 mod renewal;
 mod stripes;
 mod talker;
+mod validity;
 mod vitals;
 
 use std::{fs, io::ErrorKind, sync::Arc};

@@ -42,6 +42,8 @@ pub(crate) struct Seat {
     pub(crate) stripe: bool,
     pub(crate) ledger: Settings,
     pub(crate) validity_organizations: usize,
+    /// Where it says that its organization finds it, if that is elsewhere.
+    pub(crate) elsewhere: Option<SocketAddr>,
 }
 
 impl Seat {
@@ -69,6 +71,7 @@ impl Seat {
             stripe: false,
             ledger: Settings::default(),
             validity_organizations: 0,
+            elsewhere: None,
         };
         (seat, listener)
     }
@@ -80,7 +83,7 @@ impl Seat {
             msp_dir: self.home.path().join("msp"),
             tls: self.tls.clone(),
             listener,
-            endpoint: self.address.to_string(),
+            endpoint: self.elsewhere.unwrap_or(self.address).to_string(),
             external_endpoint: self.external_endpoint.clone(),
             data_dir: self.home.path().join("data"),
             ledger: self.ledger,
