@@ -87,7 +87,7 @@ pub struct NodeConfig {
     /// What client applications may take and want.
     pub clients: ClientSettings,
     /// `validity.organizations`: how many have to agree on which transactions are valid; 0: nobody is
-    /// asked.
+    /// asked. Without TLS nothing shows of which organization a peer is.
     pub validity_organizations: usize,
     /// Where the node shows how it is. New for each start.
     pub vitals: Vitals,

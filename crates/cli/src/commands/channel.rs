@@ -51,7 +51,7 @@ enum Command {
     /// The next start is not in the channel either. Its ledger and its private data are kept:
     /// `tidings channel join` with the same genesis block goes on where they end. To begin anew, to
     /// free the space, or to be rid of the private data, stop the node, remove the folders
-    /// channels/NAME and private/NAME below peer.fileSystemPath, and start it again.
+    /// channels/NAME, private/NAME and validity/NAME below peer.fileSystemPath, and start it again.
     Leave {
         /// Name of the channel.
         #[arg(short, long = "channelID", value_name = "NAME")]

@@ -181,10 +181,9 @@ pub(crate) fn codes(served: &Served, block: &BlockView) -> Vec<u8> {
     } else {
         TxValidationCode::NotValidated
     };
-    let agreed = served.validity.as_ref().filter(|_| number > 0);
-    let agreed = agreed.and_then(|known| known.codes(number));
-    // A ledger that was made anew may hold another block.
-    if let Some(agreed) = agreed.filter(|codes| codes.len() == block.transactions_len()) {
+    let header = block.header_asn1().unwrap_or_default();
+    let asked = served.validity.as_ref().filter(|_| number > 0);
+    if let Some(agreed) = asked.and_then(|known| known.codes(number, &header)) {
         return agreed.into();
     }
     let code = u8::try_from(i32::from(code)).expect("codes are bytes");

@@ -166,10 +166,11 @@ impl Validity {
         Ok(())
     }
 
-    /// The codes of a block, if they are agreed. Reads from the disk.
-    pub(crate) fn codes(&self, number: u64) -> Option<Bytes> {
+    /// The codes of the block with this header, if they are agreed. Reads from the disk.
+    pub(crate) fn codes(&self, number: u64, header: &[u8]) -> Option<Bytes> {
         let word = self.word(number).ok()?;
-        (word.standing(self.wanted) == Standing::Agreed).then_some(word.codes)
+        let is_agreed = word.standing(self.wanted) == Standing::Agreed && word.is_of(header);
+        is_agreed.then_some(word.codes)
     }
 
     /// Changes with what [`Self::codes`] gives for this block.
@@ -264,6 +265,9 @@ impl Validity {
             let known = self.known();
             (known.unsaved.clone(), known.next.clone())
         };
+        if unsaved.is_empty() {
+            return Ok(());
+        }
         let row = |word: &Word| Row {
             bytes: word.encode_to_vec(),
             is_disputed: !word.against.is_empty(),
@@ -433,7 +437,7 @@ mod tests {
         let vitals = Vitals::default();
         let validity = open(dir.path(), &vitals);
         assert_eq!((validity.next("A"), validity.next("B")), (4, 3));
-        let codes = |number| validity.codes(number).map(|codes| codes.to_vec());
+        let codes = |number| validity.codes(number, &[7]).map(|codes| codes.to_vec());
         assert_eq!((codes(1), codes(2), codes(3)), (Some(vec![0]), None, None));
         let reason = "peers disagree on block 2 (`tidings channel validity` says on which others): \
                       B has transaction 0 as MVCC_READ_CONFLICT, not as VALID, against A";
@@ -467,12 +471,13 @@ mod tests {
         let validity = open(dir.path(), &vitals);
         let before = validity.stamp(1);
         hear(&validity, "A", 1, 0);
-        assert_eq!((validity.codes(1), validity.stamp(1)), (None, before));
+        assert_eq!((validity.codes(1, &[7]), validity.stamp(1)), (None, before));
         hear(&validity, "B", 1, 0);
         let agreed = validity.stamp(1);
-        assert!(validity.codes(1).is_some() && agreed > before);
+        assert!(validity.codes(1, &[7]).is_some() && agreed > before);
+        assert_eq!(validity.codes(1, &[8]), None, "of another chain");
         hear(&validity, "C", 1, 11);
-        assert!(validity.codes(1).is_none() && validity.stamp(1) > agreed);
+        assert!(validity.codes(1, &[7]).is_none() && validity.stamp(1) > agreed);
         assert_eq!(failed(&vitals).await.len(), 1);
         let counted = vitals
             .metrics

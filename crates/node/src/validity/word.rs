@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use tidings_msp::crypto::sha256;
 use tidings_proto::{
     block::BlockView,
     common::BlockMetadataIndex,
@@ -103,6 +104,9 @@ pub(super) struct Word {
     /// Who says otherwise.
     #[prost(message, repeated, tag = "4")]
     pub(super) against: Vec<Dissent>,
+    /// SHA-256 of the header of our block. A ledger that was made anew may hold another one.
+    #[prost(bytes = "bytes", tag = "5")]
+    block: Bytes,
 }
 
 /// What an organization says otherwise.
@@ -181,8 +185,19 @@ impl Claim {
 }
 
 impl Word {
+    /// Whether this was said of the block with this header.
+    pub(super) fn is_of(&self, header: &[u8]) -> bool {
+        self.block[..] == sha256(header)
+    }
+
     /// Takes what a peer of this organization says of our block.
     pub(super) fn hear(&mut self, org: &str, claim: &Claim, ours: &Ours) -> Heard {
+        if !self.is_of(&ours.header) {
+            *self = Self {
+                block: Bytes::copy_from_slice(&sha256(&ours.header)),
+                ..Self::default()
+            };
+        }
         if let Some((kind, what)) = claim.objection(self, ours) {
             let known = self.against.iter().any(|dissent| dissent.org == org);
             if known || self.against.len() >= ORGANIZATIONS_MAX {
@@ -355,6 +370,26 @@ mod tests {
         assert_eq!(
             (&word.codes[..], word.standing(1)),
             (&[0, 11][..], Standing::Disputed)
+        );
+    }
+
+    #[test]
+    fn what_was_said_of_another_chain_is_not_said_of_this_one() {
+        let mut word = Word::default();
+        word.hear("A", &claim(&[0, 11], ""), &ours());
+        assert!(word.is_of(&[7]) && !word.is_of(&[8]));
+        let anew = Ours {
+            header: vec![8],
+            transactions: 2,
+        };
+        let claim = Claim {
+            header: vec![8],
+            ..claim(&[0, 0], "")
+        };
+        assert_eq!(word.hear("B", &claim, &anew), Heard::Agrees);
+        assert_eq!(
+            (&word.by[..], word.is_of(&[8])),
+            (&["B".to_owned()][..], true)
         );
     }
 
