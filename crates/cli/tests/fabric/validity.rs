@@ -29,9 +29,32 @@ const TIME_MAX: Duration = Duration::from_secs(120);
 /// How many organizations have to agree: both that there are.
 const WANTED: u64 = 2;
 
+/// The code of a transaction that nobody endorsed.
+const UNENDORSED: u8 = 10;
+
 fn codes(block: &Block) -> Vec<u8> {
     let codes = BlockMetadataIndex::TransactionsFilter as usize;
     block.metadata.as_ref().unwrap().metadata[codes].to_vec()
+}
+
+/// The codes that a Go peer serves.
+fn of_go(network: &Fabnet, number: u64, go: &str) -> Vec<u8> {
+    codes(&Block::decode(&network.served(number, go)[..]).unwrap())
+}
+
+/// The codes that the node gives a client.
+fn given(network: &Fabnet, node: &Node, number: u64) -> Vec<u8> {
+    codes(&fetched(network, node, &number.to_string()))
+}
+
+/// Has a Go peer say of a transaction that nobody endorsed that it is valid.
+fn alter(network: &Fabnet, peer: &str, number: u64) {
+    network.run(&["stop-peer", peer]);
+    let (file, offset, stored) = codes_place(&network.chain_dir(peer), number);
+    assert_eq!(stored[0], UNENDORSED);
+    let file = File::options().write(true).open(file).unwrap();
+    file.write_all_at(&[0], offset as u64).unwrap();
+    network.run(&["start-peer", peer]);
 }
 
 /// What the node tells its operator of a block.
@@ -51,18 +74,6 @@ fn hears(node: &Node, height: u64) {
         let heard = node.gauge("tidings_validity_height")?;
         (heard >= height as f64).then_some(())
     });
-}
-
-/// A client has the codes that Go computed, and our own ledger has none.
-fn gives_what_go_computed(network: &Fabnet, node: &Node, go: &str, height: u64) -> BTreeSet<u8> {
-    let mut seen = BTreeSet::new();
-    for number in 1..height {
-        let theirs = Block::decode(&network.served(number, go)[..]).unwrap();
-        let ours = fetched(network, node, &number.to_string());
-        assert_eq!(codes(&ours), codes(&theirs), "block {number}");
-        seen.extend(codes(&ours));
-    }
-    seen
 }
 
 #[test]
@@ -86,35 +97,27 @@ fn notices_altered_codes() {
     let height = network.height();
     node.reaches(height, TIME_MAX);
     hears(&node, height);
-    let seen = gives_what_go_computed(&network, &node, honest, height);
-    assert!(seen.contains(&0) && seen.contains(&10), "{seen:?}");
+    // A client has the codes that Go computed.
+    let mut seen = BTreeSet::new();
+    for number in 1..height {
+        let ours = given(&network, &node, number);
+        assert_eq!(ours, of_go(&network, number, honest), "block {number}");
+        seen.extend(ours);
+    }
+    assert!(seen.contains(&0) && seen.contains(&UNENDORSED), "{seen:?}");
     // One that comes live is kept back until it is agreed.
     network.load(&["--blocks", "1", "--wait"]).finish();
     let height = network.height();
     node.reaches(height, TIME_MAX);
     let last = codes(&fetched(&network, &node, "newest"));
-    assert_eq!(
-        last,
-        codes(&Block::decode(&network.served(height - 1, honest)[..]).unwrap())
-    );
+    assert_eq!(last, of_go(&network, height - 1, honest));
     assert_eq!(node.sum("tidings_validity_disagreements", &[]), Some(0.0));
     node.stop();
 
-    // A peer that says of an invalid transaction that it is valid.
-    let victim = (1..height)
-        .rev()
-        .find(|number| {
-            codes(&Block::decode(&network.served(*number, honest)[..]).unwrap())[0] == 10
-        })
-        .unwrap();
-    network.run(&["stop-peer", &altered]);
-    let (file, offset, stored) = codes_place(&network.chain_dir(&altered), victim);
-    assert_eq!(stored[0], 10);
-    let file = File::options().write(true).open(file).unwrap();
-    file.write_all_at(&[0], offset as u64).unwrap();
-    drop(file);
-    network.run(&["start-peer", &altered]);
-
+    let mut numbers = (1..height).rev();
+    let victim = numbers.find(|number| of_go(&network, *number, honest)[0] == UNENDORSED);
+    let victim = victim.unwrap();
+    alter(&network, &altered, victim);
     fs::remove_dir_all(node.data()).unwrap();
     let before = node.log_len();
     node.start(&network.genesis());
@@ -138,16 +141,12 @@ fn notices_altered_codes() {
     );
     assert_eq!(said["blocks"][0]["standing"], "disputed", "{said}");
     for number in 1..height {
-        let ours = codes(&fetched(&network, &node, &number.to_string()));
-        if number == victim {
-            assert!(
-                ours.iter().all(|code| *code == 254),
-                "block {number}: {ours:?}"
-            );
+        let expected = if number == victim {
+            vec![254; of_go(&network, number, honest).len()]
         } else {
-            let theirs = Block::decode(&network.served(number, honest)[..]).unwrap();
-            assert_eq!(ours, codes(&theirs), "block {number}");
-        }
+            of_go(&network, number, honest)
+        };
+        assert_eq!(given(&network, &node, number), expected, "block {number}");
     }
     measured(
         NAME,
