@@ -76,6 +76,47 @@ fn hears(node: &Node, height: u64) {
     });
 }
 
+/// A node that begins anew raises the alarm at this block, and of all others gives the codes. Says
+/// what the alarm says.
+fn raises_the_alarm(
+    network: &Fabnet,
+    node: &mut Node,
+    (victim, height): (u64, u64),
+    honest: &str,
+) -> String {
+    fs::remove_dir_all(node.data()).unwrap();
+    let before = node.log_len();
+    node.start(&network.genesis());
+    node.reaches(height, TIME_MAX);
+    until("the alarm", TIME_MAX, || {
+        let counted = node.sum("tidings_validity_disagreements", &[("kind", "codes")])?;
+        (counted >= 1.0).then_some(())
+    });
+    hears(node, height);
+    assert_eq!(node.sum("tidings_validity_disagreements", &[]), Some(1.0));
+    let lines = node.log_since(before);
+    let alarm = lines.iter().find(|line| line.level == "ERROR").unwrap();
+    assert_eq!(
+        (alarm.target.as_str(), &alarm.fields["number"]),
+        ("validity", &victim.into())
+    );
+    let said = report(node, victim);
+    assert_eq!(
+        (&said["disputed"], &said["firstDisputed"]),
+        (&1.into(), &victim.into())
+    );
+    assert_eq!(said["blocks"][0]["standing"], "disputed", "{said}");
+    for number in 1..height {
+        let expected = if number == victim {
+            vec![254; of_go(network, number, honest).len()]
+        } else {
+            of_go(network, number, honest)
+        };
+        assert_eq!(given(network, node, number), expected, "block {number}");
+    }
+    alarm.message.clone()
+}
+
 #[test]
 fn notices_altered_codes() {
     let Some(network) = up(NAME, &[]) else {
@@ -118,42 +159,10 @@ fn notices_altered_codes() {
     let victim = numbers.find(|number| of_go(&network, *number, honest)[0] == UNENDORSED);
     let victim = victim.unwrap();
     alter(&network, &altered, victim);
-    fs::remove_dir_all(node.data()).unwrap();
-    let before = node.log_len();
-    node.start(&network.genesis());
-    node.reaches(height, TIME_MAX);
-    until("the alarm", TIME_MAX, || {
-        let counted = node.sum("tidings_validity_disagreements", &[("kind", "codes")])?;
-        (counted >= 1.0).then_some(())
-    });
-    hears(&node, height);
-    assert_eq!(node.sum("tidings_validity_disagreements", &[]), Some(1.0));
-    let lines = node.log_since(before);
-    let alarm = lines.iter().find(|line| line.level == "ERROR").unwrap();
-    assert_eq!(
-        (alarm.target.as_str(), &alarm.fields["number"]),
-        ("validity", &victim.into())
-    );
-    let said = report(&node, victim);
-    assert_eq!(
-        (&said["disputed"], &said["firstDisputed"]),
-        (&1.into(), &victim.into())
-    );
-    assert_eq!(said["blocks"][0]["standing"], "disputed", "{said}");
-    for number in 1..height {
-        let expected = if number == victim {
-            vec![254; of_go(&network, number, honest).len()]
-        } else {
-            of_go(&network, number, honest)
-        };
-        assert_eq!(given(&network, &node, number), expected, "block {number}");
-    }
+    let alarm = raises_the_alarm(&network, &mut node, (victim, height), honest);
     measured(
         NAME,
-        format_args!(
-            "{height} blocks; block {victim} of {altered} altered: {}",
-            alarm.message
-        ),
+        format_args!("{height} blocks; block {victim} of {altered} altered: {alarm}"),
     );
     node.stop();
 }
