@@ -10,7 +10,10 @@ use std::{
 
 use tidings_gossip::id::ChannelId;
 use tidings_ledger::Reader;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use crate::{private::Vault, validity::Validity};
 
@@ -40,6 +43,27 @@ pub struct Served {
     pub(crate) vault: Arc<Vault>,
     /// Which opening this is: a channel that is left and joined again has another.
     pub(crate) serial: u64,
+}
+
+impl Served {
+    /// Below which of the `have` committed blocks a client may be given those from `next` on: as soon
+    /// as peers agree on the codes of that one, or it has been kept back for long enough.
+    pub(crate) async fn ready_below(&self, next: u64, have: u64) -> u64 {
+        let Some(validity) = &self.validity else {
+            return have;
+        };
+        loop {
+            let mut changes = validity.changes();
+            match validity.ready_below(next, have, Instant::now()) {
+                Ok(end) => return end,
+                Err(until) => tokio::select! {
+                    // It is kept as long as the channel is.
+                    _changed = changes.changed() => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
 }
 
 impl Directory {

@@ -36,7 +36,7 @@ use self::{
     json::{Each, Full, Json},
 };
 use crate::{
-    clients::block_of,
+    clients::{block_of, codes},
     directory::{Directory, Served},
     logging::{Seldom, foreign},
     reads::Reads,
@@ -251,13 +251,17 @@ fn block(out: &mut Json, served: &Served, which: &Which) -> Result<(), Refused> 
         Which::Number(number) => block_of(served, number).map_err(|e| unreadable(&e))?,
         Which::Newest => block_of(served, height - 1).map_err(|e| unreadable(&e))?,
     };
-    decode::block(out, served.channel.as_str(), &view).map_err(no_room)
+    let codes = codes(served, &view);
+    decode::block(out, served.channel.as_str(), &view, codes).map_err(no_room)
 }
 
 fn transaction(out: &mut Json, served: &Served, id: &str) -> Result<(), Refused> {
     let found = served.blocks.transaction(id);
     let found = found.map_err(|error| unreadable(&error.to_string()))?;
-    let found = found.and_then(|found| Placed::all(&found.block, found.position).next());
+    let found = found.and_then(|found| {
+        let codes = codes(served, &found.block);
+        Placed::all(&found.block, codes, found.position).next()
+    });
     let found = found.ok_or_else(|| {
         let sentence = "no transaction of this channel has this id here";
         Refused::new(StatusCode::NOT_FOUND, sentence)

@@ -5,7 +5,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -16,10 +16,7 @@ use tidings_proto::{
     orderer::SeekInfo,
     protos::{BlockAndPrivateData, DeliverResponse, deliver_response::Type},
 };
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tonic::Streaming;
 
 use super::{
@@ -185,7 +182,7 @@ impl Session {
     }
 
     fn tell(&self, refused: &Refused) {
-        if let Some(left_out) = REFUSED.line(std::time::Instant::now()) {
+        if let Some(left_out) = REFUSED.line(Instant::now()) {
             tracing::info!(
                 target: "peer.deliverevents", kind = ?self.kind, left_out,
                 "a client's request for blocks ends: {}", foreign(refused)
@@ -270,8 +267,9 @@ impl Session {
                 }
                 continue;
             }
-            let Some(have) = self.ready_below(&admitted, have).await? else {
-                continue;
+            let have = tokio::select! {
+                below = admitted.served.ready_below(admitted.seek.next, have) => below,
+                () = self.out.closed() => return Err(Gone::Left.into()),
             };
             let room = self.out.room().await?;
             admitted.check_again(&self.shared, self.kind)?;
@@ -295,25 +293,6 @@ impl Session {
                 return Ok(());
             }
             admitted.seek.next = last + 1;
-        }
-    }
-
-    /// Below which block the client may be given some; none if it has waited for the codes of the
-    /// next one, and is to look again.
-    async fn ready_below(&self, admitted: &Admitted, have: u64) -> Result<Option<u64>, Gone> {
-        let Some(validity) = &admitted.served.validity else {
-            return Ok(Some(have));
-        };
-        let mut changes = validity.changes();
-        let until = match validity.ready_below(admitted.seek.next, have, Instant::now()) {
-            Ok(end) => return Ok(Some(end)),
-            Err(until) => until,
-        };
-        tokio::select! {
-            // It is kept as long as the channel is.
-            _changed = changes.changed() => Ok(None),
-            () = sleep_until(until) => Ok(None),
-            () = self.out.closed() => Err(Gone::Left),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Promises that everything a block can hold is written or said to be left out, and that it is
 //! written from where it lies: what one byte of a block costs is a few bytes of text, within the
-//! limit of that. Every validation code is that of [`codes`]. Judges nothing else.
+//! limit of that. Validation codes are those that it is handed. Judges nothing.
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,7 +22,6 @@ use super::{
     ask::{Filter, KEY_LEN_MAX},
     json::{Each, Full, Json, Octets},
 };
-use crate::clients::codes;
 
 /// Longest certificate of a creator that is looked into. Real ones have a kilobyte; parsing takes
 /// several times the bytes.
@@ -43,9 +42,9 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// The transactions of a block, from a position on.
-    pub(super) fn all(view: &BlockView, from: usize) -> impl Iterator<Item = Self> {
-        let (block, codes) = (view.number().unwrap_or_default(), codes(view));
+    /// The transactions of a block with these validation codes, from a position on.
+    pub(super) fn all(view: &BlockView, codes: Vec<u8>, from: usize) -> impl Iterator<Item = Self> {
+        let block = view.number().unwrap_or_default();
         let all = view.transactions().enumerate().skip(from);
         all.map(move |(position, envelope)| Self {
             block,
@@ -88,7 +87,12 @@ impl Placed {
 }
 
 /// Writes a block with as many of its transactions as there is room for.
-pub(super) fn block(out: &mut Json, channel: &str, view: &BlockView) -> Result<(), Full> {
+pub(super) fn block(
+    out: &mut Json,
+    channel: &str,
+    view: &BlockView,
+    codes: Vec<u8>,
+) -> Result<(), Full> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Head<'a> {
@@ -112,7 +116,7 @@ pub(super) fn block(out: &mut Json, channel: &str, view: &BlockView) -> Result<(
     out.reopen();
     out.raw(",\"transactions\":[")?;
     let mut written = 0;
-    for transaction in Placed::all(view, 0) {
+    for transaction in Placed::all(view, codes, 0) {
         let room = out.room().saturating_sub(END_LEN);
         let fits = out.within(room, |out| {
             if written > 0 {

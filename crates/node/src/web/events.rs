@@ -22,7 +22,11 @@ use super::{
     json::{Full, Json},
     unreadable,
 };
-use crate::{clients::block_of, directory::Served, reads::Reads};
+use crate::{
+    clients::{block_of, codes},
+    directory::Served,
+    reads::Reads,
+};
 
 /// Streams at a time: half of the connections that there may be. Applications by the thousand use
 /// `Deliver`.
@@ -123,6 +127,8 @@ impl Follow {
                 }
                 continue;
             }
+            let served = &self.source.served;
+            let height = served.ready_below(self.next.block, height).await;
             let (source, next, wanted) = (Arc::clone(&self.source), self.next, self.wanted);
             let step = self.reads.read(move || source.step(next, height, wanted));
             let page = match step.await {
@@ -169,12 +175,15 @@ impl Source {
             let after = Cursor::before(next.block + 1);
             let Some(filter) = &self.filter else {
                 let channel = self.served.channel.as_str();
-                event(&mut out, after, "block", |out| block(out, channel, &view))?;
+                let codes = codes(&self.served, &view);
+                event(&mut out, after, "block", |out| {
+                    block(out, channel, &view, codes)
+                })?;
                 events += 1;
                 next = after;
                 continue;
             };
-            for transaction in Placed::all(&view, next.position) {
+            for transaction in Placed::all(&view, codes(&self.served, &view), next.position) {
                 let is_full = out.len() >= PAGE_BYTES_MAX || looked_at == STEP_TRANSACTIONS_MAX;
                 if events == wanted || is_full {
                     return Ok(Page {

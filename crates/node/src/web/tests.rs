@@ -182,7 +182,7 @@ impl Scene {
         let (height, heights) = watch::channel(0);
         let directory = Directory::default();
         let channel = ChannelId::from(CHANNEL);
-        directory.open(channel, ledger.reader(), heights, some_vault());
+        directory.open(channel, ledger.reader(), heights, some_vault(), None);
         Self {
             ledger,
             height,

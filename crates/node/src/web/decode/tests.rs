@@ -16,7 +16,7 @@ fn view(transactions: Vec<Bytes>) -> BlockView {
 
 fn written(view: &BlockView, len_max: usize) -> Value {
     let mut out = Json::new(len_max);
-    block(&mut out, CHANNEL, view).unwrap();
+    block(&mut out, CHANNEL, view, vec![0; view.transactions_len()]).unwrap();
     serde_json::from_slice(&out.finish()).unwrap()
 }
 
