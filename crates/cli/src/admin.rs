@@ -7,11 +7,10 @@
 pub(crate) mod client;
 mod private;
 pub(crate) mod server;
-pub(crate) mod state;
 
 pub(crate) use private::{Page, PrivateSet, Purge, PurgePage, PurgedKeys};
 use serde::{Deserialize, Serialize};
-use tidings_node::validity::Report;
+use tidings_node::{validity::Report, view::View};
 
 /// Name of the socket in the data folder.
 pub(crate) const SOCKET: &str = "admin.sock";
@@ -155,7 +154,7 @@ pub(crate) enum Answer {
     /// The channels that were joined, in the order of their names.
     Channels(Vec<String>),
     /// How the node is.
-    State(Box<state::State>),
+    State(Box<View>),
     /// How long the chain is.
     Info(Info),
     /// What organizations say of blocks.

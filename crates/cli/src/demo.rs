@@ -21,7 +21,7 @@ pub(crate) mod sample;
 mod setup;
 mod snapshot;
 mod source;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::process::ExitCode;
 

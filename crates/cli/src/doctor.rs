@@ -41,9 +41,9 @@ use self::peers::Peers;
 use self::reach::{Dialler, Met};
 use self::report::Report;
 use crate::admin::client::ask;
-use crate::admin::state::State;
 use crate::admin::{Answer, Question, SOCKET};
 use crate::complaint::in_one_line;
+use tidings_node::view::View;
 
 /// What is to be looked at.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ struct Scene {
     settings: Settings,
     local: Result<Local, String>,
     /// The node that runs, and its socket.
-    node: Option<State>,
+    node: Option<View>,
     socket: PathBuf,
     channels: Vec<Channel>,
     now: SystemTime,
@@ -323,7 +323,7 @@ impl Scene {
 }
 
 /// How the node that runs is; none if none does.
-fn state(socket: &Path, is_named: bool) -> Result<Option<State>, Box<Finding>> {
+fn state(socket: &Path, is_named: bool) -> Result<Option<View>, Box<Finding>> {
     const CHECK: &str = "node";
     let found = |error: &anyhow::Error| {
         Finding::warning(CHECK, in_one_line(error))

@@ -49,6 +49,7 @@ enum Command {
     Channel(commands::channel::Arguments),
     Privdata(commands::privdata::Arguments),
     Peers(commands::peers::Arguments),
+    Watch(commands::watch::Arguments),
     Doctor(commands::doctor::Arguments),
     Orderer(demo::alone::Arguments),
     /// Look at blocks and judge them.
@@ -86,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Channel(arguments) => arguments.run()?,
         Command::Privdata(arguments) => arguments.run()?,
         Command::Peers(arguments) => arguments.run()?,
+        Command::Watch(arguments) => arguments.run()?,
         Command::Doctor(arguments) => return arguments.run(),
         Command::Orderer(arguments) => return demo::alone::run(&arguments),
         Command::Block(command) => return command.run(),

@@ -14,7 +14,7 @@ pub(crate) fn note(channel: &ChannelId, stage: Stage, progress: &Progress) {
     tracing::info!(target: "gossip.state", %channel, height = progress.height, "{line}");
 }
 
-fn line(stage: Stage, progress: &Progress) -> String {
+pub(crate) fn line(stage: Stage, progress: &Progress) -> String {
     let Progress {
         from, height, goal, ..
     } = progress;

@@ -11,6 +11,7 @@
 //! Rules: docs/protocol/connections.md.
 
 mod counters;
+mod flow;
 mod handshake;
 mod metered;
 mod pair;
@@ -23,7 +24,7 @@ mod table;
 mod tests;
 mod threshold;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt, future::BoxFuture};
 use tidings_gossip::{
@@ -43,7 +44,6 @@ use tokio::{
 use tonic::{service::Routes, transport::Server};
 use tracing::{debug, error, warn};
 
-pub use self::handshake::{Authenticator, Refused};
 use self::{
     counters::{Counters, Dropped},
     metered::Metered,
@@ -52,6 +52,10 @@ use self::{
     stream::Context,
     table::{Command, Inlets, Table},
     threshold::Threshold,
+};
+pub use self::{
+    flow::{Counted, Traffic},
+    handshake::{Authenticator, Refused},
 };
 use crate::{
     metrics::Metrics,
@@ -316,6 +320,13 @@ impl CommHandle {
             ticket,
             peer: peer(),
         })
+    }
+
+    /// What goes over each connection. Empty if comm has no time or has stopped.
+    pub fn traffic(&self) -> impl Future<Output = BTreeMap<PkiId, Traffic>> + Send + use<> {
+        let (done, traffic) = oneshot::channel();
+        self.give(Command::Traffic(done));
+        async move { traffic.await.unwrap_or_default() }
     }
 
     fn give_message(&self, command: Command) {

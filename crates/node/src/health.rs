@@ -42,7 +42,7 @@ const WITHOUT_ORDERER_MAX: Duration = Duration::from_secs(60);
 const SERVED_MIN: Duration = Duration::from_secs(10);
 
 /// Something that is not well.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedCheck {
     /// `gossip`, `identity`, or `ledger`, `orderer-connection` or `validity` with `/` and a channel.
     pub component: String,

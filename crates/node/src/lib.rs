@@ -20,6 +20,7 @@ pub mod logging;
 pub mod metrics;
 pub mod msp_folder;
 pub mod operations;
+pub mod outlook;
 pub mod private;
 mod reads;
 pub mod reception;
@@ -30,6 +31,7 @@ pub mod status;
 mod stripes;
 pub mod tls;
 pub mod validity;
+pub mod view;
 pub mod vitals;
 pub mod web;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector, proto::LabelPair,
 };
 use tidings_gossip::{Source, id::ChannelId};
 use tidings_ledger::Extent;
@@ -264,16 +264,9 @@ impl Metrics {
     /// How often something was turned away so far, by the rule that was broken. The rules are those
     /// of this program; what was never broken is left out.
     pub fn refusals(&self) -> BTreeMap<String, u64> {
-        let families = self.refused.collect();
-        let counters = families.iter().flat_map(|family| family.get_metric());
-        counters
-            .filter_map(|counter| {
-                let rule = counter.get_label().first()?.value().to_owned();
-                // A counter counts whole numbers.
-                let count = counter.get_counter().get_value() as u64;
-                (count > 0).then_some((rule, count))
-            })
-            .collect()
+        let mut refusals = totals(&self.refused, None);
+        refusals.retain(|_, count| *count > 0);
+        refusals
     }
 
     /// Shows nothing of how a channel stands any more. What was counted stays.
@@ -338,6 +331,29 @@ impl Metrics {
             .expect("writing to memory does not fail");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
+}
+
+/// What a metric with whole numbers says: by its label, or of one channel by the other label.
+pub(crate) fn totals(metric: &impl Collector, channel: Option<&str>) -> BTreeMap<String, u64> {
+    let families = metric.collect();
+    let values = families.iter().flat_map(|family| family.get_metric());
+    values
+        .filter_map(|value| {
+            let mut labels = value.get_label().iter();
+            if let Some(channel) = channel {
+                let is_it = |label: &&LabelPair| label.name() == "channel";
+                labels
+                    .clone()
+                    .find(is_it)
+                    .filter(|label| label.value() == channel)?;
+            }
+            let other = labels.find(|label| label.name() != "channel");
+            let name = other.map_or_else(String::new, |label| label.value().to_owned());
+            // One of the two is not there, and 0 then.
+            let count = value.get_counter().get_value() + value.get_gauge().get_value();
+            Some((name, count as u64))
+        })
+        .collect()
 }
 
 fn count_sets(counter: &IntCounterVec, channel: &ChannelId, way: Way, sets: usize) {

@@ -4,6 +4,7 @@
 //! more than health and version needs a client certificate. Changes nothing but what is logged.
 
 mod answers;
+mod dashboard;
 mod process;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -16,6 +17,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use self::answers::Visitor;
+pub use self::dashboard::dressed;
 use crate::{
     logging::Logging,
     reception::{Answers, Door, ListenRefused, Serving},
@@ -32,6 +34,8 @@ pub struct OperationsSettings {
     pub tls: Option<ListenerTls>,
     /// Metrics are served: `metrics.provider` is `prometheus`.
     pub metrics: bool,
+    /// `operations.dashboard.enabled`: the dashboard is served.
+    pub dashboard: bool,
 }
 
 /// What the server shows.
@@ -39,8 +43,10 @@ pub struct OperationsSettings {
 pub struct Shown {
     /// `/healthz`, and `/metrics` if they are served.
     pub vitals: Vitals,
-    /// `/logspec`.
-    pub logging: Logging,
+    /// `/logspec`; none if nothing that this program writes can be changed.
+    pub logging: Option<Logging>,
+    /// `/dashboard` is served: [`OperationsSettings::dashboard`].
+    pub dashboard: bool,
 }
 
 /// Opens the port and serves. Meant to come before the node is started, which it can show in

@@ -279,18 +279,6 @@ impl RunningNode {
         self.status.clone()
     }
 
-    /// How long ago each living member was heard, when that is asked. What [`Self::status`] shows then
-    /// is of that moment. Empty if the node is stopping. It can be waited for while the node does something else.
-    pub fn heard(&self) -> impl Future<Output = BTreeMap<PkiId, Duration>> + Send + use<> {
-        let requests = self.requests.clone();
-        async move {
-            let (done, heard) = oneshot::channel();
-            // Nobody there is known by the other end.
-            let _ = requests.send(Request::Heard(done)).await;
-            heard.await.unwrap_or_default()
-        }
-    }
-
     /// Every block from now on when it is durable. A listener that lags far behind loses some.
     pub fn committed(&self) -> broadcast::Receiver<Committed> {
         self.committed.subscribe()

@@ -16,7 +16,13 @@ use tidings_gossip::{
 };
 
 use self::sightings::Sightings;
-use crate::{health::Health, metrics::Metrics, status::Status};
+use crate::{
+    catch_up,
+    health::Health,
+    metrics::Metrics,
+    outlook::{Matter, Outlook},
+    status::Status,
+};
 
 /// The signs of life of one node, made before it is started. Copies share everything.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +31,8 @@ pub struct Vitals {
     pub metrics: Metrics,
     /// What is not well.
     pub health: Health,
+    /// What the node sees.
+    pub(crate) outlook: Outlook,
 }
 
 impl Vitals {
@@ -39,6 +47,8 @@ impl Vitals {
         let gauge = &self.metrics.delivery_connected;
         gauge.with_label_values(&[channel.as_str(), orderer]).set(1);
         self.health.pull_connected(channel, true, Instant::now());
+        let text = format!("connected to {orderer}");
+        self.outlook.note(Matter::Orderer, channel, &text, None);
         Pulling {
             vitals: self.clone(),
             channel: channel.clone(),
@@ -57,7 +67,9 @@ pub(crate) struct Pulling {
 
 impl Drop for Pulling {
     fn drop(&mut self) {
-        let Vitals { metrics, health } = &self.vitals;
+        let Vitals {
+            metrics, health, ..
+        } = &self.vitals;
         // Orderers come and go with configurations: those that are left are not shown as zero.
         let labels = [self.channel.as_str(), &self.orderer];
         // An error says that it was not there.
@@ -105,6 +117,11 @@ impl Lookout {
         }
     }
 
+    /// Where it is noted what happens.
+    pub(crate) fn outlook(&self) -> &Outlook {
+        &self.vitals.outlook
+    }
+
     /// Before it is handled.
     pub(crate) fn input(&mut self, input: &Input) {
         self.sightings.input(Instant::now(), input);
@@ -117,6 +134,9 @@ impl Lookout {
             failures.with_label_values(&[channel.as_str()]).inc();
             if self.sources.get(channel) == Some(stream) {
                 self.vitals.health.pull_failed(channel, reason);
+                let text = format!("the orderer {reason}");
+                let outlook = &self.vitals.outlook;
+                outlook.note(Matter::Orderer, channel, &text, None);
             }
         }
     }
@@ -174,12 +194,24 @@ impl Lookout {
             Notice::PayloadBuffer { channel, size } => {
                 set(&metrics.payload_buffer_size, channel, *size);
             }
-            Notice::CatchUp { channel, stage, .. } => {
+            Notice::CatchUp {
+                channel,
+                stage,
+                progress,
+            } => {
                 let outcome = match stage {
                     Stage::CaughtUp => "caught up",
                     Stage::Stopped => "stopped",
-                    Stage::Began | Stage::UnderWay => return,
+                    Stage::Began | Stage::UnderWay => "",
                 };
+                if *stage != Stage::UnderWay {
+                    let line = catch_up::line(*stage, progress);
+                    let outlook = &self.vitals.outlook;
+                    outlook.note(Matter::CatchUp, channel, &line, None);
+                }
+                if outcome.is_empty() {
+                    return;
+                }
                 let labels = [channel.as_str(), outcome];
                 metrics.catch_ups.with_label_values(&labels).inc();
             }

@@ -1,9 +1,7 @@
 //! The node's end of the socket.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -14,9 +12,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use tidings_gossip::Me;
-use tidings_gossip::id::{ChannelId, PkiId};
+use tidings_gossip::id::ChannelId;
 use tidings_ledger::{
     Reader,
     private::{Purged, Queue},
@@ -24,14 +20,12 @@ use tidings_ledger::{
 use tidings_msp::block::last_config_index;
 use tidings_node::directory::Served;
 use tidings_node::private::PrivateData;
-use tidings_node::status::Status;
 use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::state::State;
 use super::{
     Answer, Info, Joined, Lacking, MISSING_MAX, Missing, QUESTION_LEN_MAX, Question, Which,
 };
@@ -61,35 +55,8 @@ pub(crate) enum Errand {
     Reader(ChannelId, oneshot::Sender<Result<Reader>>),
     /// Hand out what can be read.
     Channels(oneshot::Sender<Vec<Arc<Served>>>),
-    /// Hand out what knows how the node is.
-    Seen(oneshot::Sender<Seen>),
-}
-
-/// What knows how a node is. It can be asked while the node does something else.
-pub(crate) struct Seen {
-    /// Who the node is.
-    pub(crate) me: Me,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// What it shows.
-    pub(crate) status: watch::Receiver<Status>,
-    /// What it says of itself.
-    pub(crate) vitals: Vitals,
-    /// How long ago members were heard, once that is asked.
-    pub(crate) heard: BoxFuture<'static, BTreeMap<PkiId, Duration>>,
-}
-
-impl Seen {
-    async fn state(self) -> State {
-        // The status is that of now after this.
-        let heard = self.heard.await;
-        let status = self.status.borrow().clone();
-        let mut state = State::of(&self.me, self.address.to_string(), &status, &heard);
-        let failed = self.vitals.health.failed_checks().await;
-        state.failed = failed.into_iter().map(Into::into).collect();
-        state.refused = self.vitals.metrics.refusals();
-        state
-    }
+    /// Hand out what knows how the node is, which can be asked while it does something else.
+    Vitals(oneshot::Sender<Vitals>),
 }
 
 /// An open socket. It is removed when this is dropped.
@@ -279,8 +246,9 @@ async fn reply(line: &[u8], errands: &mpsc::Sender<Errand>) -> Result<Answer> {
 }
 
 async fn state(errands: &mpsc::Sender<Errand>) -> Result<Answer> {
-    let seen = run(errands, Errand::Seen).await?;
-    Ok(Answer::State(Box::new(seen.state().await)))
+    let vitals = run(errands, Errand::Vitals).await?;
+    let view = vitals.view().await.context("the node is not up yet")?;
+    Ok(Answer::State(Box::new(view)))
 }
 
 /// What organizations say of a block, or of the last ones.

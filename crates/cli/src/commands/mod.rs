@@ -11,6 +11,7 @@ pub(crate) mod outline;
 pub(crate) mod peers;
 pub(crate) mod privdata;
 mod validity;
+pub(crate) mod watch;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

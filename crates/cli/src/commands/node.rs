@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::read_input;
-use crate::admin::server::{Door, Errand, Seen};
+use crate::admin::server::{Door, Errand};
 use crate::admin::{Joined, SOCKET};
 use crate::complaint::in_one_line;
 use crate::signals::Signals;
@@ -206,7 +206,11 @@ async fn start(
     let mut servers = Vec::new();
     if let Some(operations) = operations {
         let vitals = config.vitals.clone();
-        let shown = Shown { vitals, logging };
+        let shown = Shown {
+            vitals,
+            logging: Some(logging),
+            dashboard: operations.dashboard,
+        };
         servers.push(operations::start(&operations, shown).await?);
     }
     let http = match http {
@@ -326,14 +330,8 @@ async fn do_errand(node: &mut RunningNode, errand: Errand) {
             let reader = node.reader(&channel);
             let _ = done.send(reader.with_context(|| not_in(node, &channel)));
         }
-        Errand::Seen(done) => {
-            let _ = done.send(Seen {
-                me: node.me().clone(),
-                address: node.address(),
-                status: node.status(),
-                vitals: node.vitals().clone(),
-                heard: Box::pin(node.heard()),
-            });
+        Errand::Vitals(done) => {
+            let _ = done.send(node.vitals().clone());
         }
         Errand::Channels(done) => {
             let _ = done.send(node.directory().channels());

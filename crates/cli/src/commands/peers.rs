@@ -10,14 +10,14 @@ use serde::Serialize;
 use super::outline::clean;
 use super::{print, socket};
 use crate::admin::client::ask;
-use crate::admin::state::State;
 use crate::admin::{Answer, Question};
+use tidings_node::view::View;
 
 /// Stands for an organization that is not known.
-const UNKNOWN: &str = "(organization not known yet)";
+pub(super) const UNKNOWN: &str = "(organization not known yet)";
 
 /// Digits of a PKI-ID that are shown, as in logs.
-const PKI_DIGITS: usize = 8;
+pub(super) const PKI_DIGITS: usize = 8;
 
 /// Show the members that the running node knows, by organization.
 ///
@@ -44,15 +44,15 @@ pub(crate) struct Arguments {
 /// A peer as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Peer {
-    organization: Option<String>,
+pub(super) struct Peer {
+    pub(super) organization: Option<String>,
     /// Whether it is the node itself.
-    this_node: bool,
-    endpoint: String,
-    peer: String,
-    heard_ms: Option<u64>,
+    pub(super) this_node: bool,
+    pub(super) endpoint: String,
+    pub(super) peer: String,
+    pub(super) heard_ms: Option<u64>,
     /// Blocks by channel.
-    heights: BTreeMap<String, u64>,
+    pub(super) heights: BTreeMap<String, u64>,
 }
 
 impl Arguments {
@@ -72,7 +72,7 @@ impl Arguments {
 }
 
 /// The node itself and its members, by organization, the own one first.
-fn peers(state: &State) -> Vec<Peer> {
+pub(super) fn peers(state: &View) -> Vec<Peer> {
     let heights = |peer: &str| {
         let of = state.channels.iter().filter_map(|channel| {
             let height = channel.heights.get(peer)?;
@@ -157,7 +157,7 @@ fn row(peer: &Peer) -> [String; 4] {
     [name, endpoint, heard, heights]
 }
 
-fn ago(ms: u64) -> String {
+pub(super) fn ago(ms: u64) -> String {
     match ms / 1000 {
         0..60 => format!("{}.{} s ago", ms / 1000, ms % 1000 / 100),
         seconds => format!("{} min ago", seconds / 60),
@@ -167,7 +167,7 @@ fn ago(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::state::{Channel, Member};
+    use tidings_node::view::{Channel, Member};
 
     fn member(peer: &str, org: Option<&str>, heard_ms: Option<u64>) -> Member {
         Member {
@@ -175,12 +175,13 @@ mod tests {
             organization: org.map(str::to_owned),
             endpoint: format!("{peer}.example:7051"),
             heard_ms,
+            ..Member::default()
         }
     }
 
     #[test]
     fn members_stand_below_their_organizations_ours_first() {
-        let state = State {
+        let state = View {
             peer: "00".repeat(32),
             organization: "Org2MSP".into(),
             endpoint: "peer0:7051".into(),
@@ -196,8 +197,9 @@ mod tests {
                 elected: None,
                 missing: None,
                 heights: [("aa".repeat(32), 11), ("cc".repeat(32), 1)].into(),
+                ..Channel::default()
             }],
-            ..State::default()
+            ..View::default()
         };
         let expected = "\
 Org2MSP
@@ -213,7 +215,7 @@ Org1MSP
 
     #[test]
     fn a_member_cannot_steer_the_terminal() {
-        let mut state = State::default();
+        let mut state = View::default();
         let mut odd = member("aa", Some("Org\u{1b}[2J"), None);
         odd.endpoint = "a\nb:1".into();
         state.members.push(odd);

@@ -226,7 +226,7 @@ fn write_config(folder: &Path, seat: &Seat, bootstrap: &str) -> Result<()> {
     cert: {{file: "{tls}/server.crt"}}
     key: {{file: "{tls}/server.key"}}
     rootcert: {{file: "{tls}/ca.crt"}}
-operations: {{listenAddress: "{host}:{operations}"}}
+operations: {{listenAddress: "{host}:{operations}", dashboard: {{enabled: true}}}}
 metrics: {{provider: prometheus}}
 "#,
         name = member.name,

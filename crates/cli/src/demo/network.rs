@@ -130,6 +130,12 @@ impl Network {
             .map_or("", |slot| slot.member.name.as_str())
     }
 
+    /// What the first node shows of itself.
+    pub(crate) fn first(&self) -> Option<tidings_node::vitals::Vitals> {
+        let first = self.slots.first()?.running.as_ref()?;
+        Some(first.vitals().clone())
+    }
+
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

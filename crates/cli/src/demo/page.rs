@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,13 +18,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, stream};
+use tidings_node::operations::dressed;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::snapshot::Snapshot;
 
 /// The page without any outside resource: it must work on a machine without a network.
-const PAGE: &str = include_str!("page.html");
+static PAGE: LazyLock<String> = LazyLock::new(|| dressed(include_str!("page.html")));
 
 /// What the page may do: run its own script, draw, and listen to us.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
@@ -77,7 +79,7 @@ async fn page() -> impl IntoResponse {
             (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
             (header::CACHE_CONTROL, "no-store"),
         ],
-        PAGE,
+        PAGE.as_str(),
     )
 }
 

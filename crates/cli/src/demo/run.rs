@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tidings_msp::crypto::sha256;
+use tidings_node::operations::{Operations, OperationsSettings, Shown};
 use tidings_node::tls::{Tls, TlsSettings};
+use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -103,6 +105,25 @@ async fn open_page(
     Ok((listener, format!("http://{address}/")))
 }
 
+/// Serves the dashboard of one node, to be seen beside the page of all.
+async fn show_node(vitals: Vitals, name: &str, live: &mut Live) -> Result<Operations> {
+    let settings = OperationsSettings {
+        listen: (Ipv4Addr::LOCALHOST.to_string(), 0),
+        tls: None,
+        metrics: true,
+        dashboard: true,
+    };
+    let shown = Shown {
+        vitals,
+        logging: None,
+        dashboard: settings.dashboard,
+    };
+    let operations = Operations::start(&settings, shown).await?;
+    let address = operations.address();
+    live.say(&format!("node     http://{address}/dashboard of {name}"));
+    Ok(operations)
+}
+
 /// What is told by several threads.
 struct Shared {
     start: Instant,
@@ -169,6 +190,8 @@ struct Course {
     snapshots: watch::Sender<Snapshot>,
     exits: bool,
     disturbance: Disturbance,
+    /// Serves the dashboard of a node.
+    _operations: Option<Operations>,
 }
 
 /// What `--kill-one` still has to do.
@@ -185,7 +208,7 @@ impl Course {
         arguments: &Arguments,
         dir: &Path,
         setup: Setup,
-        live: Live,
+        mut live: Live,
         snapshots: watch::Sender<Snapshot>,
     ) -> Result<Self> {
         let Setup {
@@ -220,6 +243,10 @@ impl Course {
         let (network, events) = Network::start(dir, &channel, genesis, delivery, seats).await?;
         *shared.progress() = Some(Progress::new(&channel, target, network.nodes()));
         let disturbance = Disturbance::plan(arguments, &network, target)?;
+        let operations = match network.first().filter(|_| !arguments.no_page) {
+            Some(vitals) => Some(show_node(vitals, network.name(0), &mut live).await?),
+            None => None,
+        };
         let mut course = Self {
             source: tokio::spawn(async { Ok(()) }),
             shared,
@@ -230,6 +257,7 @@ impl Course {
             snapshots,
             exits: arguments.exit,
             disturbance,
+            _operations: operations,
         };
         course.meet().await;
         let rate = arguments.rate;

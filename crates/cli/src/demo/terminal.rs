@@ -318,7 +318,8 @@ fn duration(ms: Option<f64>) -> String {
     }
 }
 
-fn bytes(count: u64) -> String {
+/// So many bytes, for a person.
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = count as f64;
     let mut unit = 0;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tidings_gossip::Config;
 
 use super::finding::Finding;
-use crate::admin::state::{Channel, State};
+use tidings_node::view::{Channel, View};
 
 const ELECTION: &str = "peer.gossip.useLeaderElection";
 
@@ -47,7 +47,7 @@ fn follower(finding: Finding) -> Finding {
 /// What the running node is worth to its channels. `later` is how high its ledgers were a while
 /// after the state was taken, `served` how high the orderers' are.
 pub(super) fn judge(
-    state: &State,
+    state: &View,
     gossip: &Config,
     later: &BTreeMap<String, u64>,
     served: &BTreeMap<String, u64>,
@@ -69,7 +69,7 @@ pub(super) fn judge(
 
 /// A channel of the running node.
 struct Seen<'a> {
-    state: &'a State,
+    state: &'a View,
     channel: &'a Channel,
     height: u64,
     served: Option<u64>,
@@ -179,19 +179,20 @@ impl Seen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::state::Member;
     use crate::doctor::finding::Severity;
+    use tidings_node::view::Member;
 
-    fn state(leads: bool, elected: Option<&str>, others: &[(&str, u64)]) -> State {
+    fn state(leads: bool, elected: Option<&str>, others: &[(&str, u64)]) -> View {
         let member = |(number, (org, _)): (usize, &(&str, u64))| Member {
             peer: number.to_string(),
             organization: Some((*org).to_owned()),
             endpoint: String::new(),
             heard_ms: None,
+            ..Member::default()
         };
         let heights = others.iter().enumerate();
         let heights = heights.map(|(number, (_, height))| (number.to_string(), *height));
-        State {
+        View {
             organization: "Org1MSP".into(),
             members: others.iter().enumerate().map(member).collect(),
             channels: vec![Channel {
@@ -201,8 +202,9 @@ mod tests {
                 elected: elected.map(str::to_owned),
                 missing: None,
                 heights: heights.collect(),
+                ..Channel::default()
             }],
-            ..State::default()
+            ..View::default()
         }
     }
 
@@ -213,7 +215,7 @@ mod tests {
         }
     }
 
-    fn judged(state: &State, gossip: &Config, later: u64, served: Option<u64>) -> [Finding; 2] {
+    fn judged(state: &View, gossip: &Config, later: u64, served: Option<u64>) -> [Finding; 2] {
         let of = |height: Option<u64>| height.map(|height| ("ch".to_owned(), height));
         let (later, served) = (of(Some(later)), of(served));
         let later = later.into_iter().collect();
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn a_follower_without_anybody_to_follow_is_a_fault() {
         let follows = Config::default();
-        let leader = |state: &State, served| judged(state, &follows, 5, served)[0].clone();
+        let leader = |state: &View, served| judged(state, &follows, 5, served)[0].clone();
         for (others, served, severity) in [
             (&[][..], None, Severity::Fault),
             (&[("Org2MSP", 5)], None, Severity::Fault),
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_election_is_over_when_somebody_is_known() {
-        let leader = |state: &State| judged(state, &elects(), 5, None)[0].severity;
+        let leader = |state: &View| judged(state, &elects(), 5, None)[0].severity;
         assert_eq!(leader(&state(true, None, &[])), Severity::Ok);
         assert_eq!(leader(&state(false, Some("aa"), &[])), Severity::Ok);
         assert_eq!(leader(&state(false, None, &[])), Severity::Warning);
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn who_is_behind_and_stays_there_is_warned_of() {
-        let lag = |later, served, state: &State, gossip: &Config| {
+        let lag = |later, served, state: &View, gossip: &Config| {
             let [_, lag] = judged(state, gossip, later, served);
             (lag.severity, lag.setting.unwrap_or_default())
         };

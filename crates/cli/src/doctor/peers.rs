@@ -10,7 +10,7 @@ use tidings_msp::channel_config::ApplicationOrganization;
 use super::channels::Channel;
 use super::finding::Finding;
 use super::reach::{Met, Refusal};
-use crate::admin::state::Member;
+use tidings_node::view::Member;
 
 const BOOTSTRAP: &str = "peer.gossip.bootstrap";
 

@@ -1,7 +1,7 @@
 //! What a running node says of itself: what is not well, and what it turned away.
 
 use super::finding::Finding;
-use crate::admin::state::State;
+use tidings_node::view::View;
 
 const REFUSALS: &str = "refusals";
 
@@ -45,7 +45,7 @@ const TELLING: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// What is not well, and who was refused by this node.
-pub(super) fn judge(state: &State) -> Vec<Finding> {
+pub(super) fn judge(state: &View) -> Vec<Finding> {
     let mut findings: Vec<_> = state
         .failed
         .iter()
@@ -85,7 +85,7 @@ fn cure(component: &str) -> (&'static str, &'static str) {
     }
 }
 
-fn refusals(state: &State) -> Vec<Finding> {
+fn refusals(state: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (rule, what, setting, advice) in TELLING {
         let count = state.refused.get(*rule).copied().unwrap_or_default();
@@ -119,13 +119,13 @@ fn refusals(state: &State) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::state::Failed;
     use crate::doctor::finding::Severity;
+    use tidings_node::health::FailedCheck;
 
     #[test]
     fn what_is_not_well_and_who_was_refused_name_a_setting() {
-        let mut state = State::default();
-        let severities = |state: &State| -> Vec<_> {
+        let mut state = View::default();
+        let severities = |state: &View| -> Vec<_> {
             judge(state)
                 .into_iter()
                 .map(|finding| finding.severity)
@@ -137,7 +137,7 @@ mod tests {
         state.refused.insert("C-S5".into(), FEW_MAX);
         assert_eq!(severities(&state), [Severity::Ok, Severity::Ok]);
         state.refused.insert("C-S5".into(), FEW_MAX + 1);
-        state.failed.push(Failed {
+        state.failed.push(FailedCheck {
             component: "ledger/ch".into(),
             reason: "no space".into(),
         });

@@ -18,7 +18,7 @@ use tidings_proto::{gossip::Envelope, tag::Kind};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use super::{MESSAGE_LEN_MAX, counters::Counters};
+use super::{MESSAGE_LEN_MAX, counters::Counters, flow::Flow};
 
 /// Bytes that may wait for one peer. Several blocks; pull and state transfer repair what is
 /// dropped. A single message always finds room in an empty queue, however large.
@@ -74,6 +74,8 @@ pub(crate) fn queue(
 struct Shared {
     bytes: AtomicUsize,
     discarded: AtomicBool,
+    /// Of the connection that the stream is a part of, once it is.
+    flow: OnceLock<Arc<Flow>>,
     status: OnceLock<Status>,
 }
 
@@ -159,8 +161,13 @@ impl Sender {
         self.waiting() <= CONGESTED_UNTIL.0 && self.bytes() <= CONGESTED_UNTIL.1
     }
 
+    /// What leaves from now on is counted there, too. A stream is of one connection for good.
+    pub(crate) fn count_in(&self, flow: Arc<Flow>) {
+        let _ = self.shared.flow.set(flow);
+    }
+
     /// Messages that wait in order.
-    fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.items.max_capacity() - self.items.capacity()
     }
 
@@ -256,7 +263,11 @@ impl Stream for Outgoing {
         if self.shared.discarded.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
-        self.counters.sent(Kind::of_payload(&envelope.payload), len);
+        let kind = Kind::of_payload(&envelope.payload);
+        self.counters.sent(kind, len);
+        if let Some(flow) = self.shared.flow.get() {
+            flow.sent(kind, len);
+        }
         Poll::Ready(Some(envelope))
     }
 }

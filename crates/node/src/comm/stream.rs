@@ -21,6 +21,7 @@ use tracing::{debug, field::display, info};
 use super::{
     Authenticator, CommConfig, Inbox, MESSAGE_LEN_MAX, Refused,
     counters::Counters,
+    flow::Flow,
     handshake::{Introduction, Presented, conclude, stands_for},
     pair::Side,
     queue::{Outgoing, Sender, queue},
@@ -55,7 +56,14 @@ pub(crate) struct Registration {
     /// Of an inbound stream; that of an outbound one is known to the table.
     pub(crate) queue: Option<Sender>,
     /// Given after the core's inputs hold the news of the connection.
-    pub(crate) place: oneshot::Sender<Result<Arc<Connection>, Refused>>,
+    pub(crate) place: oneshot::Sender<Result<Placed, Refused>>,
+}
+
+/// A stream's place.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) flow: Arc<Flow>,
 }
 
 /// A stream that a peer opened. Our greeting is on its way.
@@ -138,13 +146,13 @@ pub(crate) async fn inbound(context: Arc<Context>, accepted: Accepted) -> Outcom
             .map(Some)
     };
     match registered.await {
-        Ok(Some(connection)) => {
+        Ok(Some(placed)) => {
             drop(slots);
             if let Some(trust) = trust {
                 trust.give();
             }
-            if let Err(status) = read(&context, &mut stream, &connection).await {
-                debug!(target: "gossip.comm", peer = %connection.peer(), %status, "inbound stream failed");
+            if let Err(status) = read(&context, &mut stream, &placed).await {
+                debug!(target: "gossip.comm", peer = %placed.connection.peer(), %status, "inbound stream failed");
                 verdict.fail(status);
             }
         }
@@ -183,11 +191,11 @@ pub(crate) async fn outbound(
     gate: oneshot::Sender<()>,
 ) -> Outcome {
     match open(&context, expected, &endpoint, outgoing).await {
-        Ok((_dialed, mut stream, connection)) => {
+        Ok((_dialed, mut stream, placed)) => {
             // The stream may have ended already; then reading says so.
             let _ = gate.send(());
-            if let Err(status) = read(&context, &mut stream, &connection).await {
-                debug!(target: "gossip.comm", peer = %connection.peer(), %status, "outbound stream failed");
+            if let Err(status) = read(&context, &mut stream, &placed).await {
+                debug!(target: "gossip.comm", peer = %placed.connection.peer(), %status, "outbound stream failed");
             }
         }
         Err(failed) => {
@@ -208,7 +216,7 @@ async fn open(
     expected: PkiId,
     endpoint: &str,
     outgoing: Outgoing,
-) -> Result<(Dialed, Streaming<Envelope>, Arc<Connection>), Failed> {
+) -> Result<(Dialed, Streaming<Envelope>, Placed), Failed> {
     let slot = context.dials.acquire().await;
     let (dialed, client) = reach(context, endpoint).await?;
     let (stream, introduction) = greet(context, &dialed, client, outgoing, false).await?;
@@ -216,9 +224,9 @@ async fn open(
         return Err(Refused::Ourselves.into());
     }
     stands_for(expected, &introduction.identity, &*context.authenticator)?;
-    let connection = register(context, Side::Outbound, introduction, None).await?;
+    let placed = register(context, Side::Outbound, introduction, None).await?;
     drop(slot);
-    Ok((dialed, stream, connection))
+    Ok((dialed, stream, placed))
 }
 
 /// Whether anything answers at an endpoint.
@@ -329,7 +337,7 @@ async fn register(
     side: Side,
     introduction: Introduction,
     queue: Option<Sender>,
-) -> Result<Arc<Connection>, Refused> {
+) -> Result<Placed, Refused> {
     if introduction.identity.pki_id == context.config.me {
         return Err(Refused::Ourselves);
     }
@@ -353,7 +361,7 @@ async fn register(
 async fn read(
     context: &Context,
     stream: &mut Streaming<Envelope>,
-    connection: &Arc<Connection>,
+    Placed { connection, flow }: &Placed,
 ) -> Result<(), Status> {
     while let Some(envelope) = stream.message().await? {
         let bytes = envelope.wire_len();
@@ -363,6 +371,7 @@ async fn read(
         })?;
         let kind = opened.message().kind();
         context.counters.received(kind, bytes);
+        flow.received(kind, bytes);
         // The identity of a connection never changes (C-S10), and `empty` says nothing.
         if matches!(kind, Some(Kind::Conn | Kind::Empty)) {
             continue;

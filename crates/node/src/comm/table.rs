@@ -26,9 +26,10 @@ use tracing::{debug, warn};
 use super::{
     Refused,
     counters::Dropped,
+    flow::{Flow, Traffic},
     pair::{Pair, Side},
     queue::{NotTaken, Receipt, Sender, Turn, queue},
-    stream::{self, Accepted, Context, Outcome, Registration},
+    stream::{self, Accepted, Context, Outcome, Placed, Registration},
 };
 
 /// Peers with a connection. Each has proven an identity that an organization vouches for, so this
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Probe { ticket: Ticket, endpoint: String },
     /// As the core's effect.
     Identify { ticket: Ticket, endpoint: String },
+    /// Say what goes over each connection.
+    Traffic(oneshot::Sender<BTreeMap<PkiId, Traffic>>),
 }
 
 /// Where the table hears from, and whom it tells.
@@ -115,7 +118,21 @@ enum Purpose {
 
 struct Peer {
     connection: Arc<Connection>,
+    flow: Arc<Flow>,
     streams: Pair<Link>,
+}
+
+impl Peer {
+    fn traffic(&self) -> Traffic {
+        let (sent, received) = self.flow.counted();
+        let link = self.streams.best();
+        Traffic {
+            connection: self.connection.id.0,
+            sent,
+            received,
+            waiting: link.map_or(0, |link| link.queue.waiting() as u64),
+        }
+    }
 }
 
 /// A stream, or one to be.
@@ -135,10 +152,7 @@ impl Link {
 enum News {
     Input(Box<Input>),
     /// The stream may begin to read, now that the core has been told of its connection.
-    Place(
-        oneshot::Sender<Result<Arc<Connection>, Refused>>,
-        Arc<Connection>,
-    ),
+    Place(oneshot::Sender<Result<Placed, Refused>>, Placed),
 }
 
 impl Table {
@@ -210,6 +224,11 @@ impl Table {
             Command::Identify { ticket, endpoint } => {
                 let identify = stream::identify(self.context.clone(), endpoint);
                 self.spawn(identify, Purpose::Identify(ticket));
+            }
+            Command::Traffic(done) => {
+                let traffic = self.peers.iter().map(|(id, peer)| (*id, peer.traffic()));
+                // Whoever asked may have gone.
+                let _ = done.send(traffic.collect());
             }
         }
     }
@@ -363,11 +382,17 @@ impl Table {
             news.push_back(News::Input(Box::new(Input::Connected(connection.clone()))));
             Peer {
                 connection,
+                flow: Arc::default(),
                 streams: Pair::default(),
             }
         });
+        let placed = Placed {
+            connection: peer.connection.clone(),
+            flow: peer.flow.clone(),
+        };
+        link.queue.count_in(peer.flow.clone());
         peer.streams.put(side, link, Instant::now());
-        news.push_back(News::Place(place, peer.connection.clone()));
+        news.push_back(News::Place(place, placed));
         if let Some(due) = peer.streams.retires_at(self.context.config.me, found) {
             self.reviews.push_back((due, found));
         }
@@ -483,9 +508,9 @@ impl Table {
         let mut permit = Some(permit);
         while let Some(news) = self.news.pop_front() {
             match news {
-                News::Place(place, connection) => {
+                News::Place(place, placed) => {
                     // The stream may have ended meanwhile.
-                    let _ = place.send(Ok(connection));
+                    let _ = place.send(Ok(placed));
                 }
                 News::Input(input) => match permit.take() {
                     Some(Some(permit)) => permit.send(*input),

@@ -14,11 +14,13 @@ const PROVIDER: &str = "metrics.provider";
 pub(super) fn settings(config: &CoreConfig) -> Result<Option<OperationsSettings>, ConfigRefused> {
     let listener = listener(config, Section::OPERATIONS)?;
     let metrics = metrics(config)?;
+    let dashboard = config.flag("operations.dashboard.enabled", false)?;
     Ok(
         listener.map(|ListenerSettings { listen, tls }| OperationsSettings {
             listen,
             tls,
             metrics,
+            dashboard,
         }),
     )
 }

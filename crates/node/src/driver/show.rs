@@ -15,6 +15,7 @@ use tidings_proto::gossip::{
 
 use crate::{
     clients::Discovered,
+    outlook::{Matter, Outlook},
     status::{ChannelStatus, MemberStatus, Status},
 };
 
@@ -134,7 +135,8 @@ impl Driver {
             channels: self.channel_statuses(),
         };
         self.lookout.status(&status);
-        tell_who_leads(&self.status.borrow(), &status);
+        let own = self.node.me().identity.pki_id;
+        tell_who_leads(&self.status.borrow(), &status, own, self.lookout.outlook());
         self.status.send_if_modified(|shown| {
             let changed = *shown != status;
             *shown = status;
@@ -143,23 +145,34 @@ impl Driver {
     }
 }
 
-/// Logs where this node began or ceased to lead.
-fn tell_who_leads(before: &Status, now: &Status) {
+/// Logs where this node began or ceased to lead, and notes who leads instead.
+fn tell_who_leads(before: &Status, now: &Status, own: PkiId, outlook: &Outlook) {
+    let note = |channel, text, peer| outlook.note(Matter::Leadership, channel, text, peer);
     for ChannelStatus {
-        channel, leader, ..
+        channel,
+        leader,
+        elected,
+        ..
     } in &now.channels
     {
         let before = before.channels.iter().find(|old| old.channel == *channel);
+        let other = elected.filter(|peer| *peer != own);
+        if before.and_then(|old| old.elected) != *elected && other.is_some() {
+            note(channel, "leads", other);
+        }
         let text = match (before.is_some_and(|old| old.leader), leader) {
             (false, true) => "this node leads: it pulls blocks from the orderers",
             (true, false) => "this node leads no more",
             _ => continue,
         };
         tracing::info!(target: "gossip.election", %channel, "{text}");
+        note(channel, text, None);
     }
     for ChannelStatus { channel, .. } in before.channels.iter().filter(|old| old.leader) {
         if now.channels.iter().all(|new| new.channel != *channel) {
-            tracing::info!(target: "gossip.election", %channel, "this node leads no more");
+            let text = "this node leads no more";
+            tracing::info!(target: "gossip.election", %channel, "{text}");
+            note(channel, text, None);
         }
     }
 }

@@ -20,11 +20,11 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::timeout;
 
-use super::{Shown, process};
+use super::{Shown, dashboard, process};
 use crate::{
     crypto::random,
     health::FailedCheck,
-    logging::{ChangeRefused, Seldom},
+    logging::{ChangeRefused, Logging, Seldom},
 };
 
 static NOT_TRUSTED: Seldom = Seldom::new();
@@ -38,7 +38,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of an answer.
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Whoever is at the other end of one connection.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub(super) struct Visitor {
 /// What can be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Page {
+    Dashboard,
+    DashboardState,
     Healthz,
     Logspec,
     Metrics,
@@ -68,13 +70,15 @@ impl Visitor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let page = match request.uri().path() {
+            "/dashboard" if self.shown.dashboard => Page::Dashboard,
+            "/dashboard/state" if self.shown.dashboard => Page::DashboardState,
             "/healthz" => Page::Healthz,
             "/logspec" => Page::Logspec,
             "/metrics" if self.metrics => Page::Metrics,
             "/version" => Page::Version,
             _ => return not_found(),
         };
-        if matches!(page, Page::Logspec | Page::Metrics) && !self.trusted {
+        if !matches!(page, Page::Healthz | Page::Version) && !self.trusted {
             if let Some(left_out) = NOT_TRUSTED.line(Instant::now()) {
                 tracing::warn!(
                     target: "operations", path = request.uri().path(), left_out,
@@ -86,6 +90,11 @@ impl Visitor {
         let id = request.headers().get(REQUEST_ID).cloned();
         let id = id.filter(|id| !id.is_empty()).unwrap_or_else(request_id);
         let mut answer = match page {
+            Page::Dashboard | Page::DashboardState if request.method() != Method::GET => {
+                empty(StatusCode::METHOD_NOT_ALLOWED)
+            }
+            Page::Dashboard => dashboard::page(),
+            Page::DashboardState => dashboard::state(&self.shown.vitals).await,
             Page::Healthz => self.healthz(request.method()).await,
             Page::Logspec => self.logspec(request).await,
             Page::Metrics => self.metrics(),
@@ -121,7 +130,7 @@ impl Visitor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match *request.method() {
-            Method::GET => match self.shown.logging.spec() {
+            Method::GET => match self.shown.logging.as_ref().and_then(Logging::spec) {
                 Some(spec) => json(StatusCode::OK, &LogSpec { spec }, "\n"),
                 None => unwilling(
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -159,9 +168,10 @@ impl Visitor {
             })?
             .to_bytes();
         let spec = asked_spec(&body).map_err(bad)?;
-        self.shown
-            .logging
-            .change(&spec)
+        let logging = self.shown.logging.as_ref();
+        logging
+            .ok_or(ChangeRefused::NotOurs)
+            .and_then(|logging| logging.change(&spec))
             .map_err(|refused| match refused {
                 ChangeRefused::Spec(refused) => bad(refused.to_string()),
                 ChangeRefused::NotOurs => (StatusCode::INTERNAL_SERVER_ERROR, refused.to_string()),
@@ -266,7 +276,7 @@ fn not_found() -> Answer {
     answer
 }
 
-fn with_type(content_type: &'static str, body: Bytes) -> Answer {
+pub(super) fn with_type(content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(Full::new(body));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

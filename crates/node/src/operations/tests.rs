@@ -26,6 +26,15 @@ fn plain() -> OperationsSettings {
         listen: ("127.0.0.1".to_owned(), 0),
         tls: None,
         metrics: true,
+        dashboard: false,
+    }
+}
+
+fn shown(vitals: Vitals, logging: Logging) -> Shown {
+    Shown {
+        vitals,
+        logging: Some(logging),
+        dashboard: false,
     }
 }
 
@@ -43,7 +52,8 @@ impl Scene {
         let vitals = Vitals::default();
         let shown = Shown {
             vitals: vitals.clone(),
-            logging,
+            logging: Some(logging),
+            dashboard: settings.dashboard,
         };
         Self {
             server: start(settings, shown).await.unwrap(),
@@ -298,8 +308,7 @@ async fn logs_that_others_write_are_neither_told_nor_changed() {
     let (logging, subscriber, _) = to_memory("info");
     drop(subscriber);
     let vitals = Vitals::default();
-    let shown = Shown { vitals, logging };
-    let server = start(&plain(), shown).await.unwrap();
+    let server = start(&plain(), shown(vitals, logging)).await.unwrap();
     for (method, body) in [("GET", ""), ("PUT", "{\"spec\":\"debug\"}")] {
         let stream = TcpStream::connect(server.address()).await.unwrap();
         let request = format!(
@@ -322,7 +331,7 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     };
     let (logging, _subscriber, _) = to_memory("info");
     let vitals = Vitals::default();
-    let refused = start(&settings, Shown { vitals, logging }).await;
+    let refused = start(&settings, shown(vitals, logging)).await;
     let said = refused.unwrap_err().to_string();
     let begin = format!("cannot listen on 127.0.0.1:{port} for operations: ");
     assert!(said.starts_with(&begin), "{said}");

@@ -25,6 +25,7 @@ use crate::{
     failed::Failed,
     health::Health,
     intake::Intake,
+    outlook::Window,
     private::{Judge, PrivateSettings, Registries},
     serve::Serve,
     status::Status,
@@ -114,6 +115,14 @@ impl RunningNode {
         let certificates = show_certificates(&vitals, &me, tls, &tasks, &control_in);
         let health = vitals.health.clone();
         health.started(requests_in.downgrade(), me.identity.expires_at);
+        vitals.outlook.open(Window {
+            me: me.clone(),
+            address: address.to_string(),
+            started: Instant::now(),
+            status: status.clone(),
+            core: requests_in.downgrade(),
+            comm: comm.handle(),
+        });
         let inlets = Inlets {
             messages,
             control,

@@ -37,6 +37,7 @@ metrics:
         listen: ("127.0.0.1".to_owned(), 9443),
         tls: None,
         metrics: false,
+        dashboard: false,
     };
     let config = load(&sample, &[]).unwrap();
     let settings = Settings::read(&config).unwrap();

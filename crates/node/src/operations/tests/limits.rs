@@ -17,7 +17,7 @@ fn reception() -> (watch::Sender<()>, Reception<Pages>) {
     let reception = Reception {
         acceptor: None,
         answers: Pages {
-            shown: Arc::new(Shown { vitals, logging }),
+            shown: Arc::new(shown(vitals, logging)),
             metrics: true,
         },
         stopped,

@@ -208,7 +208,7 @@ async fn material_that_is_no_good_is_named_by_its_key() {
         };
         let (logging, _subscriber, _) = to_memory("info");
         let vitals = Vitals::default();
-        let refused = start(&settings, Shown { vitals, logging }).await;
+        let refused = start(&settings, shown(vitals, logging)).await;
         let said = refused.unwrap_err().to_string();
         assert!(said.contains(named), "{said}");
     }
