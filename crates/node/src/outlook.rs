@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long a view serves all who look at the dashboard. Its page asks once a second.
-const VIEW_AGE_MAX: Duration = Duration::from_millis(800);
+pub(crate) const VIEW_AGE_MAX: Duration = Duration::from_millis(800);
 
 /// How long the core may take to say whom it heard; a view is made without it then.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -134,6 +134,16 @@ impl Vitals {
         let json = Bytes::from(json);
         *drawn = Some((tokio::time::Instant::now(), json.clone()));
         json
+    }
+}
+
+#[cfg(test)]
+impl Vitals {
+    /// Shows this from now on.
+    pub(crate) async fn pretend(&self, view: &View) {
+        let later = tokio::time::Instant::now() + Duration::from_secs(3600);
+        let json = serde_json::to_vec(view).unwrap();
+        *self.outlook.0.drawn.lock().await = Some((later, json.into()));
     }
 }
 

@@ -47,6 +47,17 @@ fn nothing_is_found_where_nothing_is_wrong() {
     assert_eq!(orgs, ["Org1MSP", "Org2MSP"], "{table}");
     assert_eq!(table.matches("tidings 4").count(), 4, "{table}");
 
+    let seen = nodes[0].tidings(&["watch", "--once"]);
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    for expected in [
+        "\ntidings  height 4",
+        "\nOrg2MSP\n",
+        "this node",
+        "connected",
+    ] {
+        assert!(seen.contains(expected), "{expected}: {seen}");
+    }
+
     // Alone and stopped the configuration is still good, if anybody answers.
     let [stopped, ..] = &mut nodes;
     stopped.stop();
@@ -58,10 +69,12 @@ fn nothing_is_found_where_nothing_is_wrong() {
 fn where_no_node_runs_there_are_no_peers_to_show() {
     let network = Devnet::up(1, 1);
     let node = network.node(1, 0);
-    let output = node.tidings(&["peers"]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("no node answers at"), "{text}");
+    for command in ["peers", "watch"] {
+        let output = node.tidings(&[command]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("no node answers at"), "{text}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a visitor gets: byte by byte over sockets, and over pipes in paused time where it is about
 //! patience.
 
+mod dashboard;
 mod limits;
 pub(crate) mod tls;
 

@@ -7,8 +7,10 @@
 
 mod acknowledged;
 mod chain;
+mod chromium;
 mod clients;
 mod cluster;
+mod dashboard;
 #[path = "../../../msp/tests/collections/draft.rs"]
 mod draft;
 mod late;

@@ -34,6 +34,46 @@ async fn messages_arrive_in_order_and_are_counted_by_kind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_over_each_connection_is_counted_by_itself_and_anew_for_the_next() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("one/a"), world.node("one/b"));
+    assert!(a.comm.handle().traffic().await.is_empty());
+    for nonce in 0..3 {
+        a.comm.handle().send(to("one/b"), hello(nonce));
+        b.message().await;
+    }
+    b.comm.handle().send(to("one/a"), hello(7));
+    a.message().await;
+    let (to_b, to_a) = (identity("one/b").pki_id, identity("one/a").pki_id);
+    let bytes = |nonces: &[u64]| -> u64 {
+        let lengths = nonces.iter().map(|nonce| hello(*nonce).wire_len() as u64);
+        lengths.sum()
+    };
+    let seen = a.comm.handle().traffic().await[&to_b];
+    assert_eq!(
+        (seen.sent.messages, seen.sent.bytes),
+        (3, bytes(&[0, 1, 2]))
+    );
+    assert_eq!(
+        (seen.received.messages, seen.received.bytes),
+        (1, bytes(&[7]))
+    );
+    assert_eq!((seen.sent.block_bytes, seen.waiting), (0, 0));
+    let other_end = b.comm.handle().traffic().await[&to_a];
+    assert_eq!(
+        (other_end.sent, other_end.received),
+        (seen.received, seen.sent)
+    );
+
+    a.comm.handle().close(to_b);
+    a.comm.handle().send(to("one/b"), hello(9));
+    b.message().await;
+    let next = a.comm.handle().traffic().await[&to_b];
+    assert_ne!(next.connection, seen.connection);
+    assert_eq!((next.sent.messages, next.received.messages), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn w_g1_what_is_sent_and_received_keeps_its_bytes() {
     let world = World::new();
     let (a, mut b) = (world.node("one/a"), world.node("one/b"));

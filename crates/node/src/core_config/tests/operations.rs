@@ -73,6 +73,22 @@ fn metrics_are_served_for_prometheus_only_and_nothing_else_keeps_from_starting()
 }
 
 #[test]
+fn there_is_a_dashboard_only_where_it_is_enabled() {
+    for (enabled, served) in [("true", true), ("false", false)] {
+        let variables = [ADDRESS, ("CORE_OPERATIONS_DASHBOARD_ENABLED", enabled)];
+        let operations = operations(LEAST, &variables).unwrap();
+        assert_eq!(operations.dashboard, served);
+    }
+    assert!(!operations(LEAST, &[ADDRESS]).unwrap().dashboard);
+    let odd = [ADDRESS, ("CORE_OPERATIONS_DASHBOARD_ENABLED", "maybe")];
+    let refused = refused(LEAST, &odd);
+    assert!(
+        refused.starts_with("operations.dashboard.enabled"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn tls_is_read_when_it_is_enabled() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| {

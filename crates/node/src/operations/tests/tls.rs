@@ -32,6 +32,7 @@ impl Fortress {
                 client_roots: client_roots.into_iter().collect(),
                 ..ListenerTls::default()
             }),
+            dashboard: true,
             ..plain()
         };
         Self {
@@ -119,6 +120,8 @@ async fn what_tells_or_changes_much_needs_a_client_certificate() {
         ("POST /logspec", "401", "400"),
         ("PUT /logspec", "401", "400"),
         ("GET /metrics", "401", "200"),
+        ("GET /dashboard", "401", "200"),
+        ("GET /dashboard/state", "401", "200"),
     ] {
         assert_eq!(fortress.status(None, request).await, without, "{request}");
         assert_eq!(
