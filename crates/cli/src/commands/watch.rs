@@ -14,7 +14,7 @@ use clap::Args;
 use tidings_node::comm::Traffic;
 use tidings_node::view::{Channel, View};
 use time::OffsetDateTime;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::outline::clean;
 use super::peers::{PKI_DIGITS, Peer, UNKNOWN, ago, peers};
@@ -95,7 +95,7 @@ async fn watch(socket: &Path, interval: Duration) -> Result<()> {
     let mut now = look(socket)?;
     let mut before: Option<View> = None;
     let screen = Screen::open();
-    let mut ticks = tokio::time::interval(interval);
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lost: Option<String> = None;
     loop {
@@ -143,7 +143,7 @@ impl Screen {
             let mut lines = picture(now, before);
             lines.splice(0..0, lost);
             let lines = fitting(lines, columns.into(), rows.into());
-            format!("\x1b[H\x1b[J{}", lines.join("\r\n"))
+            format!("\x1b[H\x1b[J{}", lines.join("\n"))
         } else {
             format!("{}\n", lost.unwrap_or_else(|| line(now, before)))
         };

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use tidings_msp::crypto::sha256;
 use tidings_node::operations::{Operations, OperationsSettings, Shown};
 use tidings_node::tls::{Tls, TlsSettings};
-use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -106,7 +105,16 @@ async fn open_page(
 }
 
 /// Serves the dashboard of one node, to be seen beside the page of all.
-async fn show_node(vitals: Vitals, name: &str, live: &mut Live) -> Result<Operations> {
+async fn show_node(
+    arguments: &Arguments,
+    network: &Network,
+    live: &mut Live,
+) -> Result<Option<Operations>> {
+    // Within a container only the page is looked at from outside.
+    let is_wanted = !arguments.no_page && arguments.page_address.is_loopback();
+    let Some(vitals) = network.first().filter(|_| is_wanted) else {
+        return Ok(None);
+    };
     let settings = OperationsSettings {
         listen: (Ipv4Addr::LOCALHOST.to_string(), 0),
         tls: None,
@@ -119,9 +127,9 @@ async fn show_node(vitals: Vitals, name: &str, live: &mut Live) -> Result<Operat
         dashboard: settings.dashboard,
     };
     let operations = Operations::start(&settings, shown).await?;
-    let address = operations.address();
+    let (address, name) = (operations.address(), network.name(0));
     live.say(&format!("node     http://{address}/dashboard of {name}"));
-    Ok(operations)
+    Ok(Some(operations))
 }
 
 /// What is told by several threads.
@@ -243,10 +251,7 @@ impl Course {
         let (network, events) = Network::start(dir, &channel, genesis, delivery, seats).await?;
         *shared.progress() = Some(Progress::new(&channel, target, network.nodes()));
         let disturbance = Disturbance::plan(arguments, &network, target)?;
-        let operations = match network.first().filter(|_| !arguments.no_page) {
-            Some(vitals) => Some(show_node(vitals, network.name(0), &mut live).await?),
-            None => None,
-        };
+        let operations = show_node(arguments, &network, &mut live).await?;
         let mut course = Self {
             source: tokio::spawn(async { Ok(()) }),
             shared,

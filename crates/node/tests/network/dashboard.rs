@@ -55,6 +55,13 @@ async fn a_browser_shows_who_is_there_and_nothing_becomes_markup() {
         "{told:?}"
     );
 
+    looks_well(&node).await;
+    node.stop().await;
+    other.stop().await;
+}
+
+/// Looks at the dashboard of a node, if there is a browser.
+async fn looks_well(node: &RunningNode) {
     let settings = OperationsSettings {
         listen: ("127.0.0.1".to_owned(), 0),
         tls: None,
@@ -83,6 +90,4 @@ async fn a_browser_shows_who_is_there_and_nothing_becomes_markup() {
         assert!(!dom.contains("<img"), "{dom}");
     }
     operations.stop().await;
-    node.stop().await;
-    other.stop().await;
 }
