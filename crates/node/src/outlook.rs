@@ -242,7 +242,7 @@ mod tests {
         let leadership: Vec<_> = of(Matter::Leadership).collect();
         assert_eq!(leadership, [("this node leads", 1)]);
         assert_eq!(of(Matter::Orderer).next(), Some(("failure 5", 2)));
-        assert_eq!(of(Matter::Orderer).last(), Some(("failure 36", 2)));
+        assert_eq!(of(Matter::Orderer).next_back(), Some(("failure 36", 2)));
     }
 
     #[test]
