@@ -125,8 +125,6 @@ impl ValidityStore {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a store that fails fails the test")]
-
     use super::*;
 
     #[test]

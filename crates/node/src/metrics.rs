@@ -13,6 +13,8 @@ use prometheus::{
 use tidings_gossip::{Source, id::ChannelId};
 use tidings_ledger::Extent;
 
+use crate::validity;
+
 /// As in most of Fabric's histograms of durations, in seconds.
 const USUAL: &[f64] = prometheus::DEFAULT_BUCKETS;
 
@@ -258,6 +260,10 @@ impl Metrics {
         }
         for outcome in ["caught up", "stopped"] {
             self.catch_ups.with_label_values(&[channel, outcome]);
+        }
+        for kind in validity::kinds() {
+            self.validity_disagreements
+                .with_label_values(&[channel, kind]);
         }
     }
 

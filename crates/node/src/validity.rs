@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use tidings_gossip::id::ChannelId;
 use tidings_ledger::StoreOpenError;
 
-pub(crate) use self::follow::Follow;
+pub(crate) use self::{follow::Follow, word::kinds};
 pub use self::{
     standings::{BlockReport, Report, Validity},
     word::{ORGANIZATIONS_MAX, Standing},

@@ -22,7 +22,7 @@ use tidings_ledger::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::word::{Claim, Heard, Kind, Ours, Standing, Word};
+use super::word::{Claim, Heard, Ours, Standing, Word};
 use crate::{logging::Seldom, vitals::Vitals};
 
 /// How long a block that was just committed is kept back from clients who follow the chain, so that
@@ -153,11 +153,6 @@ impl Validity {
     pub(crate) fn begin(&self, height: u64) -> Result<(), String> {
         self.known().fresh.height = height;
         self.show_heard();
-        let counter = &self.vitals.metrics.validity_disagreements;
-        for kind in Kind::ALL {
-            // Of a counter that is not there no alarm can tell whether it is well.
-            counter.with_label_values(&[self.channel.as_str(), kind.label()]);
-        }
         let (_, first) = self.store.disputed().map_err(|error| error.to_string())?;
         if let Some(number) = first {
             let word = self.word(number)?;

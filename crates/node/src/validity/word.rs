@@ -49,7 +49,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Header, Self::Count, Self::Codes, Self::CommitHash];
+    const ALL: [Self; 4] = [Self::Header, Self::Count, Self::Codes, Self::CommitHash];
 
     /// As a label of a metric.
     pub(super) fn label(self) -> &'static str {
@@ -60,6 +60,11 @@ impl Kind {
             Self::CommitHash => "commit hash",
         }
     }
+}
+
+/// All labels of disagreements.
+pub(crate) fn kinds() -> [&'static str; 4] {
+    Kind::ALL.map(Kind::label)
 }
 
 /// What a claim comes to.
