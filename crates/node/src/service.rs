@@ -21,11 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings_gossip::{
-    Config, Input, Me, VerifiedBlock,
-    delivery::Event,
-    id::{ChannelId, PkiId},
-};
+use tidings_gossip::{Config, Input, Me, VerifiedBlock, delivery::Event, id::ChannelId};
 use tidings_ledger::{Ledger, Reader, Settings};
 use tidings_msp::{channel_config::ChannelConfig, services::CryptoServices};
 use tidings_proto::block::BlockView;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tidings_msp::crypto::sha256;
-use tidings_node::operations::{Operations, OperationsSettings, Shown};
+use tidings_node::operations::{self, OperationsSettings, Shown};
+use tidings_node::reception::Serving;
 use tidings_node::tls::{Tls, TlsSettings};
 use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, watch};
@@ -109,7 +110,7 @@ async fn show_node(
     arguments: &Arguments,
     network: &Network,
     live: &mut Live,
-) -> Result<Option<Operations>> {
+) -> Result<Option<Serving>> {
     // Within a container only the page is looked at from outside.
     let is_wanted = !arguments.no_page && arguments.page_address.is_loopback();
     let Some(vitals) = network.first().filter(|_| is_wanted) else {
@@ -126,7 +127,7 @@ async fn show_node(
         logging: None,
         dashboard: settings.dashboard,
     };
-    let operations = Operations::start(&settings, shown).await?;
+    let operations = operations::start(&settings, shown).await?;
     let (address, name) = (operations.address(), network.name(0));
     live.say(&format!("node     http://{address}/dashboard of {name}"));
     Ok(Some(operations))
@@ -199,7 +200,7 @@ struct Course {
     exits: bool,
     disturbance: Disturbance,
     /// Serves the dashboard of a node.
-    _operations: Option<Operations>,
+    _operations: Option<Serving>,
 }
 
 /// What `--kill-one` still has to do.

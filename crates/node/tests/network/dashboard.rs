@@ -1,6 +1,6 @@
 //! The dashboard of a real node in a real browser.
 
-use tidings_node::operations::{Operations, OperationsSettings, Shown};
+use tidings_node::operations::{self, OperationsSettings, Shown};
 
 use super::*;
 use crate::chromium::look;
@@ -73,7 +73,7 @@ async fn looks_well(node: &RunningNode) {
         logging: None,
         dashboard: true,
     };
-    let operations = Operations::start(&settings, shown).await.unwrap();
+    let operations = operations::start(&settings, shown).await.unwrap();
     let url = format!("http://{}/dashboard", operations.address());
     if let Some(seen) = look(url).await {
         let dom = &seen.dom;
