@@ -264,6 +264,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::{collection::vec, prelude::*};
+    use tidings_proto::common::{Block, BlockHeader, BlockMetadata};
 
     use super::*;
 
@@ -280,6 +281,33 @@ mod tests {
             is_signed: false,
             codes: Bytes::copy_from_slice(codes),
             commit_hash: Bytes::from_static(commit_hash.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_block_says_something_only_with_codes_of_its_own() {
+        let said = |codes: &[u8], hash_len: usize| {
+            let mut metadata = vec![Bytes::new(); 5];
+            metadata[2] = Bytes::copy_from_slice(codes);
+            metadata[4] = vec![1; hash_len].into();
+            let block = Block {
+                header: Some(BlockHeader::default()),
+                metadata: Some(BlockMetadata { metadata }),
+                ..Block::default()
+            };
+            let block = BlockView::parse(block.encode_to_vec().into()).unwrap();
+            Claim::of(&block).map(|claim| (claim.codes.to_vec(), claim.commit_hash.len()))
+        };
+        let longest = COMMIT_HASH_LEN_MAX;
+        assert_eq!(said(&[0, 11], 0), Ok((vec![0, 11], 0)));
+        assert_eq!(said(&[0, 11], longest), Ok((vec![0, 11], longest)));
+        assert!(
+            said(&[0, 11], longest + 1)
+                .unwrap_err()
+                .contains("too long")
+        );
+        for nothing in [&[][..], &[0, 254], &[254]] {
+            assert!(said(nothing, 0).unwrap_err().contains("validates nothing"));
         }
     }
 
