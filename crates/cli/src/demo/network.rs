@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tidings_gossip::id::{ChannelId, PkiId};
-use tidings_gossip::{Config, Source, StateConfig};
+use tidings_gossip::{Config, PvtDataConfig, Source, StateConfig};
 use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tidings_node::tls::TlsSettings;
 use tidings_proto::tag::Kind;
@@ -357,6 +357,11 @@ impl Slot {
                 bootstrap: vec![self.bootstrap.clone()],
                 org_leader: self.leader,
                 stripe: true,
+                // What recorded blocks wrote in private nobody here has: no block waits for it.
+                pvt_data: PvtDataConfig {
+                    pull_retry_threshold: Duration::ZERO,
+                    ..PvtDataConfig::default()
+                },
                 state: StateConfig {
                     enabled: true,
                     ..StateConfig::default()
