@@ -8,7 +8,7 @@ use libfuzzer_sys::{
     arbitrary::{self, Arbitrary},
     fuzz_target,
 };
-use tidings_ledger::{Audit, Ledger, Settings, Tip};
+use tidings_ledger::{Audit, Ledger, Retention, Settings, Tip};
 use tidings_proto::{
     Message,
     block::BlockView,
@@ -27,6 +27,7 @@ enum Change {
 const SETTINGS: Settings = Settings {
     segment_len_max: 300,
     segment_entries_max: 64,
+    retention: Retention::ALL,
 };
 
 /// Nine blocks in a few segments.

@@ -453,8 +453,8 @@ fn recover(dir: &Path, recovery: &mut Recovery) -> Result<Committed, OpenError> 
     let mut firsts = folder::segments(dir)?;
     let pruned = Pruned::load(dir)?;
     let given_up = firsts.partition_point(|first| *first < pruned.first());
-    if given_up > 0 {
-        // A crash came while they were removed.
+    if firsts.get(given_up) == Some(&pruned.first()) && given_up > 0 {
+        // A crash came while they were removed. Where the chain does not go on, nothing is.
         pruned::remove(dir, firsts.drain(..given_up))?;
     }
     drop_stillborn(dir, &mut firsts, recovery)?;

@@ -310,6 +310,17 @@ fn damage_is_named_and_never_pruned_away() {
     drop(ledger);
     fs::remove_file(dir.path().join("PRUNED")).unwrap();
     assert_eq!(refused(dir.path()), Fault::SegmentMissing);
+    // Segments of an older copy, below a note that is newer, are refused and stay.
+    let (dir, _, older) = grown(SMALL, 6);
+    drop(older);
+    let (newer, ledger) = pruned();
+    drop(ledger);
+    for name in ["PRUNED", "HELD"] {
+        fs::copy(newer.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let segments = files(dir.path(), "blocks");
+    assert_eq!(refused(dir.path()), Fault::SegmentMissing);
+    assert_eq!(files(dir.path(), "blocks"), segments);
 }
 
 #[test]
