@@ -374,9 +374,7 @@ impl Admitted {
         }
         check_expiry(self.expires_at, SystemTime::now())
     }
-}
 
-impl Admitted {
     /// As a Go peer that began with a snapshot gives no stream that begins below it. A single block
     /// is given if it is there, for which `peer channel fetch oldest` and `config` ask.
     fn check_kept(&self) -> Result<(), Refused> {

@@ -39,6 +39,8 @@ pub(crate) struct Ended {
     pub(crate) reason: String,
     /// It says that we may not.
     pub(crate) forbidden: bool,
+    /// It says that it does not have the block.
+    pub(crate) not_found: bool,
 }
 
 impl From<String> for Ended {
@@ -46,6 +48,7 @@ impl From<String> for Ended {
         Self {
             reason,
             forbidden: false,
+            not_found: false,
         }
     }
 }
@@ -65,6 +68,7 @@ impl Response {
                 Err(Ended {
                     reason: format!("answered with status {code} ({name})"),
                     forbidden: code == i32::from(Status::Forbidden),
+                    not_found: code == i32::from(Status::NotFound),
                 })
             }
             Self {

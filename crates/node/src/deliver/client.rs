@@ -81,7 +81,9 @@ impl Client {
             } => ended,
         };
         // The core says it to the operator, but not every time.
-        let Ended { reason, forbidden } = ended;
+        let Ended {
+            reason, forbidden, ..
+        } = ended;
         tracing::debug!(
             target: "peer.blocksprovider",
             channel = %self.channel, orderer = wanted.endpoint, "the orderer {reason}"

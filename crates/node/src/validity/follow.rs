@@ -4,10 +4,15 @@
 //! peer is taken for one of its organization because its alive message names the endpoint, and
 //! because what answers there chains to that organization's TLS roots in the channel's configuration.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tidings_gossip::id::{ChannelId, OrgId};
+use tidings_gossip::id::{ChannelId, OrgId, PkiId};
 use tidings_ledger::Reader;
 use tidings_proto::{block::BlockView, orderer::seek_info::SeekContentType};
 use tokio::{
@@ -25,9 +30,9 @@ use super::{
 use crate::{
     clients::RELAYED,
     crypto::Crypto,
-    deliver::ask::{BLOCK_BYTES_MAX, Response, ask, from, said, signed},
+    deliver::ask::{BLOCK_BYTES_MAX, Ended, Response, ask, from, said, signed},
     logging::{Seldom, foreign},
-    status::Status,
+    status::{MemberStatus, Status},
     tls::{self, Tls},
 };
 
@@ -70,9 +75,11 @@ impl Follow {
         let (mut followers, mut followed) = (JoinSet::new(), BTreeSet::new());
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         loop {
-            let members = follow.organizations(&status.borrow_and_update());
-            for org in members {
-                if followed.len() < ORGANIZATIONS_MAX && followed.insert(org.clone()) {
+            let organizations = organizations(&status.borrow_and_update(), &follow.channel);
+            for org in organizations {
+                let is_new = followed.len() < ORGANIZATIONS_MAX && !followed.contains(&org);
+                if is_new && follow.is_of_channel(&org) {
+                    followed.insert(org.clone());
                     followers.spawn(Arc::clone(&follow).follow(org));
                 }
             }
@@ -97,15 +104,6 @@ impl Follow {
         }
     }
 
-    /// Organizations of the channel of which a peer is known.
-    fn organizations(&self, status: &Status) -> BTreeSet<OrgId> {
-        let members = status.members.iter();
-        let named = members.filter_map(|member| member.org.clone());
-        named
-            .filter(|org| self.is_of_channel(org) && !self.sources(status, org).is_empty())
-            .collect()
-    }
-
     fn is_of_channel(&self, org: &OrgId) -> bool {
         self.crypto.config(&self.channel).is_some_and(|config| {
             let mut organizations = config.application_organizations().values();
@@ -113,25 +111,12 @@ impl Follow {
         })
     }
 
-    /// Where peers of this organization in the channel can be reached.
-    fn sources(&self, status: &Status, org: &OrgId) -> Vec<String> {
-        let channel = status.channels.iter().find(|c| c.channel == self.channel);
-        let peers = channel.map_or(&[][..], |channel| &channel.peers);
-        let members = status.members.iter();
-        let fit = members.filter(|member| {
-            member.org.as_ref() == Some(org)
-                && !member.endpoint.is_empty()
-                && peers.iter().any(|(peer, _)| *peer == member.peer)
-        });
-        fit.map(|member| member.endpoint.clone()).collect()
-    }
-
     /// Follows one peer of an organization after the other.
     async fn follow(self: Arc<Self>, org: OrgId) {
-        let (mut attempt, mut pause) = (0, PAUSE_MIN);
+        let (mut attempt, mut without, mut pause) = (0, 0, PAUSE_MIN);
         let mut status = self.status.clone();
         loop {
-            let sources = self.sources(&status.borrow_and_update(), &org);
+            let sources = sources(&status.borrow_and_update(), &self.channel, &org);
             if sources.is_empty() {
                 self.validity
                     .note_source(org.as_str(), "no peer".to_owned());
@@ -140,30 +125,55 @@ impl Follow {
                 }
                 continue;
             }
-            let endpoint = &sources[attempt % sources.len()];
+            let (endpoint, height) = &sources[attempt % sources.len()];
             let before = self.validity.next(org.as_str());
-            let Err(reason) = self.read(&org, endpoint).await;
-            let reason = foreign(reason);
-            let source = format!("{endpoint} {reason}");
-            self.validity.note_source(org.as_str(), source);
-            if let Some(left_out) = ENDED.line(std::time::Instant::now()) {
-                tracing::info!(
-                    target: "validity", channel = %self.channel, organization = %org, endpoint,
-                    left_out, "a peer is not heard any more: it {reason}"
-                );
-            }
+            let Err(ended) = self.read(&org, endpoint).await;
+            self.tell(&org, endpoint, &ended.reason);
+            let next = self.validity.next(org.as_str());
             attempt += 1;
-            pause = if self.validity.next(org.as_str()) > before {
-                PAUSE_MIN
-            } else {
-                PAUSE_MAX.min(2 * pause)
-            };
+            // It says that it has the block, and does not give it.
+            let lacks = ended.not_found && *height > next;
+            without = if lacks { without + 1 } else { 0 };
+            if without >= sources.len() {
+                self.skip(&org, next);
+                without = 0;
+            }
+            if next > before {
+                pause = PAUSE_MIN;
+            }
             sleep(pause).await;
+            if attempt % sources.len() == 0 {
+                pause = PAUSE_MAX.min(2 * pause);
+            }
         }
     }
 
+    /// Tells that a peer is not heard any more, and why.
+    fn tell(&self, org: &OrgId, endpoint: &str, reason: &str) {
+        let reason = foreign(reason);
+        let source = format!("{endpoint} {reason}");
+        self.validity.note_source(org.as_str(), source);
+        if let Some(left_out) = ENDED.line(std::time::Instant::now()) {
+            tracing::info!(
+                target: "validity", channel = %self.channel, organization = %org, endpoint,
+                left_out, "a peer is not heard any more: it {reason}"
+            );
+        }
+    }
+
+    /// No peer of this organization has the next block any more: they began with snapshots, or were
+    /// pruned. What comes from now on they have.
+    fn skip(&self, org: &OrgId, next: u64) {
+        let height = *self.height.borrow();
+        tracing::warn!(
+            target: "validity", channel = %self.channel, organization = %org, next, height,
+            "no peer gives block {next}: the organization is heard of blocks from {height} on"
+        );
+        self.validity.skip(org.as_str(), height);
+    }
+
     /// Hears a peer until something goes wrong.
-    async fn read(&self, org: &OrgId, endpoint: &str) -> Result<Infallible, String> {
+    async fn read(&self, org: &OrgId, endpoint: &str) -> Result<Infallible, Ended> {
         let mut next = self.validity.next(org.as_str());
         let open = self.open(org, endpoint, next);
         let mut responses = unless_stalled(self.height.clone(), next, open).await??;
@@ -177,12 +187,13 @@ impl Follow {
             let response = unless_stalled(height.clone(), next, responses.message()).await?;
             let response = response
                 .map_err(|status| format!("broke the stream: {}", said(&status)))?
-                .ok_or("closed the stream")?;
-            let block = response.into_block().map_err(|ended| ended.reason)?;
+                .ok_or_else(|| "closed the stream".to_owned())?;
+            let block = response.into_block()?;
             let there = height.wait_for(|have| *have > next).await;
-            there.map_err(|_left| "is not asked any more: the channel is left")?;
+            there.map_err(|_left| "is not asked any more: the channel is left".to_owned())?;
             if !self.is_of_channel(org) {
-                return Err("is of an organization that is no longer in the channel".to_owned());
+                let reason = "is of an organization that is no longer in the channel";
+                return Err(reason.to_owned().into());
             }
             self.hear(org, next, block).await?;
             next += 1;
@@ -260,6 +271,36 @@ impl Follow {
     }
 }
 
+/// Members that are in the channel and can be reached, with the heights that they published.
+fn members<'a>(
+    status: &'a Status,
+    channel: &ChannelId,
+) -> impl Iterator<Item = (&'a MemberStatus, u64)> {
+    let channel = status.channels.iter().find(|each| each.channel == *channel);
+    let peers = channel.into_iter().flat_map(|channel| &channel.peers);
+    let heights: BTreeMap<PkiId, u64> = peers.copied().collect();
+    let members = status.members.iter();
+    members.filter_map(move |member| {
+        let height = heights.get(&member.peer).copied();
+        Some((member, height.filter(|_| !member.endpoint.is_empty())?))
+    })
+}
+
+/// Organizations of which a peer in the channel can be reached.
+fn organizations(status: &Status, channel: &ChannelId) -> BTreeSet<OrgId> {
+    let members = members(status, channel);
+    members
+        .filter_map(|(member, _)| member.org.clone())
+        .collect()
+}
+
+/// Where peers of this organization in the channel can be reached, with their heights.
+fn sources(status: &Status, channel: &ChannelId, org: &OrgId) -> Vec<(String, u64)> {
+    let ours = members(status, channel).filter(|(member, _)| member.org.as_ref() == Some(org));
+    ours.map(|(member, height)| (member.endpoint.clone(), height))
+        .collect()
+}
+
 /// Waits for something of a peer, not for long once we have the block that it is about.
 async fn unless_stalled<T>(
     mut height: watch::Receiver<u64>,
@@ -282,6 +323,39 @@ async fn unless_stalled<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::ChannelStatus;
+
+    #[test]
+    fn members_of_the_channel_that_can_be_reached_are_sources() {
+        let peer = |number| PkiId::new([number; 32]);
+        let member = |number, org: &str, endpoint: &str| MemberStatus {
+            peer: peer(number),
+            org: Some(OrgId::from(org)),
+            endpoint: endpoint.to_owned(),
+        };
+        let channel = ChannelId::from("ch");
+        let status = Status {
+            members: vec![
+                member(1, "A", "a:1"),
+                member(2, "A", ""),
+                member(3, "B", "b:1"),
+                member(4, "C", "c:1"),
+            ],
+            channels: vec![ChannelStatus {
+                channel: channel.clone(),
+                height: 9,
+                peers: vec![(peer(1), 7), (peer(2), 7), (peer(3), 8)],
+                leader: false,
+                elected: None,
+                catching_up: None,
+            }],
+        };
+        let all: Vec<OrgId> = organizations(&status, &channel).into_iter().collect();
+        assert_eq!(all, [OrgId::from("A"), OrgId::from("B")]);
+        let of_a = sources(&status, &channel, &OrgId::from("A"));
+        assert_eq!(of_a, [("a:1".to_owned(), 7)]);
+        assert!(sources(&status, &ChannelId::from("x"), &OrgId::from("A")).is_empty());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_left_that_lacks_what_we_have_and_not_one_that_has_nothing_to_say() {

@@ -123,7 +123,7 @@ pub struct BlockReport {
 }
 
 impl Validity {
-    /// Opens what was heard before. The ledger has `height` blocks.
+    /// Opens what was heard before.
     pub(super) fn open(
         dir: &Path,
         channel: ChannelId,
@@ -149,9 +149,15 @@ impl Validity {
     }
 
     /// The channel is at work, with so many blocks: nobody waits for those. What is disputed from
-    /// before is told again.
+    /// before is told again. A ledger that was made anew is shorter, and its blocks are heard again.
     pub(crate) fn begin(&self, height: u64) -> Result<(), String> {
-        self.known().fresh.height = height;
+        {
+            let mut known = self.known();
+            known.fresh.height = height;
+            for next in known.next.values_mut() {
+                *next = height.clamp(1, (*next).max(1));
+            }
+        }
         self.show_heard();
         let (_, first) = self.store.disputed().map_err(|error| error.to_string())?;
         if let Some(number) = first {
@@ -198,6 +204,13 @@ impl Validity {
         self.known().next.get(org).copied().unwrap_or(1)
     }
 
+    /// An organization is not asked for blocks below this one any more.
+    pub(super) fn skip(&self, org: &str, height: u64) {
+        let mut known = self.known();
+        let next = known.next.entry(org.to_owned()).or_insert(1);
+        *next = height.max(*next);
+    }
+
     /// Notes of whom an organization is heard, or why it is not.
     pub(super) fn note_source(&self, org: &str, source: String) {
         self.known().sources.insert(org.to_owned(), source);
@@ -216,7 +229,7 @@ impl Validity {
         }
         let hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut word = self.word(number)?;
-        let before = word.standing(self.wanted);
+        let (before, given) = (word.standing(self.wanted), word.agreed(self.wanted));
         let heard = said.map_or(Heard::Nothing, |(claim, ours)| word.hear(org, claim, ours));
         let after = word.standing(self.wanted);
         {
@@ -229,7 +242,7 @@ impl Validity {
             if heard != Heard::Nothing {
                 known.unsaved.insert(number, word.clone());
             }
-            if (before == Standing::Agreed) != (after == Standing::Agreed) {
+            if given != word.agreed(self.wanted) {
                 known.stamps.change(number);
             }
         }
@@ -389,13 +402,21 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path, vitals: &Vitals) -> Validity {
+        open_at(dir, vitals, 1)
+    }
+
+    fn open_at(dir: &Path, vitals: &Vitals, height: u64) -> Validity {
         let validity = Validity::open(dir, ChannelId::from("ch"), 2, vitals.clone()).unwrap();
-        validity.begin(1).unwrap();
+        validity.begin(height).unwrap();
         validity
     }
 
     fn hear(validity: &Validity, org: &str, number: u64, code: u8) {
-        let header = vec![7];
+        hear_of(validity, org, (number, 7), code);
+    }
+
+    fn hear_of(validity: &Validity, org: &str, (number, header): (u64, u8), code: u8) {
+        let header = vec![header];
         let claim = Claim {
             header: header.clone(),
             is_signed: false,
@@ -430,7 +451,7 @@ mod tests {
         hear(&validity, "B", 3, 0);
         drop(validity);
         let vitals = Vitals::default();
-        let validity = open(dir.path(), &vitals);
+        let validity = open_at(dir.path(), &vitals, 4);
         assert_eq!((validity.next("A"), validity.next("B")), (4, 3));
         let codes = |number| validity.codes(number, &[7]).map(|codes| codes.to_vec());
         assert_eq!((codes(1), codes(2), codes(3)), (Some(vec![0]), None, None));
@@ -458,6 +479,30 @@ mod tests {
             text.contains(r#"tidings_validity_height{channel="ch"} 4"#),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn blocks_of_a_ledger_that_was_made_anew_are_heard_again() {
+        let (dir, vitals) = (tempfile::tempdir().unwrap(), Vitals::default());
+        let validity = open(dir.path(), &vitals);
+        for number in 1..4 {
+            hear(&validity, "A", number, 0);
+            hear(&validity, "B", number, 11);
+        }
+        validity.save().unwrap();
+        drop(validity);
+        let vitals = Vitals::default();
+        let validity = open(dir.path(), &vitals);
+        assert_eq!((validity.next("A"), validity.next("C")), (1, 1));
+        assert_eq!(failed(&vitals).await.len(), 1, "the dispute is remembered");
+        // The new chain has another block there, of which nobody says otherwise.
+        for (number, org) in [(1, "A"), (1, "B"), (2, "A"), (3, "A")] {
+            hear_of(&validity, org, (number, 8), 0);
+        }
+        assert!(validity.report(None, 4).unwrap().first_disputed.is_none());
+        validity.skip("C", 9);
+        validity.skip("C", 7);
+        assert_eq!(validity.next("C"), 9);
     }
 
     #[tokio::test]

@@ -225,6 +225,12 @@ impl Word {
         Heard::Agrees
     }
 
+    /// Of which block which codes are agreed, if so many organizations have to.
+    pub(super) fn agreed(&self, wanted: usize) -> Option<(Bytes, Bytes)> {
+        let is_agreed = self.standing(wanted) == Standing::Agreed;
+        is_agreed.then(|| (self.block.clone(), self.codes.clone()))
+    }
+
     /// Where the block stands, if so many organizations have to agree.
     pub(super) fn standing(&self, wanted: usize) -> Standing {
         if !self.against.is_empty() {

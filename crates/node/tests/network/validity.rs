@@ -9,7 +9,7 @@ use tidings_node::{
     validity::{Report, Standing},
 };
 use tidings_proto::{
-    common::{Block, BlockMetadataIndex, Envelope, Payload},
+    common::{self, Block, BlockMetadataIndex, Envelope, Payload},
     orderer::{SeekInfo, seek_info::SeekContentType, seek_position::Type as Position},
     protos::{
         DeliverResponse,
@@ -39,6 +39,8 @@ type Responses = ReceiverStream<Result<DeliverResponse, Status>>;
 struct Validator {
     address: SocketAddr,
     serves: watch::Sender<Vec<Block>>,
+    /// Below this it has no blocks, as a peer that began with a snapshot.
+    begins: watch::Sender<u64>,
     /// From which block on it was asked.
     starts: mpsc::Receiver<u64>,
     _server: JoinSet<()>,
@@ -46,6 +48,7 @@ struct Validator {
 
 struct Service {
     served: watch::Receiver<Vec<Block>>,
+    begins: watch::Receiver<u64>,
     asked: mpsc::Sender<u64>,
     streams: TaskTracker,
 }
@@ -55,9 +58,11 @@ impl Validator {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (serves, served) = watch::channel(Vec::new());
+        let (begins, begun) = watch::channel(0);
         let (asked, starts) = mpsc::channel(64);
         let service = DeliverServer::new(Service {
             served,
+            begins: begun,
             asked,
             streams: TaskTracker::new(),
         });
@@ -70,6 +75,7 @@ impl Validator {
         Self {
             address,
             serves,
+            begins,
             starts,
             _server: server,
         }
@@ -108,6 +114,14 @@ impl Deliver for Service {
         self.asked.try_send(start.number).unwrap();
         let (mut served, mut next) = (self.served.clone(), usize::try_from(start.number).unwrap());
         let (responses, stream) = mpsc::channel(1);
+        if start.number < *self.begins.borrow() {
+            let not_found = Type::Status(common::Status::NotFound.into());
+            let response = DeliverResponse {
+                r#type: Some(not_found),
+            };
+            responses.try_send(Ok(response)).unwrap();
+            return Ok(Response::new(ReceiverStream::new(stream)));
+        }
         self.streams.spawn(async move {
             // As long as the client lets its side open.
             let _requests = requests;
@@ -304,6 +318,26 @@ async fn codes_are_given_once_two_organizations_agree_and_after_a_restart() {
         other,
     };
     assert_eq!(scene.given(&chain).await, [0, 0, 0, 11, 0, 0]);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_organization_without_old_blocks_is_heard_of_new_ones() {
+    let (mut chain, orderer) = ordering(1).await;
+    let mut scene = Scene::new(&mut chain).await;
+    chain.grow_to(4);
+    orderer.serve(chain.blocks.clone());
+    scene.own.serve(&chain, |_, _| {});
+    scene.other.serve(&chain, |_, _| {});
+    scene.other.begins.send_replace(4);
+    scene.join(&chain).await;
+    soon(async { while scene.other.starts.recv().await != Some(4) {} }).await;
+    chain.grow_to(6);
+    orderer.serve(chain.blocks.clone());
+    scene.own.serve(&chain, |_, _| {});
+    scene.other.serve(&chain, |_, _| {});
+    scene.hears(6).await;
+    assert_eq!(scene.given(&chain).await, [0, 254, 254, 254, 0, 0]);
     scene.stop().await;
 }
 

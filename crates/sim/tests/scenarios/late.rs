@@ -135,6 +135,7 @@ fn a_late_leader_catches_up_from_orderer_and_peers_together() {
         let mut world = World::new(seed)
             .org("Org1MSP", 3)
             .org("Org2MSP", 2)
+            // Often enough that some come before peers have given all.
             .delivery_interval(millis(20))
             .state_transfer(true);
         world.crash(3, secs(3)..secs(25));
