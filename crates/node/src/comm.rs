@@ -322,11 +322,21 @@ impl CommHandle {
         })
     }
 
-    /// What goes over each connection. Empty if comm has no time or has stopped.
-    pub fn traffic(&self) -> impl Future<Output = BTreeMap<PkiId, Traffic>> + Send + use<> {
+    /// What goes over each connection. None if comm has no time or has stopped.
+    pub fn traffic(
+        &self,
+    ) -> impl Future<Output = Option<BTreeMap<PkiId, Traffic>>> + Send + use<> {
         let (done, traffic) = oneshot::channel();
         self.give(Command::Traffic(done));
-        async move { traffic.await.unwrap_or_default() }
+        async move { traffic.await.ok() }
+    }
+
+    /// To a comm that does nothing, with room for one command; it goes on until what is given ends.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> (Self, impl Sized) {
+        let (commands, nobody) = mpsc::channel(1);
+        let counters = Arc::new(Counters::new(&Metrics::new()));
+        (Self { commands, counters }, nobody)
     }
 
     fn give_message(&self, command: Command) {

@@ -1,7 +1,7 @@
 //! Where it is found out what a node sees, and what is remembered of how it came to that.
 //!
-//! Promises: asking costs the core one look, however many ask for the dashboard; an answer comes
-//! also from a node that stops or hangs, with what is known then. What is remembered is little of
+//! Promises: asking costs the core two short answers, however many ask for the dashboard; an answer
+//! comes also from a node that stops or hangs, with what is known then. What is remembered is little of
 //! each matter, so that what others can cause at will drives nothing else out.
 
 use std::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    comm::CommHandle,
+    comm::{CommHandle, Traffic},
     driver::Request,
     logging::foreign,
     status::Status,
@@ -33,7 +33,8 @@ use crate::{
 /// How long a view serves all who look at the dashboard. Its page asks once a second.
 pub(crate) const VIEW_AGE_MAX: Duration = Duration::from_millis(800);
 
-/// How long the core may take to say whom it heard; a view is made without it then.
+/// How long the core may take to say whom it heard, and comm whom it is connected to; a view is
+/// made without that then.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Events that are remembered of each matter. Leaders change a few times a day; orderers that are
@@ -102,7 +103,7 @@ impl Vitals {
         let window = self.outlook.0.window.get()?;
         let (heard, traffic, failed) = tokio::join!(
             window.heard(),
-            window.comm.traffic(),
+            window.traffic(),
             self.health.failed_checks()
         );
         let beside = Beside {
@@ -199,6 +200,11 @@ impl Window {
         };
         timeout(ANSWER_TIME_MAX, asked).await.unwrap_or_default()
     }
+
+    async fn traffic(&self) -> Option<BTreeMap<PkiId, Traffic>> {
+        let asked = timeout(ANSWER_TIME_MAX, self.comm.traffic());
+        asked.await.ok().flatten()
+    }
 }
 
 /// Adds an event, or counts it with the last one if it is the same.
@@ -223,6 +229,7 @@ fn wall_ms(now: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::tests::me;
 
     #[test]
     fn little_of_each_matter_is_remembered_and_repeats_are_counted() {
@@ -251,6 +258,36 @@ mod tests {
         outlook.note(Matter::Orderer, &channel, &"x\n".repeat(10_000), None);
         let text = &outlook.history()[0].text;
         assert!(text.len() < 1000 && !text.contains('\n'), "{}", text.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_hangs_is_shown_in_time_and_with_what_is_wrong() {
+        let vitals = Vitals::default();
+        let (core, _requests) = mpsc::channel(1);
+        let (comm, _commands) = CommHandle::to_nobody();
+        let (_status, status) = watch::channel(Status::default());
+        vitals.health.started(core.downgrade(), i64::MAX);
+        vitals.outlook.open(Window {
+            me: me(),
+            address: "127.0.0.1:7051".to_owned(),
+            started: Instant::now(),
+            status,
+            core: core.downgrade(),
+            comm,
+        });
+        let start = tokio::time::Instant::now();
+        let window = vitals.outlook.0.window.get().unwrap();
+        let (heard, traffic) = tokio::join!(window.heard(), window.traffic());
+        assert!(heard.is_empty() && traffic.is_none());
+        assert_eq!(start.elapsed().as_secs(), ANSWER_TIME_MAX.as_secs());
+
+        let start = tokio::time::Instant::now();
+        let drawn = vitals.drawn_view().await;
+        // The page waits for 8 s, which must be more.
+        assert_eq!(start.elapsed().as_secs(), 5);
+        let view: View = serde_json::from_slice(&drawn).unwrap();
+        assert_eq!(view.failed[0].component, "gossip");
+        assert!(!view.traffic_known, "nobody said that there is no link");
     }
 
     #[tokio::test]

@@ -56,6 +56,8 @@ pub struct View {
     pub members: Vec<Member>,
     /// How many more there are than are listed.
     pub members_left_out: usize,
+    /// Whether it was found out in time whom we are connected to.
+    pub traffic_known: bool,
     /// Bytes that went to peers and came from them, by the kind of message.
     pub kinds: BTreeMap<String, KindBytes>,
     /// Channels that were joined.
@@ -76,7 +78,7 @@ pub struct Member {
     pub endpoint: String,
     /// How long ago it was heard, in milliseconds, if it still is a member.
     pub heard_ms: Option<u64>,
-    /// What goes between it and us, if we are connected.
+    /// What goes between it and us, if we are connected and [`View::traffic_known`].
     pub traffic: Option<Traffic>,
 }
 
@@ -121,7 +123,8 @@ pub struct Channel {
 /// What is found out in other places than the status.
 pub(crate) struct Beside {
     pub(crate) heard: BTreeMap<PkiId, Duration>,
-    pub(crate) traffic: BTreeMap<PkiId, Traffic>,
+    /// None if that was not told in time.
+    pub(crate) traffic: Option<BTreeMap<PkiId, Traffic>>,
     pub(crate) failed: Vec<FailedCheck>,
     pub(crate) history: Vec<Event>,
 }
@@ -142,7 +145,7 @@ impl View {
             organization: member.org.as_ref().map(|org| short(org.as_str())),
             endpoint: short(&member.endpoint),
             heard_ms: heard.get(&member.peer).copied().map(ms),
-            traffic: traffic.get(&member.peer).copied(),
+            traffic: traffic.as_ref().and_then(|of| of.get(&member.peer).copied()),
         };
         let channels = status.channels.iter();
         Self {
@@ -155,6 +158,7 @@ impl View {
             refused: metrics.refusals(),
             members: members.map(member).collect(),
             members_left_out: status.members.len().saturating_sub(MEMBERS_MAX),
+            traffic_known: traffic.is_some(),
             kinds: kinds(metrics),
             channels: channels
                 .map(|channel| Channel::of(channel, &listed, metrics))
@@ -258,7 +262,7 @@ pub(crate) mod tests {
     fn nothing() -> Beside {
         Beside {
             heard: BTreeMap::new(),
-            traffic: BTreeMap::new(),
+            traffic: None,
             failed: Vec::new(),
             history: Vec::new(),
         }

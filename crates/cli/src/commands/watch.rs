@@ -409,6 +409,7 @@ fn member_line(view: &View, peer: &Peer, now: Option<Traffic>, rates: &Rates<'_>
         Some(ms) => ago(ms),
     };
     let flow = match (now, rates.of(&peer.peer, now)) {
+        (None, _) if !view.traffic_known => "not known".to_owned(),
         (None, _) => String::new(),
         (Some(_), None) => "connected".to_owned(),
         (Some(_), Some(flow)) => {
@@ -451,6 +452,7 @@ mod tests {
             endpoint: "peer0:7051".into(),
             seen_at_ms: 1000 * second,
             up_ms: 1000 * second,
+            traffic_known: true,
             refused: [("S-C7".to_owned(), 2)].into(),
             members: vec![Member {
                 peer: "aa".repeat(32),

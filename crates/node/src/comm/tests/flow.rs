@@ -37,7 +37,7 @@ async fn messages_arrive_in_order_and_are_counted_by_kind() {
 async fn what_goes_over_each_connection_is_counted_by_itself_and_anew_for_the_next() {
     let world = World::new();
     let (mut a, mut b) = (world.node("one/a"), world.node("one/b"));
-    assert!(a.comm.handle().traffic().await.is_empty());
+    assert!(a.comm.handle().traffic().await.unwrap().is_empty());
     for nonce in 0..3 {
         a.comm.handle().send(to("one/b"), hello(nonce));
         b.message().await;
@@ -49,7 +49,7 @@ async fn what_goes_over_each_connection_is_counted_by_itself_and_anew_for_the_ne
         let lengths = nonces.iter().map(|nonce| hello(*nonce).wire_len() as u64);
         lengths.sum()
     };
-    let seen = a.comm.handle().traffic().await[&to_b];
+    let seen = a.comm.handle().traffic().await.unwrap()[&to_b];
     assert_eq!(
         (seen.sent.messages, seen.sent.bytes),
         (3, bytes(&[0, 1, 2]))
@@ -59,7 +59,7 @@ async fn what_goes_over_each_connection_is_counted_by_itself_and_anew_for_the_ne
         (1, bytes(&[7]))
     );
     assert_eq!((seen.sent.block_bytes, seen.waiting), (0, 0));
-    let other_end = b.comm.handle().traffic().await[&to_a];
+    let other_end = b.comm.handle().traffic().await.unwrap()[&to_a];
     assert_eq!(
         (other_end.sent, other_end.received),
         (seen.received, seen.sent)
@@ -68,7 +68,7 @@ async fn what_goes_over_each_connection_is_counted_by_itself_and_anew_for_the_ne
     a.comm.handle().close(to_b);
     a.comm.handle().send(to("one/b"), hello(9));
     b.message().await;
-    let next = a.comm.handle().traffic().await[&to_b];
+    let next = a.comm.handle().traffic().await.unwrap()[&to_b];
     assert_ne!(next.connection, seen.connection);
     assert_eq!((next.sent.messages, next.received.messages), (1, 0));
 }

@@ -145,6 +145,7 @@ fn hostile() -> View {
             peer: Some(peer),
             times: 2,
         }],
+        traffic_known: true,
         ..View::default()
     }
 }
