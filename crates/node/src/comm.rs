@@ -323,9 +323,7 @@ impl CommHandle {
     }
 
     /// What goes over each connection. None if comm has no time or has stopped.
-    pub fn traffic(
-        &self,
-    ) -> impl Future<Output = Option<BTreeMap<PkiId, Traffic>>> + Send + use<> {
+    pub fn traffic(&self) -> impl Future<Output = Option<BTreeMap<PkiId, Traffic>>> + Send + use<> {
         let (done, traffic) = oneshot::channel();
         self.give(Command::Traffic(done));
         async move { traffic.await.ok() }

@@ -41,12 +41,10 @@ pub struct OperationsSettings {
 /// What the server shows.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// `/healthz`, and `/metrics` if they are served.
+    /// `/healthz`, and `/metrics` and `/dashboard` if they are served.
     pub vitals: Vitals,
     /// `/logspec`; none if nothing that this program writes can be changed.
     pub logging: Option<Logging>,
-    /// `/dashboard` is served: [`OperationsSettings::dashboard`].
-    pub dashboard: bool,
 }
 
 /// Opens the port and serves. Meant to come before the node is started, which it can show in
@@ -57,6 +55,7 @@ pub async fn start(settings: &OperationsSettings, shown: Shown) -> Result<Servin
     let serving = door.serve(Pages {
         shown: Arc::new(shown),
         metrics: settings.metrics,
+        dashboard: settings.dashboard,
     });
     tracing::info!(target: "operations", %address, "the operations server is up");
     Ok(serving)
@@ -67,6 +66,7 @@ pub async fn start(settings: &OperationsSettings, shown: Shown) -> Result<Servin
 struct Pages {
     shown: Arc<Shown>,
     metrics: bool,
+    dashboard: bool,
 }
 
 impl Answers for Pages {
@@ -80,6 +80,7 @@ impl Answers for Pages {
         let visitor = Visitor {
             shown: Arc::clone(&self.shown),
             metrics: self.metrics,
+            dashboard: self.dashboard,
             trusted: is_certified,
         };
         visitor.answer(request).await

@@ -145,7 +145,9 @@ impl View {
             organization: member.org.as_ref().map(|org| short(org.as_str())),
             endpoint: short(&member.endpoint),
             heard_ms: heard.get(&member.peer).copied().map(ms),
-            traffic: traffic.as_ref().and_then(|of| of.get(&member.peer).copied()),
+            traffic: traffic
+                .as_ref()
+                .and_then(|of| of.get(&member.peer).copied()),
         };
         let channels = status.channels.iter();
         Self {

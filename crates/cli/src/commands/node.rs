@@ -209,7 +209,6 @@ async fn start(
         let shown = Shown {
             vitals,
             logging: Some(logging),
-            dashboard: operations.dashboard,
         };
         servers.push(operations::start(&operations, shown).await?);
     }

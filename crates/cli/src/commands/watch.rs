@@ -1,8 +1,8 @@
 //! `tidings watch`: the node that runs, again and again, in a terminal.
 //!
-//! Promises: no text of others reaches the terminal as anything but text; no line is longer than the
-//! terminal is wide; what the terminal was like before is there again at the end. What goes by in a
-//! second is the difference of two views, so the first shows none.
+//! Promises: no text of others reaches the terminal as anything but text; no line is longer than
+//! the terminal is wide; what the terminal was like before is there again at the end. What goes by
+//! in a second is the difference of two views, so the first shows none.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -31,11 +31,15 @@ const EVENTS_SHOWN_MAX: usize = 5;
 /// Rules that are shown of those that were broken; the most frequent.
 const RULES_SHOWN_MAX: usize = 6;
 
+/// By how many milliseconds the start of one run may seem to move from view to view: clocks are set
+/// a little, and no node is up again sooner.
+const START_MOVES_MAX: u64 = 3000;
+
 /// Watch the running node: channels, members, what goes between them, what is wrong.
 ///
-/// On a terminal the picture is drawn anew each time, until Ctrl-C; elsewhere each view is one line.
-/// The node is found by its configuration, or by --socket. It may be stopped and started again
-/// meanwhile.
+/// On a terminal the picture is drawn anew each time, until Ctrl-C; elsewhere each view is one
+/// line. The node is found by its configuration, or by --socket. It may be stopped and started
+/// again meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tidings watch
@@ -191,7 +195,12 @@ struct Rates<'a> {
 impl<'a> Rates<'a> {
     fn new(now: &View, before: Option<&'a View>) -> Self {
         // A node that was started anew has counted from nothing.
-        let before = before.filter(|view| view.peer == now.peer && view.up_ms < now.up_ms);
+        let started = |view: &View| view.seen_at_ms.saturating_sub(view.up_ms);
+        let same_run = |view: &&View| {
+            let moved = started(view).abs_diff(started(now));
+            view.peer == now.peer && view.up_ms < now.up_ms && moved < START_MOVES_MAX
+        };
+        let before = before.filter(same_run);
         let members = before.iter().flat_map(|view| &view.members);
         let passed = before.map_or(0, |view| now.up_ms - view.up_ms);
         Self {
@@ -505,6 +514,36 @@ Org2MSP
         );
         let restarted = picture(&before, Some(&now));
         assert_eq!(restarted, picture(&before, None), "counted from nothing");
+        let later = View {
+            seen_at_ms: now.seen_at_ms + START_MOVES_MAX,
+            ..now
+        };
+        let restarted = picture(&later, Some(&before));
+        assert_eq!(
+            restarted,
+            picture(&later, None),
+            "up for longer than before"
+        );
+    }
+
+    #[test]
+    fn so_many_rules_and_events_are_shown() {
+        let mut many = view(1, "peer1:7051");
+        let rules = (0..=RULES_SHOWN_MAX as u64).map(|count| (format!("rule{count}"), count));
+        many.refused = rules.collect();
+        many.history = vec![many.history[0].clone(); EVENTS_SHOWN_MAX + 1];
+        let lines = picture(&many, None);
+        let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(with("(2 times)"), EVENTS_SHOWN_MAX);
+        assert_eq!((with("rule1 1"), with("rule0")), (1, 0), "{lines:?}");
+    }
+
+    #[test]
+    fn a_link_that_nobody_told_of_is_not_known() {
+        let mut busy = view(1, "peer1:7051");
+        (busy.traffic_known, busy.members[0].traffic) = (false, None);
+        let lines = picture(&busy, None);
+        assert!(lines.last().unwrap().ends_with("not known"), "{lines:?}");
     }
 
     #[test]

@@ -125,7 +125,6 @@ async fn show_node(
     let shown = Shown {
         vitals,
         logging: None,
-        dashboard: settings.dashboard,
     };
     let operations = operations::start(&settings, shown).await?;
     let (address, name) = (operations.address(), network.name(0));

@@ -46,6 +46,8 @@ pub(super) struct Visitor {
     pub(super) shown: Arc<Shown>,
     /// Metrics are served.
     pub(super) metrics: bool,
+    /// The dashboard is served.
+    pub(super) dashboard: bool,
     /// The visitor has shown a good certificate, or none is asked for.
     pub(super) trusted: bool,
 }
@@ -70,8 +72,8 @@ impl Visitor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let page = match request.uri().path() {
-            "/dashboard" if self.shown.dashboard => Page::Dashboard,
-            "/dashboard/state" if self.shown.dashboard => Page::DashboardState,
+            "/dashboard" if self.dashboard => Page::Dashboard,
+            "/dashboard/state" if self.dashboard => Page::DashboardState,
             "/healthz" => Page::Healthz,
             "/logspec" => Page::Logspec,
             "/metrics" if self.metrics => Page::Metrics,

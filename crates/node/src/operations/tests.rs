@@ -35,7 +35,6 @@ fn shown(vitals: Vitals, logging: Logging) -> Shown {
     Shown {
         vitals,
         logging: Some(logging),
-        dashboard: false,
     }
 }
 
@@ -54,7 +53,6 @@ impl Scene {
         let shown = Shown {
             vitals: vitals.clone(),
             logging: Some(logging),
-            dashboard: settings.dashboard,
         };
         Self {
             server: start(settings, shown).await.unwrap(),

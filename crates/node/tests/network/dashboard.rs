@@ -71,7 +71,6 @@ async fn looks_well(node: &RunningNode) {
     let shown = Shown {
         vitals: node.vitals().clone(),
         logging: None,
-        dashboard: true,
     };
     let operations = operations::start(&settings, shown).await.unwrap();
     let url = format!("http://{}/dashboard", operations.address());

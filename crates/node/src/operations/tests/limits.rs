@@ -19,6 +19,7 @@ fn reception() -> (watch::Sender<()>, Reception<Pages>) {
         answers: Pages {
             shown: Arc::new(shown(vitals, logging)),
             metrics: true,
+            dashboard: false,
         },
         stopped,
     };
