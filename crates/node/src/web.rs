@@ -31,6 +31,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use self::{
     answer::{Budget, Content, Refused},
     ask::{Asked, Events, Page, Which},
+    cursor::Cursor,
     decode::Placed,
     events::STREAMS_MAX,
     json::{Each, Full, Json},
@@ -189,13 +190,8 @@ impl Desk {
 
     fn events(&self, name: &str, wanted: Events) -> Result<Response<Content>, Refused> {
         let served = self.channel(name)?;
-        let height = *served.height.borrow();
-        if wanted.after.is_some_and(|after| after.is_beyond(height)) {
-            let sentence = format!(
-                "the cursor is beyond the channel, which has {height} blocks here: it is of \
-                 another channel, or of a node that has more"
-            );
-            return Err(Refused::new(StatusCode::NOT_FOUND, sentence));
+        if let Some(after) = wanted.after {
+            check(&served, after)?;
         }
         let place = Arc::clone(&self.streams).try_acquire_owned();
         let place = place.map_err(|_none| {
@@ -206,6 +202,28 @@ impl Desk {
         let source = (served, self.reads.clone());
         Ok(answer::events(events::events(source, wanted, place)))
     }
+}
+
+/// Whether the events behind a cursor are there, or will be.
+fn check(served: &Served, after: Cursor) -> Result<(), Refused> {
+    let none = |sentence| Err(Refused::new(StatusCode::NOT_FOUND, sentence));
+    // The watch is told last: who has read a block may be ahead of it.
+    let told = *served.height.borrow();
+    let height = told.max(served.blocks.height());
+    if after.is_beyond(height) {
+        return none(format!(
+            "the cursor is beyond the channel, which has {height} blocks here: it is of another \
+             channel, or of a node that has more"
+        ));
+    }
+    let first = served.blocks.first();
+    if after.block < first {
+        let (pruned, kept) = (after.block, Cursor::before(first));
+        return none(format!(
+            "block {pruned}, which is next, was pruned: from after={kept} on there is something"
+        ));
+    }
+    Ok(())
 }
 
 /// What is said of a channel.
@@ -248,7 +266,13 @@ fn block(out: &mut Json, served: &Served, which: &Which) -> Result<(), Refused> 
         Which::Newest if height == 0 => {
             return Err(none("this channel has no block here yet".to_owned()));
         }
-        Which::Number(number) => block_of(served, number).map_err(|e| unreadable(&e))?,
+        Which::Number(number) => {
+            let found = block_of(served, number);
+            found.map_err(|reason| match served.blocks.holds(number) {
+                true => unreadable(&reason),
+                false => none(reason),
+            })?
+        }
         Which::Newest => block_of(served, height - 1).map_err(|e| unreadable(&e))?,
     };
     let codes = codes(served, &view);

@@ -133,6 +133,8 @@ impl Follow {
             let step = self.reads.read(move || source.step(next, height, wanted));
             let page = match step.await {
                 Ok(page) => page,
+                // Who comes again is told that his cursor was pruned.
+                Err(_pruned) if self.next.block < self.source.served.blocks.first() => return None,
                 Err(reason) => {
                     unreadable(&reason);
                     return None;

@@ -5,7 +5,7 @@ use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings_gossip::id::ChannelId;
-use tidings_ledger::Ledger;
+use tidings_ledger::{Ledger, Retention, Settings};
 use tidings_proto::{
     common::{ChannelHeader, Envelope, Header, Payload, SignatureHeader},
     kvrwset::{KvWrite, KvrwSet},
@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod limits;
+mod pruned;
 mod tls;
 
 #[path = "../../../ledger/tests/made/mod.rs"]
@@ -177,8 +178,12 @@ pub(super) struct Scene {
 impl Scene {
     /// With no block.
     pub(super) fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open_with(dir.path(), settings).unwrap();
         let (height, heights) = watch::channel(0);
         let directory = Directory::default();
         let channel = ChannelId::from(CHANNEL);
