@@ -92,7 +92,8 @@ struct Desk {
     directory: Directory,
     needs_certificate: bool,
     reads: Reads,
-    budget: Budget,
+    blocks: Budget,
+    channels: Budget,
     streams: Arc<Semaphore>,
 }
 
@@ -128,7 +129,8 @@ impl Desk {
             directory,
             needs_certificate,
             reads: Reads::default(),
-            budget: Budget::default(),
+            blocks: Budget::of_blocks(),
+            channels: Budget::of_channels(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
@@ -139,15 +141,18 @@ impl Desk {
             Asked::Channels => self.channels().await?,
             Asked::Channel(name) => {
                 let served = self.channel(&name)?;
-                self.make(move |out| channel(out, &served)).await?
+                self.make(&self.channels, move |out| channel(out, &served))
+                    .await?
             }
             Asked::Block(name, which) => {
                 let served = self.channel(&name)?;
-                self.make(move |out| block(out, &served, &which)).await?
+                self.make(&self.blocks, move |out| block(out, &served, &which))
+                    .await?
             }
             Asked::Transaction(name, id) => {
                 let served = self.channel(&name)?;
-                self.make(move |out| transaction(out, &served, &id)).await?
+                self.make(&self.blocks, move |out| transaction(out, &served, &id))
+                    .await?
             }
             Asked::Events(name, wanted) => return self.events(&name, wanted),
         };
@@ -168,9 +173,10 @@ impl Desk {
     /// Has an answer made where it may wait for the disk.
     async fn make(
         &self,
+        budget: &Budget,
         write: impl FnOnce(&mut Json) -> Result<(), Refused> + Send + 'static,
     ) -> Result<Bytes, Refused> {
-        let budget = self.budget.clone();
+        let budget = budget.clone();
         let made = self.reads.read(move || Ok(budget.make(write)));
         match timeout(ANSWER_TIME_MAX, made).await {
             Ok(Ok(made)) => made,
@@ -185,7 +191,7 @@ impl Desk {
             let channels = Each(|| listed.iter().map(|served| Channel::of(served)));
             out.value(&channels).map_err(no_room)
         };
-        self.make(write).await
+        self.make(&self.channels, write).await
     }
 
     fn events(&self, name: &str, wanted: Events) -> Result<Response<Content>, Refused> {
@@ -304,9 +310,6 @@ fn unreadable(reason: &str) -> Refused {
 /// Heads of blocks, channels and what is said of something that is left out have some hundred
 /// bytes each.
 fn no_room(_: Full) -> Refused {
-    let sentence = format!(
-        "the answer would be longer than {}",
-        answer::ANSWER_BYTES_MAX
-    );
+    let sentence = "the answer would be longer than any may be here";
     Refused::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
 }

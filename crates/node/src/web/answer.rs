@@ -32,6 +32,13 @@ pub(super) const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// time, and as many again that wait for their visitors.
 pub(super) const ANSWERS_BYTES_MAX: usize = 128 << 20;
 
+/// Bytes of an answer about channels, which have some 400 each at most.
+pub(super) const CHANNELS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all those that are made or not yet taken. They are beside the others, so that a node
+/// whose blocks are taken slowly still says how long its channels are.
+pub(super) const ALL_CHANNELS_BYTES_MAX: usize = 8 << 20;
+
 /// Bytes that are handed to a connection at a time. It keeps copies of little more than that.
 const PIECE_LEN_MAX: usize = 16 << 10;
 
@@ -75,30 +82,44 @@ impl Refused {
     }
 }
 
-/// The bytes of all answers.
+/// The bytes of all answers of a kind.
 #[derive(Clone, Debug)]
-pub(super) struct Budget(Arc<Semaphore>);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ANSWERS_BYTES_MAX)))
-    }
+pub(super) struct Budget {
+    room: Arc<Semaphore>,
+    answer_bytes_max: usize,
 }
 
 impl Budget {
+    /// Of answers with blocks and transactions.
+    pub(super) fn of_blocks() -> Self {
+        Self::new(ANSWERS_BYTES_MAX, ANSWER_BYTES_MAX)
+    }
+
+    /// Of answers about channels.
+    pub(super) fn of_channels() -> Self {
+        Self::new(ALL_CHANNELS_BYTES_MAX, CHANNELS_BYTES_MAX)
+    }
+
+    fn new(answers_bytes_max: usize, answer_bytes_max: usize) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(answers_bytes_max)),
+            answer_bytes_max,
+        }
+    }
+
     /// Has an answer made, if there is room for the largest.
     pub(super) fn make(
         &self,
         write: impl FnOnce(&mut Json) -> Result<(), Refused>,
     ) -> Result<Bytes, Refused> {
-        let most = u32::try_from(ANSWER_BYTES_MAX).expect("some megabytes");
-        let room = Arc::clone(&self.0).try_acquire_many_owned(most);
+        let most = u32::try_from(self.answer_bytes_max).expect("some megabytes");
+        let room = Arc::clone(&self.room).try_acquire_many_owned(most);
         let mut room =
             room.map_err(|_none| Refused::busy("too many bytes of answers wait to be read"))?;
-        let mut json = Json::new(ANSWER_BYTES_MAX);
+        let mut json = Json::new(self.answer_bytes_max);
         write(&mut json)?;
         let text = json.finish();
-        drop(room.split(ANSWER_BYTES_MAX - text.len()));
+        drop(room.split(self.answer_bytes_max - text.len()));
         Ok(Bytes::from_owner(Held { text, _room: room }))
     }
 }
@@ -201,11 +222,11 @@ mod tests {
 
     #[test]
     fn answers_count_until_the_last_of_them_is_gone() {
-        let budget = Budget::default();
+        let budget = Budget::of_blocks();
         let mut held: Vec<_> = (0..ANSWERS_BYTES_MAX / ANSWER_BYTES_MAX)
             .map(|_| budget.make(filled).unwrap())
             .collect();
-        assert_eq!(budget.0.available_permits(), 0);
+        assert_eq!(budget.room.available_permits(), 0);
         let refused = budget.make(filled).unwrap_err();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.answer().headers()[RETRY_AFTER], "1");
@@ -219,9 +240,9 @@ mod tests {
             json.raw("{}").unwrap();
             Ok(())
         });
-        assert_eq!(budget.0.available_permits(), ANSWER_BYTES_MAX - 2);
+        assert_eq!(budget.room.available_permits(), ANSWER_BYTES_MAX - 2);
         drop((small, held));
-        assert_eq!(budget.0.available_permits(), ANSWERS_BYTES_MAX);
+        assert_eq!(budget.room.available_permits(), ANSWERS_BYTES_MAX);
     }
 
     #[tokio::test]

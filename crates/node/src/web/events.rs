@@ -51,6 +51,9 @@ const STEP_BYTES_MAX: usize = 8 << 20;
 /// How long a stream says nothing: well below the patience of what may stand between.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// How long a stream lasts: who comes again shows his certificate again, and goes on where he was.
+pub(super) const STREAM_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Room for `id`, `event` and `data` of one event.
 const FRAME_LEN: usize = 128;
 
@@ -78,11 +81,12 @@ struct Follow {
     wanted: u64,
     /// When it said something last; none at the beginning.
     said: Option<Instant>,
+    ends: Instant,
     _place: OwnedSemaphorePermit,
 }
 
-/// The events, from a cursor that is not beyond the chain, until as many were given as are wanted
-/// or the channel is left.
+/// The events, from a cursor that is not beyond the chain, until as many were given as are wanted,
+/// the channel is left, or the time is over.
 pub(super) fn events(
     (served, reads): (Arc<Served>, Reads),
     Events {
@@ -101,6 +105,7 @@ pub(super) fn events(
         next,
         wanted: limit.unwrap_or(u64::MAX),
         said: None,
+        ends: Instant::now() + STREAM_TIME_MAX,
         _place: place,
     };
     stream::unfold(follow, |mut follow| async {
@@ -116,13 +121,15 @@ impl Follow {
             return Some(self.heartbeat());
         };
         loop {
-            if self.wanted == 0 || self.height.has_changed().is_err() {
+            let is_over = self.wanted == 0 || Instant::now() >= self.ends;
+            if is_over || self.height.has_changed().is_err() {
                 return None;
             }
             let height = *self.height.borrow_and_update();
             if self.next.block >= height {
                 tokio::select! {
                     changed = self.height.changed() => changed.ok()?,
+                    () = sleep_until(self.ends) => return None,
                     () = sleep_until(said + HEARTBEAT) => return Some(self.heartbeat()),
                 }
                 continue;
@@ -161,54 +168,69 @@ impl Follow {
 }
 
 impl Source {
-    /// Looks at what follows, up to the limits of a step and a page.
-    fn step(&self, mut next: Cursor, height: u64, wanted: u64) -> Result<Page, String> {
+    /// Looks at what follows, up to the limits of a step and a page. What was found before
+    /// something that cannot be read is given, and the next step fails.
+    fn step(&self, from: Cursor, height: u64, wanted: u64) -> Result<Page, String> {
         let mut out = Json::new(PAGE_BYTES_MAX + EVENT_BYTES_MAX);
-        let (mut events, mut looked_at) = (0, 0);
-        let mut bytes = 0;
+        let mut page = Page {
+            text: Vec::new(),
+            events: 0,
+            next: from,
+        };
+        match self.fill(&mut out, &mut page, height, wanted) {
+            Err(reason) if page.next == from => return Err(reason),
+            Ok(()) | Err(_) => {}
+        }
+        page.text = out.finish();
+        Ok(page)
+    }
+
+    fn fill(
+        &self,
+        out: &mut Json,
+        page: &mut Page,
+        height: u64,
+        wanted: u64,
+    ) -> Result<(), String> {
+        let (mut looked_at, mut bytes) = (0, 0);
         for _ in 0..STEP_BLOCKS_MAX {
+            let next = page.next;
             let has_room = bytes < STEP_BYTES_MAX && looked_at < STEP_TRANSACTIONS_MAX;
-            if next.block >= height || events == wanted || out.len() >= PAGE_BYTES_MAX || !has_room
-            {
+            let has_enough = page.events == wanted || out.len() >= PAGE_BYTES_MAX;
+            if next.block >= height || has_enough || !has_room {
                 break;
             }
             let view = block_of(&self.served, next.block)?;
             bytes += view.bytes().len();
+            let codes = codes(&self.served, &view);
             let after = Cursor::before(next.block + 1);
             let Some(filter) = &self.filter else {
                 let channel = self.served.channel.as_str();
-                let codes = codes(&self.served, &view);
-                event(&mut out, after, "block", |out| {
-                    block(out, channel, &view, codes)
-                })?;
-                events += 1;
-                next = after;
+                event(out, after, "block", |out| block(out, channel, &view, codes))?;
+                page.events += 1;
+                page.next = after;
                 continue;
             };
-            for transaction in Placed::all(&view, codes(&self.served, &view), next.position) {
+            for transaction in Placed::all(&view, codes, next.position) {
                 let is_full = out.len() >= PAGE_BYTES_MAX || looked_at == STEP_TRANSACTIONS_MAX;
-                if events == wanted || is_full {
-                    return Ok(Page {
-                        text: out.finish(),
-                        events,
-                        next,
-                    });
+                if page.events == wanted || is_full {
+                    return Ok(());
                 }
                 looked_at += 1;
-                next.position = transaction.position() + 1;
+                let behind = Cursor {
+                    block: next.block,
+                    position: transaction.position() + 1,
+                };
                 if transaction.passes(filter) {
                     let write = |out: &mut Json| transaction.write(out);
-                    event(&mut out, next, "transaction", write)?;
-                    events += 1;
+                    event(out, behind, "transaction", write)?;
+                    page.events += 1;
                 }
+                page.next = behind;
             }
-            next = after;
+            page.next = after;
         }
-        Ok(Page {
-            text: out.finish(),
-            events,
-            next,
-        })
+        Ok(())
     }
 }
 

@@ -79,6 +79,25 @@ fn a_page_that_has_enough_ends_in_the_middle_of_a_block() {
 }
 
 #[test]
+fn what_was_found_before_an_error_is_given() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        scene.commit(vec![Call::default().envelope()]);
+    }
+    for filter in [None, Some(Filter::default())] {
+        let source = source(&scene, filter);
+        // There is no third block to be read.
+        let page = source.step(Cursor::before(0), 3, u64::MAX).unwrap();
+        assert_eq!((page.events, page.next), (2, Cursor::before(2)));
+        assert_eq!(
+            page.text.windows(4).filter(|text| text == b"id: ").count(),
+            2
+        );
+        source.step(page.next, 3, u64::MAX).unwrap_err();
+    }
+}
+
+#[test]
 fn an_event_leaves_out_what_has_no_room() {
     let mut scene = Scene::new();
     let large = Call {

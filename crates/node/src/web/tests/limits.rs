@@ -1,6 +1,7 @@
 //! Visitors of streams who are many, silent, or do not read. In paused time.
 
 use super::*;
+use crate::web::events::STREAM_TIME_MAX;
 
 const STREAM: &str = "GET /v1/channels/mychannel/events/blocks?after=start HTTP/1.1\r\n\r\n";
 
@@ -62,4 +63,36 @@ async fn who_waits_too_long_for_a_read_is_told_to_come_again() {
     let (status, body) = scene.ask("GET", "/v1/channels", "").await;
     assert_eq!(status, 503, "{body}");
     assert_eq!(started.elapsed(), ANSWER_TIME_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_are_told_when_answers_with_blocks_have_no_room_left() {
+    let scene = Scene::small();
+    let fill = |out: &mut Json| {
+        out.raw(&" ".repeat(out.room())).unwrap();
+        Ok(())
+    };
+    let mut held = Vec::new();
+    while let Ok(answer) = scene.desk.blocks.make(fill) {
+        held.push(answer);
+    }
+    let base = format!("/v1/channels/{CHANNEL}");
+    let newest = format!("{base}/blocks/newest");
+    for (target, status) in [(&*newest, 503), (&base, 200), ("/v1/channels", 200)] {
+        assert_eq!(scene.ask("GET", target, "").await.0, status, "{target}");
+    }
+    // They have a bound of their own.
+    while let Ok(answer) = scene.desk.channels.make(fill) {
+        held.push(answer);
+    }
+    assert_eq!(scene.ask("GET", &base, "").await.0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_after_an_hour() {
+    let scene = Scene::small();
+    let started = time::Instant::now();
+    let heard = scene.say(STREAM, true).await;
+    assert_eq!(started.elapsed(), STREAM_TIME_MAX);
+    assert!(heard.ends_with("\r\n0\r\n\r\n"), "{heard}");
 }
