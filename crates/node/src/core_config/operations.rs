@@ -25,8 +25,24 @@ pub(super) fn settings(config: &CoreConfig) -> Result<Option<OperationsSettings>
     )
 }
 
+/// None if there is nowhere to listen. Who wants certificates asked for is not served without.
+pub(super) fn http(config: &CoreConfig) -> Result<Option<ListenerSettings>, ConfigRefused> {
+    let section = Section::HTTP;
+    let listener = listener(config, section)?;
+    let is_open = listener
+        .as_ref()
+        .is_some_and(|listener| listener.tls.is_none());
+    if is_open && config.flag(section.client_auth_required, false)? {
+        return Err(ConfigRefused::Conflict(
+            "http.tls.clientAuthRequired is true but http.tls.enabled is not, so that nobody would \
+             be asked for a certificate: set both or neither",
+        ));
+    }
+    Ok(listener)
+}
+
 /// None if there is nowhere to listen.
-pub(super) fn listener(
+fn listener(
     config: &CoreConfig,
     section: &'static Section,
 ) -> Result<Option<ListenerSettings>, ConfigRefused> {

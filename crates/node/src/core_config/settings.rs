@@ -12,7 +12,7 @@ use crate::{
     operations::OperationsSettings,
     reception::ListenerSettings,
     service::{DeliverySettings, NodeConfig, Transport},
-    tls::{Section, TlsFiles, TlsSettings},
+    tls::{TlsFiles, TlsSettings},
     validity::ORGANIZATIONS_MAX,
     vitals::Vitals,
 };
@@ -74,7 +74,7 @@ impl Settings {
             clients: clients(config)?,
             validity_organizations: validity(config)?,
             operations: operations::settings(config)?,
-            http: operations::listener(config, Section::HTTP)?,
+            http: operations::http(config)?,
         };
         warn_of_what_is_not_followed(config)?;
         Ok(settings)

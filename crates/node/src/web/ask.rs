@@ -232,7 +232,8 @@ fn header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refused> {
     }
     let text = value.to_str();
     let text = text.map_err(|_bytes| bad("Last-Event-ID is no cursor: it is not text"))?;
-    Ok(Some(Cow::from(text)))
+    // Clients that have none yet may send it empty.
+    Ok((!text.is_empty()).then_some(Cow::from(text)))
 }
 
 fn cursor(text: &str, of_transactions: bool) -> Result<Cursor, Refused> {

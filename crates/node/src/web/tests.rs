@@ -422,6 +422,8 @@ async fn a_stream_goes_on_where_it_was_left() {
     let header = "Last-Event-ID: 0\r\n";
     let rest = scene.stream("blocks?after=start&limit=1", header).await;
     assert_eq!(rest, ["0", "1"], "the header wins");
+    let none = scene.stream("blocks?after=0&limit=1", "Last-Event-ID:\r\n");
+    assert_eq!(none.await, ["0", "1"], "an empty one is none");
     for (query, found) in [
         ("limit=3", &["start", "0.0", "1.0", "1.1"][..]),
         ("limit=1&chaincode=other", &["start", "1.0"]),

@@ -141,7 +141,7 @@ fn blocks_by_http_have_a_listener_of_their_own() {
         "{LEAST}
 http:
   listenAddress: :9090
-  tls: {{enabled: false, cert: {{file: a}}, key: {{file: b}}, clientAuthRequired: true, clientRootCAs: {{files: [c]}}}}
+  tls: {{enabled: false, cert: {{file: a}}, key: {{file: b}}, clientAuthRequired: false, clientRootCAs: {{files: [c]}}}}
 "
     );
     let config = load(&text, &[]).unwrap();
@@ -151,4 +151,6 @@ http:
     assert!(config.unknown().is_empty(), "{:?}", config.unknown());
     let enabled = refused(&text, &[("CORE_HTTP_TLS_ENABLED", "true")]);
     assert!(enabled.contains("http.tls.cert.file names"), "{enabled}");
+    let open = refused(&text, &[("CORE_HTTP_TLS_CLIENTAUTHREQUIRED", "true")]);
+    assert!(open.contains("set both or neither"), "{open}");
 }
