@@ -14,7 +14,7 @@ mod decode;
 mod events;
 mod json;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     sync::Arc,

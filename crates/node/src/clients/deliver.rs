@@ -306,14 +306,14 @@ impl Session {
                 .await
                 .map(|made| vec![made]);
         }
-        let mut page = vec![shelf.response(served, form, seek.next).await?];
-        let first = page.first().map_or(0, Bytes::len);
         // Compared for equality, a stop below the next one is never met.
         let end = if seek.stop >= seek.next {
             have.min(seek.stop.saturating_add(1))
         } else {
             have
         };
+        let mut page = vec![shelf.response(served, form, seek.next..end).await?];
+        let first = page.first().map_or(0, Bytes::len);
         let room = (
             PAGE_LEN_MAX.saturating_sub(1),
             PAGE_BYTES_MAX.saturating_sub(first),

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -28,6 +29,11 @@ const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// Blocks that are kept, however small: each costs some hundred bytes beside its own.
 const KEPT_MAX: usize = 32_768;
+
+/// Blocks, and bytes of them, that are made together with one that somebody came to: its reader comes
+/// to them next. Else those who replay a chain side by side would all wait for each block of it.
+const AHEAD_LEN_MAX: usize = 64;
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// As what a block is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,19 +75,25 @@ impl Shelf {
         }
     }
 
-    /// The serialized `DeliverResponse` with this block, which is below the height.
+    /// The serialized `DeliverResponse` with the first of these blocks, which are below the height;
+    /// somebody is about to come to the others.
     pub(super) async fn response(
         &self,
         served: &Arc<Served>,
         form: Form,
-        number: u64,
+        numbers: Range<u64>,
     ) -> Result<Bytes, String> {
-        let name = name(served, form, number);
+        let name = name(served, form, numbers.start);
         let cell = Arc::clone(self.lock().cells.entry(name).or_default());
         let made = cell
             .get_or_try_init(|| async {
-                let made = self.make(served, form, number).await?;
-                self.lock().keep(name, &cell, made.len());
+                let ahead = self.absent(served, form, numbers.start + 1..numbers.end);
+                let (made, more) = self.make(served, form, numbers.start, ahead.len()).await?;
+                let mut kept = self.lock();
+                kept.keep(name, &cell, made.len());
+                for (name, made) in ahead.into_iter().zip(more) {
+                    kept.put(name, made);
+                }
                 Ok(made)
             })
             .await;
@@ -97,7 +109,7 @@ impl Shelf {
         &self,
         served: &Arc<Served>,
         form: Form,
-        numbers: std::ops::Range<u64>,
+        numbers: Range<u64>,
         (len_max, bytes_max): (usize, usize),
     ) -> Vec<Bytes> {
         let (mut found, mut bytes) = (Vec::new(), 0);
@@ -116,11 +128,45 @@ impl Shelf {
         found
     }
 
-    async fn make(&self, served: &Arc<Served>, form: Form, number: u64) -> Result<Bytes, String> {
+    /// Names of the first of these blocks that nobody has come to, as they are before their codes
+    /// are looked at.
+    fn absent(&self, served: &Served, form: Form, numbers: Range<u64>) -> Vec<Name> {
+        let kept = self.lock();
+        let names = numbers
+            .take(AHEAD_LEN_MAX)
+            .map(|number| name(served, form, number));
+        names
+            .take_while(|name| !kept.cells.contains_key(name))
+            .collect()
+    }
+
+    /// A block, and up to so many behind it.
+    async fn make(
+        &self,
+        served: &Arc<Served>,
+        form: Form,
+        number: u64,
+        ahead: usize,
+    ) -> Result<(Bytes, Vec<Bytes>), String> {
         let served = Arc::clone(served);
-        self.reads
-            .read(move || Ok(response(&served, &block_of(&served, number)?, form)))
-            .await
+        let make = move |number| Ok(response(&served, &block_of(&served, number)?, form));
+        let read = move || {
+            let first: Bytes = make(number)?;
+            let (mut bytes, mut more) = (first.len(), Vec::new());
+            for number in (number + 1..).take(ahead) {
+                // Whoever comes to what cannot be read is told.
+                let Ok::<_, String>(made) = make(number) else {
+                    break;
+                };
+                bytes += made.len();
+                if bytes > AHEAD_BYTES_MAX {
+                    break;
+                }
+                more.push(made);
+            }
+            Ok((first, more))
+        };
+        self.reads.read(read).await
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -129,6 +175,14 @@ impl Shelf {
 }
 
 impl Kept {
+    /// Keeps what was made before anybody came to it, unless somebody has meanwhile.
+    fn put(&mut self, name: Name, made: Bytes) {
+        let (cell, len) = (Arc::clone(self.cells.entry(name).or_default()), made.len());
+        if cell.set(made).is_ok() {
+            self.keep(name, &cell, len);
+        }
+    }
+
     /// Counts what was made, and makes room for it. What another failure made others forget is
     /// not kept.
     fn keep(&mut self, name: Name, cell: &Cell, len: usize) {
@@ -244,6 +298,31 @@ fn response(served: &Served, view: &BlockView, form: Form) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::tests::Scene;
+
+    #[tokio::test]
+    async fn who_comes_to_a_block_has_some_behind_it_made() {
+        let mut scene = Scene::new();
+        for _ in 0..AHEAD_LEN_MAX + 10 {
+            scene.commit(vec![]);
+        }
+        for _ in 0..3 {
+            scene.commit(vec![vec![7; AHEAD_BYTES_MAX / 2 - 1000].into()]);
+        }
+        let (shelf, served) = (Shelf::new(), scene.served());
+        let end = served.blocks.height();
+        let there = |from| {
+            let all = (1000, usize::MAX);
+            shelf.more(&served, Form::Whole, from..end, all).len()
+        };
+        let come = |numbers| shelf.response(&served, Form::Whole, numbers);
+        come(0..3).await.unwrap();
+        assert_eq!(there(1), 2, "no further than somebody goes");
+        come(3..end).await.unwrap();
+        assert_eq!(there(4), AHEAD_LEN_MAX);
+        come(end - 3..end).await.unwrap();
+        assert_eq!(there(end - 2), 1, "two are as many bytes as may be");
+    }
 
     fn keep(kept: &mut Kept, number: u64, len: usize) {
         let name = (1, Form::Whole, number, 0);
@@ -267,6 +346,18 @@ mod tests {
         assert_eq!((kept.cells.len(), kept.bytes), (3, KEPT_BYTES_MAX));
         keep(&mut kept, 1 << 41, KEPT_BYTES_MAX + 1);
         assert_eq!((kept.cells.len(), kept.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_was_made_ahead_is_kept_unless_somebody_has_come_to_it() {
+        let mut kept = Kept::default();
+        let name = |number| (1, Form::Whole, number, 0);
+        let made = Bytes::from_static(b"made");
+        kept.put(name(1), made.clone());
+        kept.put(name(1), made.clone());
+        assert_eq!((kept.order.len(), kept.bytes), (1, 4));
+        let here = kept.cells[&name(1)].get();
+        assert_eq!(here, Some(&made));
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Call {
 }
 
 /// A channel on disk, and the desk in front of it.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     ledger: Ledger,
     pub(super) height: watch::Sender<u64>,
     desk: Desk,
@@ -177,7 +177,7 @@ pub(super) struct Scene {
 
 impl Scene {
     /// With no block.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Settings::default())
     }
 
@@ -196,13 +196,13 @@ impl Scene {
         }
     }
 
-    pub(super) fn commit(&mut self, transactions: Vec<Bytes>) {
+    pub(crate) fn commit(&mut self, transactions: Vec<Bytes>) {
         let block = made::block_of(self.ledger.tip(), transactions);
         self.ledger.append(&[block]).unwrap();
         self.height.send_replace(self.ledger.height());
     }
 
-    pub(super) fn served(&self) -> Arc<Served> {
+    pub(crate) fn served(&self) -> Arc<Served> {
         self.desk.directory.channel(CHANNEL).unwrap()
     }
 
