@@ -18,11 +18,7 @@ pub(super) fn text(report: &Report) -> String {
         text += &format!("DISPUTED: {disputed} blocks, the first is {first}\n");
     }
     for (org, next, source) in &report.organizations {
-        text += &format!(
-            "{}: block {next} is next, of {}\n",
-            clean(org),
-            clean(source)
-        );
+        text += &format!("{}: block {next} is next; {}\n", clean(org), clean(source));
     }
     report.blocks.iter().for_each(|said| text += &block(said));
     text
@@ -96,7 +92,7 @@ mod tests {
             text(&report),
             "2 organizations have to agree; so many were heard of every block below 3\n\
              DISPUTED: 1 blocks, the first is 2\n\
-             A: block 4 is next, of a:1\n\
+             A: block 4 is next; a:1\n\
              block 0: known, the channel was joined by it\n\
              block 1: agreed, 1 VALID by A, B\n\
              block 2: DISPUTED, 2 VALID, 1 MVCC_READ_CONFLICT by A\n  C has 3 codes for 2 transactions\n\

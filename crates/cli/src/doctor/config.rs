@@ -36,8 +36,8 @@ pub(super) fn refused(refused: &ConfigRefused) -> Finding {
         ConfigRefused::Unreadable { key, .. } => {
             ((*key).to_owned(), "name a file that this user may read")
         }
-        ConfigRefused::Value { .. } | ConfigRefused::Missing { .. } => {
-            (keys_in(&reason).join(", "), "write what is wanted there")
+        ConfigRefused::Value { key, .. } | ConfigRefused::Missing { key, .. } => {
+            ((*key).to_owned(), "write what is wanted there")
         }
         ConfigRefused::Conflict(_) => (keys_in(&reason).join(", "), "see what was found"),
     };
@@ -83,6 +83,12 @@ mod tests {
             wanted: "the id",
         };
         assert_eq!(setting(&missing), "peer.localMspId");
+        let value = ConfigRefused::Value {
+            key: "validity.organizations",
+            value: "17".to_owned(),
+            wanted: "at most 16",
+        };
+        assert_eq!(setting(&value), "validity.organizations");
     }
 
     #[test]

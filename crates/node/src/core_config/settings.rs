@@ -166,7 +166,7 @@ fn validity(config: &CoreConfig) -> Result<usize, ConfigRefused> {
     const KEY: &str = "validity.organizations";
     let organizations: usize = config.literal(KEY, 0)?;
     if organizations > ORGANIZATIONS_MAX {
-        let wanted = "at most 16, as many organizations as are asked";
+        let wanted = "16 or less: more organizations are not asked";
         return Err(super::bad(KEY, &organizations.to_string(), wanted));
     }
     if organizations > 0 && !config.flag("peer.tls.enabled", false)? {

@@ -83,9 +83,11 @@ impl Follow {
                     followers.spawn(Arc::clone(&follow).follow(org));
                 }
             }
-            let left = async { height.wait_for(|_| false).await.is_err() };
             tokio::select! {
-                _left = left => break,
+                committed = height.changed() => match committed {
+                    Ok(()) => follow.validity.committed(*height.borrow_and_update(), Instant::now()),
+                    Err(_left) => break,
+                },
                 changed = status.changed() => if changed.is_err() { break },
                 _ = save.tick() => follow.save().await,
             }

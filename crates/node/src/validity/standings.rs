@@ -186,6 +186,11 @@ impl Validity {
         self.changed.subscribe()
     }
 
+    /// The ledger has so many blocks: those that are new are kept back for their codes from now on.
+    pub(super) fn committed(&self, height: u64, now: Instant) {
+        self.known().fresh.note(height, now);
+    }
+
     /// Below which of the `have` committed blocks, from `next` on, a client may be given blocks; or
     /// until when the next one is kept back at most.
     pub(crate) fn ready_below(&self, next: u64, have: u64, now: Instant) -> Result<u64, Instant> {

@@ -135,6 +135,7 @@ impl Import {
             .filter(|block| block.number() == Some(0))
             .with_context(|| format!("{} is not block 0 of a channel", self.genesis.display()))?;
         let fresh = Judge::new(&self.genesis, genesis)?;
+        self.check()?;
         let (mut ledger, judge) = self.open(&first, fresh)?;
         let before = ledger.height();
         let mut intake = Intake::new(&mut ledger, judge);
@@ -154,6 +155,31 @@ impl Import {
             plural(usize::try_from(ledger.height())?, "block"),
             ledger.height() - before,
         ))
+    }
+
+    /// Whether there is something to read, and the folder is for a ledger, before anything is made.
+    fn check(&self) -> Result<()> {
+        for file in &self.files {
+            let len = std::fs::metadata(file).map(|found| found.len());
+            let len = len.with_context(|| format!("cannot read {}", file.display()))?;
+            ensure!(len > 0, "{} is empty", file.display());
+        }
+        let Ok(entries) = std::fs::read_dir(&self.dir) else {
+            return Ok(());
+        };
+        let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        let is_ledger = names.iter().any(|name| {
+            name == "LOCK"
+                || Path::new(name)
+                    .extension()
+                    .is_some_and(|end| end == "blocks")
+        });
+        ensure!(
+            names.is_empty() || is_ledger,
+            "{} holds other files and no ledger: name a new or empty folder, or that of a ledger",
+            self.dir.display()
+        );
+        Ok(())
     }
 
     /// The ledger, open for writing, and the rules in force at its end. What is there already is
