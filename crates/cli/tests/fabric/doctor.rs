@@ -26,6 +26,8 @@ fn nothing_is_found_where_nothing_is_wrong() {
         let known = peers.iter().filter(|peer| peer["organization"].is_string());
         (known.count() == all).then_some(())
     });
+    // Which anchor peers there are is said by blocks.
+    node.reaches(network.height(), MEET_TIME_MAX);
     let logs: Vec<_> = network.peers().iter().map(|peer| peer.log_len()).collect();
     let output = node.tidings(&["doctor", "--json"]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
