@@ -154,18 +154,23 @@ pub(super) fn asked(found: &Found<'_>, uri: &Uri, headers: &HeaderMap) -> Result
         Page::Transaction => Asked::Transaction(channel, key),
         Page::BlockEvents | Page::TransactionEvents => {
             let limit = parameters.remove("limit").map(|limit| count(&limit));
-            let last = header(headers)?.or_else(|| parameters.remove("after"));
+            let of_transactions = page == Page::TransactionEvents;
+            let read = |text: Option<Cow<'_, str>>| {
+                let cursor = text.map(|text| cursor(&text, of_transactions));
+                cursor.transpose()
+            };
+            // Both are judged, whichever counts.
+            let (last, named) = (read(header(headers)?)?, read(parameters.remove("after"))?);
             let mut take = |name| parameters.remove(name).map(Cow::into_owned);
-            let filter = (page == Page::TransactionEvents).then(|| Filter {
+            let filter = of_transactions.then(|| Filter {
                 chaincode: take("chaincode"),
                 organization: take("organization"),
                 txid: take("txid"),
             });
-            let after = last.map(|last| cursor(&last, filter.is_some()));
             Asked::Events(
                 channel,
                 Events {
-                    after: after.transpose()?,
+                    after: last.or(named),
                     limit: limit.transpose()?,
                     filter,
                 },

@@ -361,6 +361,13 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
     ] {
         assert_eq!(scene.ask("GET", &events, headers).await.0, 400, "{headers}");
     }
+    let odd = format!("{base}/events/blocks?after=x");
+    let good = "Last-Event-ID: 0\r\n";
+    assert_eq!(
+        scene.ask("GET", &odd, good).await.0,
+        400,
+        "which wins or not"
+    );
     let newest = format!("{base}/blocks/newest");
     assert_eq!(Scene::new().ask("GET", &newest, "").await.0, 404);
 }
