@@ -1,9 +1,13 @@
 //! When to look for private data that committed blocks lack.
 //!
 //! Every interval; when a block was committed without something; when a peer appears that may
-//! have it. While rounds find something they follow one another.
+//! have it, or grows past a block that lacks it. While rounds find something they follow one another.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use super::{Around, Ended, Found, GatherKey, Wanted};
 use crate::{
@@ -20,7 +24,7 @@ pub(super) const ONWARD: Duration = Duration::from_millis(100);
 /// Least time between the beginnings of two rounds otherwise, however many blocks lack something.
 pub(super) const APART: Duration = Duration::from_secs(1);
 
-/// Period of looking for peers that were not there, while something is missing.
+/// Period of looking for peers that were not there or had not the blocks, while something is missing.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Blocks remembered that were gathered in vain and are not yet committed: as many as can wait.
@@ -48,14 +52,15 @@ pub(super) struct Reconcile {
     pub(super) missed: BTreeSet<u64>,
     /// A reason to look came up during a round.
     again: bool,
-    /// Chaincode and collection of what the last round did not find.
-    pub(super) lacking: BTreeSet<(String, String)>,
+    /// Chaincode and collection of what the last round did not find, and the first and the last
+    /// block that lacks it.
+    pub(super) lacking: BTreeMap<(String, String), RangeInclusive<u64>>,
     /// What the last round found. Finding it again would be no progress.
     found: BTreeSet<PrivateDigest>,
     /// What was found and not verified, in all rounds. It may be worthless, and is progress once.
     doubtful: BTreeSet<PrivateDigest>,
-    /// Peers of the channel that were there when it began, or came since.
-    seen: BTreeSet<PkiId>,
+    /// Peers of the channel and their heights when it began, or at the last look since.
+    seen: BTreeMap<PkiId, u64>,
     next_look: Moment,
 }
 
@@ -82,10 +87,10 @@ impl Reconcile {
             last_began: None,
             missed: BTreeSet::new(),
             again: false,
-            lacking: BTreeSet::new(),
+            lacking: BTreeMap::new(),
             found: BTreeSet::new(),
             doubtful: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             next_look: now,
         }
     }
@@ -136,14 +141,17 @@ impl Reconcile {
         }
         self.phase = Phase::Gathering { round };
         self.next_look = now + LOOK_INTERVAL;
-        let peers = around.channel.peers(around.view);
-        self.seen = peers.iter().map(|peer| peer.member.peer).collect();
-        let names = items.iter().map(Wanted::collection);
-        let names: BTreeSet<CollectionName<'_>> = names.collect();
-        let owned = names
-            .iter()
-            .map(|name| (name.namespace.to_owned(), name.collection.to_owned()));
-        self.lacking = owned.take(LACKING_MAX).collect();
+        self.seen = heights(around);
+        self.lacking.clear();
+        for item in items {
+            let (name, block) = (item.collection(), item.digest.block);
+            let name = (name.namespace.to_owned(), name.collection.to_owned());
+            if let Some(blocks) = self.lacking.get_mut(&name) {
+                *blocks = block.min(*blocks.start())..=block.max(*blocks.end());
+            } else if self.lacking.len() < LACKING_MAX {
+                self.lacking.insert(name, block..=block);
+            }
+        }
     }
 
     /// A gathering has ended. One for a block that did not find everything is a reason to look
@@ -203,23 +211,26 @@ impl Reconcile {
             return;
         }
         self.next_look = now + LOOK_INTERVAL;
-        let peers = around.channel.peers(around.view);
-        let mut appeared = false;
-        let mut seen = BTreeSet::new();
-        for peer in peers {
-            seen.insert(peer.member.peer);
-            appeared |= !self.seen.contains(&peer.member.peer)
-                && self.lacking.iter().any(|(namespace, collection)| {
+        let seen = std::mem::replace(&mut self.seen, heights(around));
+        let mut peers = around.channel.peers(around.view).into_iter();
+        let appeared = peers.any(|peer| {
+            let before = seen.get(&peer.member.peer).copied();
+            self.lacking
+                .iter()
+                .any(|((namespace, collection), blocks)| {
                     let name = CollectionName {
                         namespace,
                         collection,
                     };
-                    let channel = around.channel.id();
-                    let ports = around.ports;
-                    ports.is_entitled(channel, name, Terms::Latest, peer.info)
-                });
-        }
-        self.seen = seen;
+                    is_news(before, peer.info.height, blocks)
+                        && around.ports.is_entitled(
+                            around.channel.id(),
+                            name,
+                            Terms::Latest,
+                            peer.info,
+                        )
+                })
+        });
         if appeared {
             self.hasten(now);
         }
@@ -240,5 +251,21 @@ impl Reconcile {
             }
             Phase::Listing { .. } | Phase::Gathering { .. } => self.again = true,
         }
+    }
+}
+
+fn heights<P>(around: &Around<'_, P>) -> BTreeMap<PkiId, u64> {
+    let peers = around.channel.peers(around.view).into_iter();
+    peers
+        .map(|peer| (peer.member.peer, peer.info.height))
+        .collect()
+}
+
+/// Whether a peer may have something of these blocks by now that it could not be asked for before:
+/// peers look into their ledgers only.
+fn is_news(before: Option<u64>, height: u64, blocks: &RangeInclusive<u64>) -> bool {
+    match before {
+        None => true,
+        Some(before) => before <= *blocks.end() && height > before.max(*blocks.start()),
     }
 }

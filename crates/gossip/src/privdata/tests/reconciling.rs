@@ -184,6 +184,31 @@ fn a_peer_that_appears_and_may_have_it_is_asked_soon() {
 }
 
 #[test]
+fn a_peer_that_gets_the_block_is_asked_soon() {
+    let mut t = Table::with(Config::default());
+    let peer = t.meet("B", "b", 8);
+    t.until(1000);
+    let missing = [old(8, 0), old(5, 1)];
+    let out = t.listed(1, missing.to_vec());
+    let asked = t.the_one_asked(&out);
+    assert_eq!(
+        asked.digests,
+        [missing[1].digest.clone()],
+        "it has not block 8"
+    );
+    t.answer(&asked, vec![]);
+    assert_eq!(t.until(20_000), [], "and still has not");
+    t.scene.hears(&mut t.channel, &peer, 9);
+    assert_eq!(t.until(21_000), [list(2)]);
+    let out = t.listed(2, missing.to_vec());
+    let asked = t.the_one_asked(&out);
+    t.answer(&asked, vec![]);
+    t.scene.hears(&mut t.channel, &peer, 10);
+    assert_eq!(t.until(80_999), [], "block 10 is nothing that is missing");
+    assert_eq!(t.until(81_000), [list(3)]);
+}
+
+#[test]
 fn reasons_to_look_sooner_are_bounded() {
     let mut t = Table::with(Config::default());
     for number in 0..=MISSED_MAX as u64 {
