@@ -3,8 +3,14 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use tidings_proto::{Message, canonical::CanonicalEnvelope, common::Envelope};
+
+mod nested;
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    nested::mutate(data, size, max_size, seed)
+});
 
 fuzz_target!(|bytes: &[u8]| {
     let canonical = CanonicalEnvelope::parse(bytes);

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use tidings_proto::{
     Message,
     block::{EndorsedTransaction, PUBLIC_WRITES_MAX},
@@ -16,6 +16,12 @@ use tidings_proto::{
     },
     rwset::TxReadWriteSet,
 };
+
+mod nested;
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    nested::mutate(data, size, max_size, seed)
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(transaction) = EndorsedTransaction::parse(&bytes.to_vec().into()) {

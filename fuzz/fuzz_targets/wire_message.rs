@@ -2,8 +2,14 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use tidings_proto::{Message, envelope::Opened, tag::check_tag};
+
+mod nested;
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    nested::mutate(data, size, max_size, seed)
+});
 
 fuzz_target!(|frame: &[u8]| {
     let Ok(opened) = Opened::decode(frame.to_vec().into()) else {
