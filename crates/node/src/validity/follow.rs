@@ -14,7 +14,9 @@ use std::{
 use bytes::Bytes;
 use tidings_gossip::id::{ChannelId, OrgId, PkiId};
 use tidings_ledger::Reader;
-use tidings_proto::{block::BlockView, orderer::seek_info::SeekContentType};
+use tidings_proto::{
+    block::BlockView, common::Status as Answer, orderer::seek_info::SeekContentType,
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -134,7 +136,7 @@ impl Follow {
             let next = self.validity.next(org.as_str());
             attempt += 1;
             // It says that it has the block, and does not give it.
-            let lacks = ended.not_found && *height > next;
+            let lacks = ended.status == Some(Answer::NotFound) && *height > next;
             without = if lacks { without + 1 } else { 0 };
             if without >= sources.len() {
                 self.skip(&org, next);
