@@ -9,7 +9,7 @@
 //! It knows neither codes nor organizations: a row is bytes, and the caller's. It grows by one row
 //! for each block.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
@@ -81,11 +81,16 @@ impl ValidityStore {
         })
     }
 
-    /// What is said of a block.
-    pub fn said(&self, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    /// What is said of these blocks, of which the caller names no more than it has room for.
+    pub fn said(&self, numbers: Range<u64>) -> Result<BTreeMap<u64, Vec<u8>>, StoreError> {
         self.0.read(|transaction| {
-            let row = transaction.open_table(SAID)?.get(number)?;
-            Ok(row.map(|row| row.value().to_vec()))
+            let table = transaction.open_table(SAID)?;
+            let mut said = BTreeMap::new();
+            for row in table.range(numbers)? {
+                let (number, row) = row?;
+                said.insert(number.value(), row.value().to_vec());
+            }
+            Ok(said)
         })
     }
 
@@ -138,7 +143,7 @@ mod tests {
         };
         let store = ValidityStore::open(dir.path()).unwrap();
         assert_eq!(store.disputed().unwrap(), (0, None));
-        assert!(store.next().unwrap().is_empty() && store.said(1).unwrap().is_none());
+        assert!(store.next().unwrap().is_empty() && store.said(0..9).unwrap().is_empty());
         let rows = [
             (1, row("one", false)),
             (2, row("two", true)),
@@ -150,8 +155,8 @@ mod tests {
         store.put(&again.into(), &BTreeMap::new()).unwrap();
         drop(store);
         let store = ValidityStore::open(dir.path()).unwrap();
-        assert_eq!(store.said(1).unwrap().unwrap(), b"one");
-        assert_eq!(store.said(2).unwrap().unwrap(), b"zwei");
+        let said = [(1, b"one".to_vec()), (2, b"zwei".to_vec())];
+        assert_eq!(store.said(0..5).unwrap(), said.into());
         assert_eq!(store.disputed().unwrap(), (1, Some(5)));
         assert_eq!(store.next().unwrap(), next.into());
         drop(store);

@@ -34,7 +34,7 @@ use tonic::service::Routes;
 pub(crate) use self::{
     discovery::Discovered,
     service::RELAYED,
-    shelf::{block_of, codes},
+    shelf::{agreed, block_of, codes, codes_in},
 };
 use self::{
     discovery::{Discovery, REQUEST_LEN_MAX},

@@ -53,12 +53,11 @@ impl Served {
             return have;
         };
         loop {
-            let mut changes = validity.changes();
+            let changes = validity.changes();
             match validity.ready_below(next, have, Instant::now()) {
                 Ok(end) => return end,
                 Err(until) => tokio::select! {
-                    // It is kept as long as the channel is.
-                    _changed = changes.changed() => {}
+                    () = changes => {}
                     () = sleep_until(until) => {}
                 },
             }

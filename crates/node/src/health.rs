@@ -140,7 +140,7 @@ impl Health {
         self.broke(of_ledger(channel), reason);
     }
 
-    /// Peers of different organizations say different things of a block of this channel.
+    /// Peers say different things of a block of this channel.
     pub(crate) fn disagreed(&self, channel: &ChannelId, reason: &str) {
         self.broke(of_validity(channel), reason);
     }

@@ -203,6 +203,8 @@ metrics! {
     // What peers say.
     validity_height: IntGaugeVec = "tidings_validity_height" ["channel"],
         "Below which as many organizations as are to agree have been heard of every block";
+    validity_disputed: IntGaugeVec = "tidings_validity_disputed" ["channel"],
+        "Blocks of which not all that were heard say the same, over all starts";
     validity_disagreements: IntCounterVec = "tidings_validity_disagreements" ["channel", "kind"],
         "Blocks of which an organization says something else than others or the ledger";
 
@@ -248,6 +250,7 @@ impl Metrics {
             &self.blocks_behind,
             &self.catch_up_missing,
             &self.commit_queue_length,
+            &self.validity_disputed,
         ] {
             gauge.with_label_values(&[channel]).set(0);
         }
@@ -291,6 +294,7 @@ impl Metrics {
             &self.catch_up_sources,
             &self.delivery_suspicions,
             &self.validity_height,
+            &self.validity_disputed,
         ] {
             // One that was never set is not there.
             let _ = gauge.remove_label_values(&[channel]);

@@ -9,7 +9,10 @@
 //! Rules: docs/clients.md.
 
 mod follow;
+mod known;
+mod report;
 mod standings;
+mod turns;
 mod word;
 
 use std::path::{Path, PathBuf};
@@ -17,9 +20,10 @@ use std::path::{Path, PathBuf};
 use tidings_gossip::id::ChannelId;
 use tidings_ledger::StoreOpenError;
 
-pub(crate) use self::{follow::Follow, word::kinds};
+pub(crate) use self::{follow::Follow, standings::Agreed, word::kinds};
 pub use self::{
-    standings::{BlockReport, Report, Validity},
+    report::{BlockReport, Objection, OrganizationReport, Report},
+    standings::Validity,
     word::{ORGANIZATIONS_MAX, Standing},
 };
 use crate::vitals::Vitals;

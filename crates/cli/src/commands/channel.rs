@@ -68,7 +68,7 @@ enum Command {
     /// Print what peers of which organizations say of the last blocks, or of one.
     ///
     /// A block is agreed if as many organizations as validity.organizations says gave the same
-    /// validation codes, and none gave others; disputed if one says otherwise, which is an alarm.
+    /// validation codes, and none gave others; disputed if any peer that was heard says otherwise, which is an alarm.
     Validity {
         /// Of which block [default: the last ten].
         #[arg(long, value_name = "NUMBER")]
@@ -76,7 +76,7 @@ enum Command {
         /// Name of the channel.
         #[arg(short, long = "channelID", value_name = "NAME")]
         channel: String,
-        /// Print an object.
+        /// Print an object; docs/clients.md describes it.
         #[arg(long)]
         json: bool,
     },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidings_node::validity::{BlockReport, Report, Standing};
+use tidings_node::validity::{BlockReport, Objection, Report, Standing};
 use tidings_proto::protos::TxValidationCode;
 
 use super::outline::clean;
@@ -17,8 +17,13 @@ pub(super) fn text(report: &Report) -> String {
         let disputed = report.disputed;
         text += &format!("DISPUTED: {disputed} blocks, the first is {first}\n");
     }
-    for (org, next, source) in &report.organizations {
-        text += &format!("{}: block {next} is next; {}\n", clean(org), clean(source));
+    for each in &report.organizations {
+        let source = match (&each.heard_of, &each.not_heard) {
+            (Some(peer), _) => format!("heard of {peer}"),
+            (None, reason) => format!("not heard: {}", reason.as_deref().unwrap_or_default()),
+        };
+        let (org, next) = (clean(&each.organization), each.next);
+        text += &format!("{org}: block {next} is next; {}\n", clean(&source));
     }
     report.blocks.iter().for_each(|said| text += &block(said));
     text
@@ -38,8 +43,8 @@ fn block(said: &BlockReport) -> String {
         text += &format!(", {} by {by}", codes(&said.codes));
     }
     text.push('\n');
-    for (org, what) in &said.against {
-        text += &format!("  {} has {}\n", clean(org), clean(what));
+    for Objection { organization, what } in &said.against {
+        text += &format!("  {} has {}\n", clean(organization), clean(what));
     }
     text
 }
@@ -60,6 +65,8 @@ fn codes(codes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidings_node::validity::OrganizationReport;
+
     use super::*;
 
     #[test]
@@ -72,15 +79,28 @@ mod tests {
             against: Vec::new(),
         };
         let disputed = BlockReport {
-            against: vec![("C".to_owned(), "3 codes for 2 transactions".to_owned())],
+            against: vec![Objection {
+                organization: "C".to_owned(),
+                what: "3 codes for 2 transactions (c:1)".to_owned(),
+            }],
             ..said(2, Standing::Disputed, &[11, 0, 0], &["A"])
+        };
+        let organization = |heard_of: Option<&str>, not_heard: Option<&str>| OrganizationReport {
+            organization: "A".to_owned(),
+            next: 4,
+            heard_of: heard_of.map(str::to_owned),
+            not_heard: not_heard.map(str::to_owned),
         };
         let report = Report {
             wanted: 2,
+            height: 4,
             heard: 3,
             disputed: 1,
             first_disputed: Some(2),
-            organizations: vec![("A".to_owned(), 4, "a:1".to_owned())],
+            organizations: vec![
+                organization(Some("a:1"), None),
+                organization(None, Some("no peer")),
+            ],
             blocks: vec![
                 said(0, Standing::Unknown, &[], &[]),
                 said(1, Standing::Agreed, &[0], &["A", "B"]),
@@ -92,11 +112,22 @@ mod tests {
             text(&report),
             "2 organizations have to agree; so many were heard of every block below 3\n\
              DISPUTED: 1 blocks, the first is 2\n\
-             A: block 4 is next; a:1\n\
+             A: block 4 is next; heard of a:1\n\
+             A: block 4 is next; not heard: no peer\n\
              block 0: known, the channel was joined by it\n\
              block 1: agreed, 1 VALID by A, B\n\
-             block 2: DISPUTED, 2 VALID, 1 MVCC_READ_CONFLICT by A\n  C has 3 codes for 2 transactions\n\
+             block 2: DISPUTED, 2 VALID, 1 MVCC_READ_CONFLICT by A\n  C has 3 codes for 2 transactions (c:1)\n\
              block 3: unknown\n"
         );
+    }
+
+    #[test]
+    fn its_json_is_as_documented() {
+        let page = include_str!("../../../../docs/clients.md");
+        let (_, behind) = page.split_once("```json\n").unwrap();
+        let (documented, _) = behind.split_once("```").unwrap();
+        let report: Report = serde_json::from_str(documented).unwrap();
+        let documented: serde_json::Value = serde_json::from_str(documented).unwrap();
+        assert_eq!(serde_json::to_value(report).unwrap(), documented);
     }
 }

@@ -94,6 +94,7 @@ fn raises_the_alarm(
     });
     hears(node, height);
     assert_eq!(node.sum("tidings_validity_disagreements", &[]), Some(1.0));
+    assert_eq!(node.gauge("tidings_validity_disputed"), Some(1.0));
     let lines = node.log_since(before);
     let alarm = lines.iter().find(|line| line.level == "ERROR").unwrap();
     assert_eq!(

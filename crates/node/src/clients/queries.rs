@@ -21,7 +21,7 @@ use super::{
     Shared,
     proposal::{CHANNEL_LEN_MAX, Proposal},
     roles::check_role,
-    shelf::{Form, block_for_clients, block_of, codes},
+    shelf::{block_for_clients, block_of, codes},
 };
 use crate::directory::Served;
 
@@ -274,5 +274,5 @@ fn pruned(served: &Served) -> String {
 }
 
 fn encoded(served: &Served, block: &BlockView) -> Vec<u8> {
-    block_for_clients(served, block, Form::Whole).encode_to_vec()
+    block_for_clients(served, block).encode_to_vec()
 }

@@ -3,7 +3,7 @@
 //! A block is read and encoded when the first client comes to it, and kept while there is room;
 //! clients that come at the same time wait for the one reading. Promises that of what nobody
 //! signed nothing is passed off as known: a block carries validation codes only as
-//! [`codes`] has them, and no commit hash. What was made with other codes is not given any more.
+//! [`codes_in`] has them, and no commit hash. What was made with other codes is not given any more.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +21,7 @@ use tidings_proto::{
 use tokio::sync::OnceCell;
 
 use super::filtered::filtered;
-use crate::{directory::Served, reads::Reads};
+use crate::{directory::Served, reads::Reads, validity::Agreed};
 
 /// Bytes of blocks that are kept. Clients that follow the chain are at its end, within a few
 /// blocks; those that replay it from the start go side by side when they begin together.
@@ -83,11 +83,14 @@ impl Shelf {
         form: Form,
         numbers: Range<u64>,
     ) -> Result<Bytes, String> {
-        let name = name(served, form, numbers.start);
+        let end = numbers.end.min(numbers.start + 1 + AHEAD_LEN_MAX as u64);
+        let names = names(served, form, numbers.start..end.max(numbers.start + 1));
+        let (name, behind) = names.split_first().expect("at least one block is named");
+        let name = *name;
         let cell = Arc::clone(self.lock().cells.entry(name).or_default());
         let made = cell
             .get_or_try_init(|| async {
-                let ahead = self.absent(served, form, numbers.start + 1..numbers.end);
+                let ahead = self.absent(behind);
                 let (made, more) = self.make(served, form, numbers.start, ahead.len()).await?;
                 let mut kept = self.lock();
                 kept.keep(name, &cell, made.len());
@@ -113,9 +116,13 @@ impl Shelf {
         (len_max, bytes_max): (usize, usize),
     ) -> Vec<Bytes> {
         let (mut found, mut bytes) = (Vec::new(), 0);
+        let end = numbers
+            .end
+            .min(numbers.start.saturating_add(len_max as u64));
+        let names = names(served, form, numbers.start..end);
         let kept = self.lock();
-        for number in numbers.take(len_max) {
-            let cell = kept.cells.get(&name(served, form, number));
+        for name in names {
+            let cell = kept.cells.get(&name);
             let Some(made) = cell.and_then(|cell| cell.get()) else {
                 break;
             };
@@ -128,16 +135,11 @@ impl Shelf {
         found
     }
 
-    /// Names of the first of these blocks that nobody has come to, as they are before their codes
-    /// are looked at.
-    fn absent(&self, served: &Served, form: Form, numbers: Range<u64>) -> Vec<Name> {
+    /// The first of these, which nobody has come to.
+    fn absent(&self, names: &[Name]) -> Vec<Name> {
         let kept = self.lock();
-        let names = numbers
-            .take(AHEAD_LEN_MAX)
-            .map(|number| name(served, form, number));
-        names
-            .take_while(|name| !kept.cells.contains_key(name))
-            .collect()
+        let absent = |name: &&Name| !kept.cells.contains_key(name);
+        names.iter().take_while(absent).copied().collect()
     }
 
     /// A block, and up to so many behind it.
@@ -149,8 +151,9 @@ impl Shelf {
         ahead: usize,
     ) -> Result<(Bytes, Vec<Bytes>), String> {
         let served = Arc::clone(served);
-        let make = move |number| Ok(response(&served, &block_of(&served, number)?, form));
         let read = move || {
+            let agreed = agreed(&served, number..number + 1 + ahead as u64);
+            let make = |number| Ok(response(&agreed, &block_of(&served, number)?, form));
             let first: Bytes = make(number)?;
             let (mut bytes, mut more) = (first.len(), Vec::new());
             for number in (number + 1..).take(ahead) {
@@ -219,27 +222,49 @@ impl Kept {
     }
 }
 
-fn name(served: &Served, form: Form, number: u64) -> Name {
-    let stamp = served.validity.as_ref().map(|known| known.stamp(number));
-    (served.serial, form, number, stamp.unwrap_or_default())
+/// The names of these blocks as they are before their codes are looked at.
+fn names(served: &Served, form: Form, numbers: Range<u64>) -> Vec<Name> {
+    let stamps = match &served.validity {
+        Some(known) => known.stamps(numbers.clone()),
+        None => numbers.clone().map(|_| 0).collect(),
+    };
+    let named = numbers.zip(stamps);
+    named
+        .map(|(number, stamp)| (served.serial, form, number, stamp))
+        .collect()
+}
+
+/// What peers agree on of these blocks, if they are asked. Reads from the disk.
+pub(crate) fn agreed(served: &Served, numbers: Range<u64>) -> Agreed {
+    let known = served.validity.as_ref();
+    known.map(|known| known.agreed(numbers)).unwrap_or_default()
+}
+
+/// [`codes_in`] for one block alone. Reads from the disk.
+pub(crate) fn codes(served: &Served, block: &BlockView) -> Vec<u8> {
+    codes_in(&agreed_of(served, block), block)
+}
+
+fn agreed_of(served: &Served, block: &BlockView) -> Agreed {
+    let number = block.number().unwrap_or_default();
+    agreed(served, number..number.saturating_add(1))
 }
 
 /// One code of `TxValidationCode` for each transaction, for what is known of it: that of block 0,
 /// by which the channel was joined, is valid. All others have those that peers agree on. Where they
 /// do not, or are not asked, nothing is known, so that they are not validated, which no client takes
-/// for valid. Reads from the disk.
-pub(crate) fn codes(served: &Served, block: &BlockView) -> Vec<u8> {
+/// for valid.
+pub(crate) fn codes_in(agreed: &Agreed, block: &BlockView) -> Vec<u8> {
     let number = block.number().unwrap_or_default();
     let code = if number == 0 {
         TxValidationCode::Valid
     } else {
+        let header = block.header_asn1().unwrap_or_default();
+        if let Some(agreed) = agreed.codes(number, &header) {
+            return agreed.to_vec();
+        }
         TxValidationCode::NotValidated
     };
-    let header = block.header_asn1().unwrap_or_default();
-    let asked = served.validity.as_ref().filter(|_| number > 0);
-    if let Some(agreed) = asked.and_then(|known| known.codes(number, &header)) {
-        return agreed.into();
-    }
     let code = u8::try_from(i32::from(code)).expect("codes are bytes");
     vec![code; block.transactions_len()]
 }
@@ -258,7 +283,11 @@ pub(crate) fn block_of(served: &Served, number: u64) -> Result<BlockView, String
 }
 
 /// The block for a client.
-pub(super) fn block_for_clients(served: &Served, view: &BlockView, form: Form) -> Block {
+pub(super) fn block_for_clients(served: &Served, view: &BlockView) -> Block {
+    formed(&agreed_of(served, view), view, Form::Whole)
+}
+
+fn formed(agreed: &Agreed, view: &BlockView, form: Form) -> Block {
     let whole = form != Form::Header || view.is_config_block();
     let codes_at = BlockMetadataIndex::TransactionsFilter as usize;
     let mut metadata: Vec<Bytes> = view
@@ -269,7 +298,7 @@ pub(super) fn block_for_clients(served: &Served, view: &BlockView, form: Form) -
         metadata.resize(codes_at + 1, Bytes::new());
     }
     if let Some(entry) = metadata.get_mut(codes_at) {
-        *entry = codes(served, view).into();
+        *entry = codes_in(agreed, view).into();
     }
     Block {
         header: view.header().cloned(),
@@ -280,11 +309,11 @@ pub(super) fn block_for_clients(served: &Served, view: &BlockView, form: Form) -
     }
 }
 
-fn response(served: &Served, view: &BlockView, form: Form) -> Bytes {
+fn response(agreed: &Agreed, view: &BlockView, form: Form) -> Bytes {
     let content = match form {
-        Form::Whole | Form::Header => Type::Block(block_for_clients(served, view, form)),
+        Form::Whole | Form::Header => Type::Block(formed(agreed, view, form)),
         // As Go answers to a block that says something that does not decode.
-        Form::Filtered => filtered(view, &codes(served, view)).map_or_else(
+        Form::Filtered => filtered(view, &codes_in(agreed, view)).map_or_else(
             |_undecodable| Type::Status(Status::BadRequest.into()),
             Type::FilteredBlock,
         ),

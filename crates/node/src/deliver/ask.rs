@@ -37,18 +37,15 @@ pub(crate) struct Response {
 pub(crate) struct Ended {
     /// What the other end did, to be read behind its name.
     pub(crate) reason: String,
-    /// It says that we may not.
-    pub(crate) forbidden: bool,
-    /// It says that it does not have the block.
-    pub(crate) not_found: bool,
+    /// The status that it ended the stream with, if it did.
+    pub(crate) status: Option<Status>,
 }
 
 impl From<String> for Ended {
     fn from(reason: String) -> Self {
         Self {
             reason,
-            forbidden: false,
-            not_found: false,
+            status: None,
         }
     }
 }
@@ -64,11 +61,11 @@ impl Response {
             Self {
                 status: Some(code), ..
             } => {
-                let name = Status::try_from(code).map_or("unknown", |status| status.as_str_name());
+                let status = Status::try_from(code).ok();
+                let name = status.map_or("unknown", |status| status.as_str_name());
                 Err(Ended {
                     reason: format!("answered with status {code} ({name})"),
-                    forbidden: code == i32::from(Status::Forbidden),
-                    not_found: code == i32::from(Status::NotFound),
+                    status,
                 })
             }
             Self {

@@ -8,7 +8,7 @@ use tidings_gossip::{
     delivery::{Event, StreamId},
     id::ChannelId,
 };
-use tidings_proto::orderer::seek_info::SeekContentType;
+use tidings_proto::{common::Status, orderer::seek_info::SeekContentType};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
@@ -81,9 +81,7 @@ impl Client {
             } => ended,
         };
         // The core says it to the operator, but not every time.
-        let Ended {
-            reason, forbidden, ..
-        } = ended;
+        let Ended { reason, status } = ended;
         tracing::debug!(
             target: "peer.blocksprovider",
             channel = %self.channel, orderer = wanted.endpoint, "the orderer {reason}"
@@ -91,7 +89,7 @@ impl Client {
         self.tell(Event::Failed {
             stream: wanted.stream,
             reason,
-            forbidden,
+            forbidden: status == Some(Status::Forbidden),
         })
         .await;
     }

@@ -1,8 +1,9 @@
 //! Follows peers of the channel's organizations as a client that wants headers and metadata.
 //!
-//! One peer for each organization at a time; another one when it fails, stalls, or knows no codes. A
-//! peer is taken for one of its organization because its alive message names the endpoint, and
-//! because what answers there chains to that organization's TLS roots in the channel's configuration.
+//! One peer for each organization at a time; another one when its turn is over, or when it fails,
+//! stalls, or knows no codes. A peer is taken for one of its organization because its alive message
+//! names the endpoint, and because what answers there chains to that organization's TLS roots in the
+//! channel's configuration.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,9 @@ use std::{
 use bytes::Bytes;
 use tidings_gossip::id::{ChannelId, OrgId, PkiId};
 use tidings_ledger::Reader;
-use tidings_proto::{block::BlockView, orderer::seek_info::SeekContentType};
+use tidings_proto::{
+    block::BlockView, common::Status as Answer, orderer::seek_info::SeekContentType,
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -25,6 +28,8 @@ use tonic::Streaming;
 
 use super::{
     Validity,
+    known::Source,
+    turns::Turns,
     word::{Claim, ORGANIZATIONS_MAX, Ours},
 };
 use crate::{
@@ -41,7 +46,18 @@ const DELIVER: &str = "/protos.Deliver/Deliver";
 /// How long a peer may lack a block that we have. Peers that are well have it within a second.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
-/// Pause before the next peer of an organization; it doubles while nothing is heard.
+/// How long one peer of an organization is heard while there are others. Whoever says otherwise than
+/// they do is found within a turn of each.
+const TURN: Duration = Duration::from_secs(60);
+
+/// Peers of one organization that take turns.
+const PEERS_MAX: usize = 32;
+
+/// How far a peer may say it is behind our ledger and get its turn all the same: published heights are
+/// seconds old. Who is further behind would let the organization be silent for as long as it stalls.
+const LAG_MAX: u64 = 64;
+
+/// Pause when no peer of an organization could be heard; it doubles while nothing is heard.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// Organizations may have no peer for days, and one that comes back has a few blocks to tell.
@@ -50,6 +66,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What was heard is on disk after this.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+static BEGUN: Seldom = Seldom::new();
 static ENDED: Seldom = Seldom::new();
 
 /// What follows the peers of one channel.
@@ -75,14 +92,15 @@ impl Follow {
         let (mut followers, mut followed) = (JoinSet::new(), BTreeSet::new());
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         loop {
-            let organizations = organizations(&status.borrow_and_update(), &follow.channel);
-            for org in organizations {
+            let there = organizations(&status.borrow_and_update(), &follow.channel);
+            for org in there {
                 let is_new = followed.len() < ORGANIZATIONS_MAX && !followed.contains(&org);
-                if is_new && follow.is_of_channel(&org) {
+                if is_new && follow.anchors(&org).is_some() {
                     followed.insert(org.clone());
                     followers.spawn(Arc::clone(&follow).follow(org));
                 }
             }
+            follow.note_organizations(&followed);
             tokio::select! {
                 committed = height.changed() => match committed {
                     Ok(()) => follow.validity.committed(*height.borrow_and_update(), Instant::now()),
@@ -106,59 +124,115 @@ impl Follow {
         }
     }
 
-    fn is_of_channel(&self, org: &OrgId) -> bool {
-        self.crypto.config(&self.channel).is_some_and(|config| {
-            let mut organizations = config.application_organizations().values();
-            organizations.any(|each| each.msp_id == org.as_str())
-        })
+    /// How many anchor peers an organization of the channel has; none if it is not in the channel.
+    fn anchors(&self, org: &OrgId) -> Option<usize> {
+        let config = self.crypto.config(&self.channel)?;
+        let mut organizations = config.application_organizations().values();
+        let found = organizations.find(|each| each.msp_id == org.as_str());
+        found.map(|each| each.anchors.len())
     }
 
-    /// Follows one peer of an organization after the other.
+    /// Has every organization of the channel listed, and why nobody follows it.
+    fn note_organizations(&self, followed: &BTreeSet<OrgId>) {
+        let Some(config) = self.crypto.config(&self.channel) else {
+            return;
+        };
+        let organizations = config.application_organizations().values().map(|org| {
+            let is_followed = followed.contains(&OrgId::from(org.msp_id.as_str()));
+            let reason = if followed.len() >= ORGANIZATIONS_MAX {
+                format!("{ORGANIZATIONS_MAX} others are followed, and no more can be")
+            } else {
+                no_peer(org.anchors.len())
+            };
+            (org.msp_id.clone(), (!is_followed).then_some(reason))
+        });
+        let organizations = organizations.collect();
+        self.validity.change(|known| {
+            known.note_organizations(organizations);
+            false
+        });
+    }
+
+    /// Follows the peers of an organization, one after the other.
     async fn follow(self: Arc<Self>, org: OrgId) {
-        let (mut attempt, mut without, mut pause) = (0, 0, PAUSE_MIN);
+        let (mut turns, mut pause) = (Turns::default(), PAUSE_MIN);
+        // How many peers failed one after the other, and how many of these lack what is next.
+        let (mut failed, mut without) = (0, 0);
         let mut status = self.status.clone();
         loop {
-            let sources = sources(&status.borrow_and_update(), &self.channel, &org);
-            if sources.is_empty() {
-                self.validity
-                    .note_source(org.as_str(), "no peer".to_owned());
+            let peers = peers(&status.borrow_and_update(), &self.channel, &org);
+            let Some(peer) = turns.take(&peers) else {
+                let reason = no_peer(self.anchors(&org).unwrap_or_default());
+                let silent = Source::Silent(reason);
+                self.validity.note_source(org.as_str(), silent);
                 if status.changed().await.is_err() {
                     return;
                 }
                 continue;
-            }
-            let (endpoint, height) = &sources[attempt % sources.len()];
+            };
             let before = self.validity.next(org.as_str());
-            let Err(ended) = self.read(&org, endpoint).await;
-            self.tell(&org, endpoint, &ended.reason);
-            let next = self.validity.next(org.as_str());
-            attempt += 1;
-            // It says that it has the block, and does not give it.
-            let lacks = ended.not_found && *height > next;
+            let mut next = turns.begin(&peer, before);
+            let mut ended = self.hear_turn(&org, &peer, &mut next).await;
+            let has_not = |ended: &Option<Ended>| {
+                let status = ended.as_ref().and_then(|ended| ended.status);
+                status == Some(Answer::NotFound)
+            };
+            if has_not(&ended) && next < before {
+                // It may have what is next all the same.
+                next = before;
+                ended = self.hear_turn(&org, &peer, &mut next).await;
+            }
+            let lacks = has_not(&ended) && peers.get(&peer) > Some(&next);
+            turns.end(peer.clone(), next);
+            let Some(ended) = ended else {
+                (failed, without) = (0, 0);
+                continue;
+            };
+            failed += 1;
             without = if lacks { without + 1 } else { 0 };
-            if without >= sources.len() {
+            if without >= peers.len() {
                 self.skip(&org, next);
                 without = 0;
             }
-            if next > before {
+            if self.validity.next(org.as_str()) > before {
                 pause = PAUSE_MIN;
             }
-            sleep(pause).await;
-            if attempt % sources.len() == 0 {
+            let is_silent = failed >= peers.len();
+            self.tell(&org, &peer, &ended.reason, is_silent);
+            if is_silent {
+                sleep(pause).await;
                 pause = PAUSE_MAX.min(2 * pause);
+                failed = 0;
             }
         }
     }
 
-    /// Tells that a peer is not heard any more, and why.
-    fn tell(&self, org: &OrgId, endpoint: &str, reason: &str) {
-        let reason = foreign(reason);
-        let source = format!("{endpoint} {reason}");
-        self.validity.note_source(org.as_str(), source);
+    /// Hears a peer until something goes wrong, or its turn is over.
+    async fn hear_turn(&self, org: &OrgId, peer: &str, next: &mut u64) -> Option<Ended> {
+        let others = || peers(&self.status.borrow(), &self.channel, org).len() > 1;
+        tokio::select! {
+            Err(ended) = self.read(org, peer, next) => Some(ended),
+            () = turn(others) => None,
+        }
+    }
+
+    /// Tells that a peer is not heard any more, and why. While there are others to be heard, it is of
+    /// interest to few.
+    fn tell(&self, org: &OrgId, endpoint: &str, reason: &str, is_silent: bool) {
+        let (reason, endpoint) = (foreign(reason), foreign(endpoint));
+        if !is_silent {
+            tracing::debug!(
+                target: "validity", channel = %self.channel, organization = %org, endpoint,
+                "a peer is not heard any more: it {reason}"
+            );
+            return;
+        }
+        let silent = Source::Silent(format!("{endpoint} {reason}"));
+        self.validity.note_source(org.as_str(), silent);
         if let Some(left_out) = ENDED.line(std::time::Instant::now()) {
             tracing::info!(
                 target: "validity", channel = %self.channel, organization = %org, endpoint,
-                left_out, "a peer is not heard any more: it {reason}"
+                left_out, "no peer of the organization is heard any more: the last one {reason}"
             );
         }
     }
@@ -174,31 +248,25 @@ impl Follow {
         self.validity.skip(org.as_str(), height);
     }
 
-    /// Hears a peer until something goes wrong.
-    async fn read(&self, org: &OrgId, endpoint: &str) -> Result<Infallible, Ended> {
-        let mut next = self.validity.next(org.as_str());
-        let open = self.open(org, endpoint, next);
-        let mut responses = unless_stalled(self.height.clone(), next, open).await??;
-        tracing::info!(
-            target: "validity", channel = %self.channel, organization = %org, endpoint, next,
-            "hears of a peer which transactions are valid"
-        );
-        self.validity.note_source(org.as_str(), endpoint.to_owned());
+    /// Hears a peer from this block on until something goes wrong; `next` is how far.
+    async fn read(&self, org: &OrgId, endpoint: &str, next: &mut u64) -> Result<Infallible, Ended> {
+        let open = self.open(org, endpoint, *next);
+        let mut responses = unless_stalled(self.height.clone(), *next, open).await??;
         let mut height = self.height.clone();
         loop {
-            let response = unless_stalled(height.clone(), next, responses.message()).await?;
+            let response = unless_stalled(height.clone(), *next, responses.message()).await?;
             let response = response
                 .map_err(|status| format!("broke the stream: {}", said(&status)))?
                 .ok_or_else(|| "closed the stream".to_owned())?;
             let block = response.into_block()?;
-            let there = height.wait_for(|have| *have > next).await;
+            let there = height.wait_for(|have| *have > *next).await;
             there.map_err(|_left| "is not asked any more: the channel is left".to_owned())?;
-            if !self.is_of_channel(org) {
+            if self.anchors(org).is_none() {
                 let reason = "is of an organization that is no longer in the channel";
                 return Err(reason.to_owned().into());
             }
-            self.hear(org, next, block).await?;
-            next += 1;
+            self.hear(org, endpoint, *next, block).await?;
+            *next += 1;
         }
     }
 
@@ -222,6 +290,16 @@ impl Follow {
             .await
             .map_err(|_late| format!("gives no connection within {:?}", self.connect_timeout))?
             .map_err(|error| format!("is not reached: {error}"))?;
+        // It may have nothing to say before there is another block.
+        let heard = Source::Heard(foreign(endpoint));
+        if self.validity.note_source(org.as_str(), heard)
+            && let Some(left_out) = BEGUN.line(std::time::Instant::now())
+        {
+            tracing::info!(
+                target: "validity", channel = %self.channel, organization = %org, endpoint, left_out,
+                "hears of a peer which transactions are valid"
+            );
+        }
         let shown = identity.map(|identity| identity.certificate_sha256());
         let shown = shown.map(|sha256| Bytes::copy_from_slice(&sha256));
         let seek = from(next, SeekContentType::HeaderWithSig);
@@ -242,9 +320,16 @@ impl Follow {
     }
 
     /// Compares what a peer says of a block with our ledger and with what others say.
-    async fn hear(&self, org: &OrgId, number: u64, theirs: Bytes) -> Result<(), String> {
+    async fn hear(
+        &self,
+        org: &OrgId,
+        peer: &str,
+        number: u64,
+        theirs: Bytes,
+    ) -> Result<(), String> {
         let (validity, crypto) = (Arc::clone(&self.validity), Arc::clone(&self.crypto));
-        let (blocks, channel, org) = (self.blocks.clone(), self.channel.clone(), org.clone());
+        let (blocks, channel) = (self.blocks.clone(), self.channel.clone());
+        let (org, peer) = (org.clone(), foreign(peer));
         let now = Instant::now();
         let hear = move || {
             let block = BlockView::parse(theirs.clone())
@@ -266,7 +351,7 @@ impl Follow {
                 .is_some_and(|ours| ours.header != claim.header)
                 && crypto.verify_header(&channel, &theirs).is_ok();
             let said = ours.as_ref().map(|ours| (&claim, ours));
-            validity.hear(org.as_str(), number, said, now)
+            validity.hear((org.as_str(), &peer), number, said, now)
         };
         let heard = self.tasks.spawn_blocking(hear).await;
         heard.map_err(|broken| format!("could not be heard: {broken}"))?
@@ -296,11 +381,36 @@ fn organizations(status: &Status, channel: &ChannelId) -> BTreeSet<OrgId> {
         .collect()
 }
 
-/// Where peers of this organization in the channel can be reached, with their heights.
-fn sources(status: &Status, channel: &ChannelId, org: &OrgId) -> Vec<(String, u64)> {
+/// Where peers of this organization in the channel can be reached, with the heights that they
+/// published. Those that lag behind only where there is no other.
+fn peers(status: &Status, channel: &ChannelId, org: &OrgId) -> BTreeMap<String, u64> {
     let ours = members(status, channel).filter(|(member, _)| member.org.as_ref() == Some(org));
-    ours.map(|(member, height)| (member.endpoint.clone(), height))
-        .collect()
+    let mut peers: BTreeMap<String, u64> = ours
+        .take(PEERS_MAX)
+        .map(|(member, height)| (member.endpoint.clone(), height))
+        .collect();
+    let mut channels = status.channels.iter();
+    let own = channels.find(|each| each.channel == *channel);
+    let least = own.map_or(0, |own| own.height.saturating_sub(LAG_MAX));
+    if peers.values().any(|height| *height >= least) {
+        peers.retain(|_, height| *height >= least);
+    }
+    peers
+}
+
+/// Why an organization is not heard of which no peer is known.
+fn no_peer(anchors: usize) -> String {
+    format!("no peer of it is known in the channel, of which it has {anchors} as anchors")
+}
+
+/// Ends when a peer has been heard for long enough, if there are others then.
+async fn turn(others: impl Fn() -> bool) {
+    loop {
+        sleep(TURN).await;
+        if others() {
+            return;
+        }
+    }
 }
 
 /// Waits for something of a peer, not for long once we have the block that it is about.
@@ -336,7 +446,7 @@ mod tests {
             endpoint: endpoint.to_owned(),
         };
         let channel = ChannelId::from("ch");
-        let status = Status {
+        let mut status = Status {
             members: vec![
                 member(1, "A", "a:1"),
                 member(2, "A", ""),
@@ -354,9 +464,30 @@ mod tests {
         };
         let all: Vec<OrgId> = organizations(&status, &channel).into_iter().collect();
         assert_eq!(all, [OrgId::from("A"), OrgId::from("B")]);
-        let of_a = sources(&status, &channel, &OrgId::from("A"));
-        assert_eq!(of_a, [("a:1".to_owned(), 7)]);
-        assert!(sources(&status, &ChannelId::from("x"), &OrgId::from("A")).is_empty());
+        let of_a = |status: &Status| peers(status, &channel, &OrgId::from("A"));
+        assert_eq!(of_a(&status), [("a:1".to_owned(), 7)].into());
+        assert!(peers(&status, &ChannelId::from("x"), &OrgId::from("A")).is_empty());
+        status.members[1].endpoint = "late:1".to_owned();
+        for (own, of_whom) in [(7 + LAG_MAX, 2), (8 + LAG_MAX, 1), (20 + LAG_MAX, 2)] {
+            status.channels[0].height = own;
+            status.channels[0].peers[0].1 = 8;
+            assert_eq!(of_a(&status).len(), of_whom, "{own}");
+        }
+        for number in 0..PEERS_MAX as u8 {
+            status
+                .members
+                .push(member(100 + number, "A", &format!("more:{number}")));
+            status.channels[0].peers.push((peer(100 + number), 7));
+        }
+        assert_eq!(of_a(&status).len(), PEERS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_heard_for_a_turn_and_on_while_it_is_alone() {
+        let began = Instant::now();
+        let others = || began.elapsed() > 5 * TURN / 2;
+        turn(others).await;
+        assert_eq!(began.elapsed(), 3 * TURN);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,16 @@
 //! Where each block of a channel stands: what was heard, kept on disk, and asked for by those who
 //! serve clients.
 //!
-//! Promises: what [`Validity::codes`] gives was agreed when it was asked; whoever waits for a block is
-//! told when it stands, and waits no longer than [`HELD_MAX`]. What was heard in the last second
+//! Promises: what [`Validity::agreed`] gives was agreed when it was asked; whoever waits for a block is
+//! told when it stands, and waits no longer than `HELD_MAX`. What was heard in the last second
 //! before a crash is heard again. Whoever may wait for the disk calls what reads or hears; all else
 //! only looks into memory.
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,104 +22,43 @@ use tidings_ledger::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::word::{Claim, Heard, Ours, Standing, Word};
+use super::{
+    known::{Known, Source},
+    word::{Claim, Heard, Ours, Standing, Word, hash},
+};
 use crate::{logging::Seldom, vitals::Vitals};
-
-/// How long a block that was just committed is kept back from clients who follow the chain, so that
-/// they get its codes. Peers have them some milliseconds after the block.
-pub(crate) const HELD_MAX: Duration = Duration::from_secs(3);
-
-/// Blocks that are kept back. Who commits faster catches up, and nobody waits for codes then.
-const FRESH_MAX: usize = 1024;
 
 /// Rows that are not on disk yet: a second of live blocks, or a write while catching up.
 const UNSAVED_MAX: usize = 256;
-
-/// Blocks whose last change is known, each some fifty bytes. What was made of older ones is made
-/// again.
-const STAMPS_MAX: usize = 16_384;
-
-/// Blocks in one report.
-const REPORT_LEN_MAX: u64 = 10;
 
 static DISAGREEMENTS: Seldom = Seldom::new();
 
 /// What is known of the validity of one channel's transactions.
 #[derive(Debug)]
 pub struct Validity {
-    channel: ChannelId,
+    pub(super) channel: ChannelId,
     /// How many organizations have to agree.
-    wanted: usize,
+    pub(super) wanted: usize,
     vitals: Vitals,
     store: ValidityStore,
-    known: Mutex<Known>,
-    /// Held while something is heard: a row is read, changed and kept without another in between.
-    hearing: Mutex<()>,
-    /// Held while rows are written, so that none is overtaken by an older one.
-    saving: Mutex<()>,
-    changed: watch::Sender<()>,
+    /// In memory, to be looked at by anybody. Who waits for a block is woken when it stands, and when
+    /// an organization falls silent.
+    pub(super) known: watch::Sender<Known>,
+    /// Held from reading a row until what comes of it is kept, and while rows are written: followers
+    /// of several organizations hear of the same block, each on a thread that may wait for the disk.
+    turn: Mutex<()>,
 }
 
+/// Of which blocks which codes are agreed.
 #[derive(Debug, Default)]
-struct Known {
-    /// Rows that are not on disk, and newer than those that are.
-    unsaved: BTreeMap<u64, Word>,
-    /// The next block of each organization. At most as many as are followed, over all starts.
-    next: BTreeMap<String, u64>,
-    /// Of whom organizations are heard, or why they are not.
-    sources: BTreeMap<String, String>,
-    stamps: Stamps,
-    fresh: Fresh,
-}
+pub(crate) struct Agreed(BTreeMap<u64, (Bytes, Bytes)>);
 
-/// When codes that are shown changed, so that what was made of earlier ones is not used any more.
-#[derive(Debug, Default)]
-struct Stamps {
-    last: u64,
-    of: BTreeMap<u64, u64>,
-    /// Of all others.
-    floor: u64,
-}
-
-/// Blocks that were just committed and whose standing is not clear, with the end of waiting.
-#[derive(Debug, Default)]
-struct Fresh {
-    until: BTreeMap<u64, Instant>,
-    height: u64,
-}
-
-/// What is known of a channel, for a person.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// How many organizations have to agree.
-    pub wanted: usize,
-    /// So many organizations have been heard of all blocks below.
-    pub heard: u64,
-    /// How many blocks are disputed.
-    pub disputed: u64,
-    /// The first of them.
-    pub first_disputed: Option<u64>,
-    /// Each organization with the block that is awaited of it, and of whom.
-    pub organizations: Vec<(String, u64, String)>,
-    /// Blocks, ascending.
-    pub blocks: Vec<BlockReport>,
-}
-
-/// What is known of a block, for a person.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BlockReport {
-    /// Its number.
-    pub number: u64,
-    /// Where it stands.
-    pub standing: Standing,
-    /// The codes that were heard first.
-    pub codes: Vec<u8>,
-    /// Who gave these.
-    pub claimed_by: Vec<String>,
-    /// Who says what otherwise.
-    pub against: Vec<(String, String)>,
+impl Agreed {
+    /// The codes of the block with this header, if they are agreed.
+    pub(crate) fn codes(&self, number: u64, header: &[u8]) -> Option<&Bytes> {
+        let (block, codes) = self.0.get(&number)?;
+        (*block == hash(header)).then_some(codes)
+    }
 }
 
 impl Validity {
@@ -141,25 +80,27 @@ impl Validity {
             wanted,
             vitals,
             store,
-            known: Mutex::new(known),
-            hearing: Mutex::new(()),
-            saving: Mutex::new(()),
-            changed: watch::channel(()).0,
+            known: watch::channel(known).0,
+            turn: Mutex::new(()),
         })
     }
 
     /// The channel is at work, with so many blocks: nobody waits for those. What is disputed from
     /// before is told again. A ledger that was made anew is shorter, and its blocks are heard again.
     pub(crate) fn begin(&self, height: u64) -> Result<(), String> {
-        {
-            let mut known = self.known();
+        self.change(|known| {
             known.fresh.height = height;
+            known.sources.clear();
             for next in known.next.values_mut() {
                 *next = height.clamp(1, (*next).max(1));
             }
-        }
+            false
+        });
         self.show_heard();
-        let (_, first) = self.store.disputed().map_err(|error| error.to_string())?;
+        let (disputed, first) = self.disputed()?;
+        let gauge = &self.vitals.metrics.validity_disputed;
+        let gauge = gauge.with_label_values(&[self.channel.as_str()]);
+        gauge.set(i64::try_from(disputed).unwrap_or(i64::MAX));
         if let Some(number) = first {
             let word = self.word(number)?;
             self.raise(number, &word);
@@ -167,82 +108,89 @@ impl Validity {
         Ok(())
     }
 
-    /// The codes of the block with this header, if they are agreed. Reads from the disk.
-    pub(crate) fn codes(&self, number: u64, header: &[u8]) -> Option<Bytes> {
-        let word = self.word(number).ok()?;
-        let is_agreed = word.standing(self.wanted) == Standing::Agreed && word.is_of(header);
-        is_agreed.then_some(word.codes)
+    /// Of which of these blocks which codes are agreed. Reads from the disk; what cannot be read is
+    /// agreed by nobody.
+    pub(crate) fn agreed(&self, numbers: Range<u64>) -> Agreed {
+        let words = self.words(numbers).unwrap_or_default().into_iter();
+        let agreed = words.filter_map(|(number, word)| Some((number, word.agreed(self.wanted)?)));
+        Agreed(agreed.collect())
     }
 
-    /// Changes with what [`Self::codes`] gives for this block.
-    pub(crate) fn stamp(&self, number: u64) -> u64 {
-        let known = self.known();
-        let stamps = &known.stamps;
-        stamps.of.get(&number).copied().unwrap_or(stamps.floor)
+    /// For each of these blocks what changes with its codes.
+    pub(crate) fn stamps(&self, numbers: Range<u64>) -> Vec<u64> {
+        let known = self.known.borrow();
+        numbers.map(|number| known.stamps.of(number)).collect()
     }
 
-    /// Wakes up when a block stands.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    /// Wakes up when a block stands, or when there is less to wait for.
+    pub(crate) fn changes(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.known.subscribe();
+        async move {
+            // Nobody is told any more when there is nobody to tell.
+            let _ = changes.changed().await;
+        }
     }
 
     /// The ledger has so many blocks: those that are new are kept back for their codes from now on.
     pub(super) fn committed(&self, height: u64, now: Instant) {
-        self.known().fresh.note(height, now);
+        self.change(|known| {
+            known.fresh.note(height, now);
+            false
+        });
     }
 
     /// Below which of the `have` committed blocks, from `next` on, a client may be given blocks; or
     /// until when the next one is kept back at most.
     pub(crate) fn ready_below(&self, next: u64, have: u64, now: Instant) -> Result<u64, Instant> {
-        let mut known = self.known();
-        known.fresh.note(have, now);
-        match known.fresh.until.range(next..have.max(next)).next() {
-            Some((first, until)) if *first == next => Err(*until),
-            Some((first, _)) => Ok(*first),
-            None => Ok(have),
+        if self.known.borrow().fresh.height < have {
+            self.committed(have, now);
         }
+        let known = self.known.borrow();
+        known.ready_below(next, have, self.wanted, now)
     }
 
     /// Which block an organization is to be asked for next.
     pub(super) fn next(&self, org: &str) -> u64 {
         // Block 0 is known: by it the channel was joined.
-        self.known().next.get(org).copied().unwrap_or(1)
+        self.known.borrow().next.get(org).copied().unwrap_or(1)
     }
 
     /// An organization is not asked for blocks below this one any more.
     pub(super) fn skip(&self, org: &str, height: u64) {
-        let mut known = self.known();
-        let next = known.next.entry(org.to_owned()).or_insert(1);
-        *next = height.max(*next);
+        self.change(|known| {
+            known.go_on(org, height);
+            false
+        });
     }
 
-    /// Notes of whom an organization is heard, or why it is not.
-    pub(super) fn note_source(&self, org: &str, source: String) {
-        self.known().sources.insert(org.to_owned(), source);
+    /// Notes of whom an organization is heard, or why it is not. Says whether it was the other before.
+    pub(super) fn note_source(&self, org: &str, source: Source) -> bool {
+        self.change(|known| known.note_source(org, source))
     }
 
-    /// Takes what a peer of this organization says of the block that is its next. Waits for the disk.
+    /// Takes what this peer of this organization says of a block. Waits for the disk.
     pub(super) fn hear(
         &self,
-        org: &str,
+        (org, peer): (&str, &str),
         number: u64,
         said: Option<(&Claim, &Ours)>,
         now: Instant,
     ) -> Result<(), String> {
-        if self.known().unsaved.len() >= UNSAVED_MAX {
-            self.save()?;
+        let _turn = self.turn();
+        if self.known.borrow().unsaved.len() >= UNSAVED_MAX {
+            self.write()?;
         }
-        let hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut word = self.word(number)?;
         let (before, given) = (word.standing(self.wanted), word.agreed(self.wanted));
-        let heard = said.map_or(Heard::Nothing, |(claim, ours)| word.hear(org, claim, ours));
+        let heard = said.map_or(Heard::Nothing, |(claim, ours)| {
+            word.hear(org, peer, claim, ours)
+        });
         let after = word.standing(self.wanted);
-        {
-            let mut known = self.known();
-            known.next.insert(org.to_owned(), number.saturating_add(1));
+        self.change(|known| {
+            known.go_on(org, number.saturating_add(1));
             known.fresh.note(number.saturating_add(1), now);
             if after >= Standing::Agreed {
-                known.fresh.until.remove(&number);
+                known.fresh.release(number);
             }
             if heard != Heard::Nothing {
                 known.unsaved.insert(number, word.clone());
@@ -250,11 +198,9 @@ impl Validity {
             if given != word.agreed(self.wanted) {
                 known.stamps.change(number);
             }
-        }
-        drop(hearing);
-        if before != after {
-            self.changed.send_replace(());
-        }
+            before != after
+        });
+        self.show_disputed(before, after);
         if let Heard::Dissents(kind) = heard {
             let counter = &self.vitals.metrics.validity_disagreements;
             let labels = [self.channel.as_str(), kind.label()];
@@ -273,9 +219,14 @@ impl Validity {
 
     /// Writes what is not on disk yet.
     pub(super) fn save(&self) -> Result<(), String> {
-        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
+        self.write()
+    }
+
+    /// The same, by whoever has the turn.
+    fn write(&self) -> Result<(), String> {
         let (unsaved, next) = {
-            let known = self.known();
+            let known = self.known.borrow();
             (known.unsaved.clone(), known.next.clone())
         };
         if unsaved.is_empty() {
@@ -288,61 +239,52 @@ impl Validity {
         let rows = unsaved.iter().map(|(number, word)| (*number, row(word)));
         let written = self.store.put(&rows.collect(), &next);
         written.map_err(|error| format!("what peers say cannot be kept: {error}"))?;
-        let mut known = self.known();
-        known
-            .unsaved
-            .retain(|number, word| unsaved.get(number) != Some(word));
+        // Nobody else has added to them meanwhile.
+        self.change(|known| {
+            known.unsaved.clear();
+            false
+        });
         Ok(())
     }
 
-    /// What is known of these blocks, or of the last below `height`. Reads from the disk.
-    pub fn report(&self, block: Option<u64>, height: u64) -> Result<Report, String> {
+    /// How many blocks are disputed, and the first of them. Waits for the disk.
+    pub(super) fn disputed(&self) -> Result<(u64, Option<u64>), String> {
         self.save()?;
-        let disputed = self.store.disputed().map_err(|error| error.to_string())?;
-        let numbers = match block {
-            Some(number) => number..number.saturating_add(1).min(height),
-            None => height.saturating_sub(REPORT_LEN_MAX)..height,
-        };
-        let blocks = numbers.map(|number| {
-            let word = self.word(number)?;
-            Ok(BlockReport {
-                number,
-                standing: word.standing(self.wanted),
-                codes: word.codes.to_vec(),
-                claimed_by: word.by,
-                against: word.against.into_iter().map(|d| (d.org, d.what)).collect(),
-            })
-        });
-        let blocks = blocks.collect::<Result<_, String>>()?;
-        let heard = self.heard();
-        let known = self.known();
-        let organizations = known.sources.iter().map(|(org, source)| {
-            let next = known.next.get(org).copied().unwrap_or(1);
-            (org.clone(), next, source.clone())
-        });
-        Ok(Report {
-            wanted: self.wanted,
-            heard,
-            disputed: disputed.0,
-            first_disputed: disputed.1,
-            organizations: organizations.collect(),
-            blocks,
-        })
+        self.store.disputed().map_err(|error| error.to_string())
     }
 
-    /// What is said of a block.
+    /// What is said of these blocks; nothing of those that are left out. Reads from the disk.
+    pub(super) fn words(&self, numbers: Range<u64>) -> Result<BTreeMap<u64, Word>, String> {
+        // First from memory: what goes from there is on disk by then.
+        let unsaved = {
+            let known = self.known.borrow();
+            let unsaved = known.unsaved.range(numbers.clone());
+            let unsaved = unsaved.map(|(number, word)| (*number, word.clone()));
+            unsaved.collect::<BTreeMap<_, _>>()
+        };
+        let rows = self
+            .store
+            .said(numbers)
+            .map_err(|error| error.to_string())?;
+        let words = rows.into_iter().map(|(number, row)| {
+            let word = Word::decode(&row[..]).map_err(|error| {
+                format!("what was said of block {number} does not decode: {error}")
+            })?;
+            Ok((number, word))
+        });
+        let mut words = words.collect::<Result<BTreeMap<_, _>, String>>()?;
+        words.extend(unsaved);
+        Ok(words)
+    }
+
     fn word(&self, number: u64) -> Result<Word, String> {
-        if let Some(word) = self.known().unsaved.get(&number) {
-            return Ok(word.clone());
-        }
-        let row = self.store.said(number).map_err(|error| error.to_string())?;
-        let word = Word::decode(&row.unwrap_or_default()[..]);
-        word.map_err(|error| format!("what was said of block {number} does not decode: {error}"))
+        let mut words = self.words(number..number.saturating_add(1))?;
+        Ok(words.remove(&number).unwrap_or_default())
     }
 
     /// So many organizations have been heard of all blocks below this one.
-    fn heard(&self) -> u64 {
-        let mut next: Vec<u64> = self.known().next.values().copied().collect();
+    pub(super) fn heard(&self) -> u64 {
+        let mut next: Vec<u64> = self.known.borrow().next.values().copied().collect();
         next.sort_unstable_by(|a, b| b.cmp(a));
         next.get(self.wanted.saturating_sub(1))
             .copied()
@@ -357,6 +299,14 @@ impl Validity {
             .set(height);
     }
 
+    /// A block whose ledger was made anew may be disputed no more.
+    fn show_disputed(&self, before: Standing, after: Standing) {
+        let gauge = &self.vitals.metrics.validity_disputed;
+        let gauge = gauge.with_label_values(&[self.channel.as_str()]);
+        let is_disputed = |standing| i64::from(standing == Standing::Disputed);
+        gauge.add(is_disputed(after) - is_disputed(before));
+    }
+
     fn raise(&self, number: u64, word: &Word) {
         let reason = format!(
             "peers disagree on block {number} (`tidings channel validity` says on which others): {}",
@@ -365,40 +315,14 @@ impl Validity {
         self.vitals.health.disagreed(&self.channel, &reason);
     }
 
-    // Each change is one step, so a poisoned lock is as good as any.
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is in memory in one step, and wakes those who wait if that says so.
+    pub(super) fn change(&self, step: impl FnOnce(&mut Known) -> bool) -> bool {
+        self.known.send_if_modified(step)
     }
-}
 
-impl Stamps {
-    fn change(&mut self, number: u64) {
-        self.last += 1;
-        self.of.insert(number, self.last);
-        if self.of.len() > STAMPS_MAX
-            && let Some((_, stamp)) = self.of.pop_first()
-        {
-            self.floor = self.floor.max(stamp);
-        }
-    }
-}
-
-impl Fresh {
-    /// The ledger has so many blocks at this time.
-    fn note(&mut self, height: u64, now: Instant) {
-        while let Some(first) = self.until.first_entry()
-            && *first.get() <= now
-        {
-            first.remove();
-        }
-        let first = self.height.max(height.saturating_sub(FRESH_MAX as u64));
-        for number in first..height {
-            self.until.insert(number, now + HELD_MAX);
-            if self.until.len() > FRESH_MAX {
-                self.until.pop_first();
-            }
-        }
-        self.height = self.height.max(height);
+    // It guards no value, so a poisoned lock is as good as any.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -432,8 +356,18 @@ mod tests {
             header,
             transactions: 1,
         };
-        let said = Some((&claim, &ours));
-        validity.hear(org, number, said, Instant::now()).unwrap();
+        let (said, peer) = (Some((&claim, &ours)), format!("{org}:1"));
+        let heard = validity.hear((org, &peer), number, said, Instant::now());
+        heard.unwrap();
+    }
+
+    fn codes(validity: &Validity, number: u64, header: u8) -> Option<Vec<u8>> {
+        let agreed = validity.agreed(1..9);
+        agreed.codes(number, &[header]).map(|codes| codes.to_vec())
+    }
+
+    fn stamp(validity: &Validity, number: u64) -> u64 {
+        validity.stamps(number..number + 1)[0]
     }
 
     async fn failed(vitals: &Vitals) -> Vec<String> {
@@ -458,11 +392,13 @@ mod tests {
         let vitals = Vitals::default();
         let validity = open_at(dir.path(), &vitals, 4);
         assert_eq!((validity.next("A"), validity.next("B")), (4, 3));
-        let codes = |number| validity.codes(number, &[7]).map(|codes| codes.to_vec());
+        let codes = |number| codes(&validity, number, 7);
         assert_eq!((codes(1), codes(2), codes(3)), (Some(vec![0]), None, None));
         let reason = "peers disagree on block 2 (`tidings channel validity` says on which others): \
-                      B has transaction 0 as MVCC_READ_CONFLICT, not as VALID, against A";
+                      B has transaction 0 as MVCC_READ_CONFLICT, not as VALID (B:1), against A";
         assert_eq!(failed(&vitals).await, [reason]);
+        let shown = |text: &str| vitals.metrics.text().contains(text);
+        assert!(shown(r#"tidings_validity_disputed{channel="ch"} 1"#));
         hear(&validity, "B", 3, 0);
         assert_eq!(codes(3), Some(vec![0]));
         let report = validity.report(None, 4).unwrap();
@@ -478,12 +414,11 @@ mod tests {
             Standing::Agreed,
         ];
         assert_eq!(standings.collect::<Vec<_>>(), expected);
-        assert_eq!(validity.report(Some(9), 4).unwrap().blocks, []);
-        let text = vitals.metrics.text();
-        assert!(
-            text.contains(r#"tidings_validity_height{channel="ch"} 4"#),
-            "{text}"
-        );
+        let one = validity.report(Some(3), 4).unwrap();
+        assert_eq!((one.blocks[0].number, one.blocks.len()), (3, 1));
+        let refused = validity.report(Some(4), 4).unwrap_err();
+        assert_eq!(refused, "block 4 is not there: channel 'ch' has height 4");
+        assert!(shown(r#"tidings_validity_height{channel="ch"} 4"#));
     }
 
     #[tokio::test]
@@ -505,8 +440,9 @@ mod tests {
             hear_of(&validity, org, (number, 8), 0);
         }
         assert!(validity.report(None, 4).unwrap().first_disputed.is_none());
+        let text = vitals.metrics.text();
+        assert!(text.contains(r#"tidings_validity_disputed{channel="ch"} 0"#));
         validity.skip("C", 9);
-        validity.skip("C", 7);
         assert_eq!(validity.next("C"), 9);
     }
 
@@ -514,15 +450,18 @@ mod tests {
     async fn codes_that_somebody_contradicts_are_shown_no_more() {
         let (dir, vitals) = (tempfile::tempdir().unwrap(), Vitals::default());
         let validity = open(dir.path(), &vitals);
-        let before = validity.stamp(1);
+        let before = stamp(&validity, 1);
         hear(&validity, "A", 1, 0);
-        assert_eq!((validity.codes(1, &[7]), validity.stamp(1)), (None, before));
+        assert_eq!(
+            (codes(&validity, 1, 7), stamp(&validity, 1)),
+            (None, before)
+        );
         hear(&validity, "B", 1, 0);
-        let agreed = validity.stamp(1);
-        assert!(validity.codes(1, &[7]).is_some() && agreed > before);
-        assert_eq!(validity.codes(1, &[8]), None, "of another chain");
+        let agreed = stamp(&validity, 1);
+        assert!(codes(&validity, 1, 7).is_some() && agreed > before);
+        assert_eq!(codes(&validity, 1, 8), None, "of another chain");
         hear(&validity, "C", 1, 11);
-        assert!(validity.codes(1, &[7]).is_none() && validity.stamp(1) > agreed);
+        assert!(codes(&validity, 1, 7).is_none() && stamp(&validity, 1) > agreed);
         assert_eq!(failed(&vitals).await.len(), 1);
         let counted = vitals
             .metrics
@@ -531,22 +470,21 @@ mod tests {
         assert_eq!(counted.get(), 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_follows_the_chain_waits_for_codes_and_not_for_long() {
+    #[tokio::test]
+    async fn who_waits_is_woken_when_a_block_stands_or_will_not() {
         let (dir, vitals) = (tempfile::tempdir().unwrap(), Vitals::default());
         let validity = open(dir.path(), &vitals);
+        for org in ["A", "B"] {
+            validity.note_source(org, Source::Heard(format!("{org}:1")));
+        }
         let now = Instant::now();
-        assert_eq!(
-            validity.ready_below(0, 1, now),
-            Ok(1),
-            "older than this start"
-        );
-        assert_eq!(validity.ready_below(1, 3, now), Err(now + HELD_MAX));
-        assert_eq!(validity.ready_below(0, 3, now), Ok(1));
+        let waits = |next, have| validity.ready_below(next, have, now).is_err();
+        assert!(!waits(0, 1), "older than this start");
+        assert!(waits(1, 3));
         let changes = validity.changes();
         hear(&validity, "A", 1, 0);
         hear(&validity, "B", 1, 0);
-        assert!(changes.has_changed().unwrap());
+        changes.await;
         assert_eq!(validity.ready_below(1, 3, now), Ok(2));
         // What is disputed will not be agreed.
         hear(&validity, "A", 2, 0);
@@ -556,38 +494,23 @@ mod tests {
         hear(&validity, "A", 3, 0);
         hear(&validity, "B", 3, 0);
         assert_eq!(validity.ready_below(3, 4, now), Ok(4));
-        assert_eq!(validity.ready_below(4, 5, now), Err(now + HELD_MAX));
-        assert_eq!(validity.ready_below(4, 5, now + HELD_MAX), Ok(5));
+        assert!(waits(4, 5));
+        let changes = validity.changes();
+        validity.note_source("B", Source::Silent("is gone".to_owned()));
+        changes.await;
+        assert!(!waits(4, 5));
     }
 
     #[test]
-    fn what_is_kept_in_memory_has_an_end() {
-        let mut stamps = Stamps::default();
-        for number in 0..STAMPS_MAX as u64 + 5 {
-            stamps.change(number);
-        }
-        assert_eq!((stamps.of.len(), stamps.floor), (STAMPS_MAX, 5));
-        assert!(!stamps.of.contains_key(&4));
-        let mut fresh = Fresh::default();
-        let now = Instant::now();
-        fresh.note(FRESH_MAX as u64, now);
-        assert_eq!(fresh.until.len(), FRESH_MAX);
-        fresh.note(FRESH_MAX as u64 + 2, now);
-        assert_eq!(fresh.until.len(), FRESH_MAX);
-        assert!(!fresh.until.contains_key(&1));
-        fresh.note(u64::MAX, now);
-        assert_eq!(fresh.until.len(), FRESH_MAX);
-        fresh.note(u64::MAX, now + HELD_MAX);
-        assert!(fresh.until.is_empty());
-
+    fn rows_that_wait_for_the_disk_have_an_end() {
         let (dir, vitals) = (tempfile::tempdir().unwrap(), Vitals::default());
         let validity = open(dir.path(), &vitals);
         for number in 1..UNSAVED_MAX as u64 + 1 {
             hear(&validity, "A", number, 0);
         }
-        assert_eq!(validity.known().unsaved.len(), UNSAVED_MAX);
+        assert_eq!(validity.known.borrow().unsaved.len(), UNSAVED_MAX);
         hear(&validity, "A", UNSAVED_MAX as u64 + 1, 0);
-        assert_eq!(validity.known().unsaved.len(), 1);
+        assert_eq!(validity.known.borrow().unsaved.len(), 1);
         let row = validity.word(1).unwrap();
         assert_eq!(row.by, ["A"]);
     }

@@ -192,14 +192,15 @@ impl Claim {
 impl Word {
     /// Whether this was said of the block with this header.
     pub(super) fn is_of(&self, header: &[u8]) -> bool {
-        self.block[..] == sha256(header)
+        self.block == hash(header)
     }
 
-    /// Takes what a peer of this organization says of our block.
-    pub(super) fn hear(&mut self, org: &str, claim: &Claim, ours: &Ours) -> Heard {
+    /// Takes what this peer of this organization says of our block. Two of one organization that say
+    /// different things disagree as two of different ones do.
+    pub(super) fn hear(&mut self, org: &str, peer: &str, claim: &Claim, ours: &Ours) -> Heard {
         if !self.is_of(&ours.header) {
             *self = Self {
-                block: Bytes::copy_from_slice(&sha256(&ours.header)),
+                block: hash(&ours.header),
                 ..Self::default()
             };
         }
@@ -208,8 +209,10 @@ impl Word {
             if known || self.against.len() >= ORGANIZATIONS_MAX {
                 return Heard::Nothing;
             }
-            let org = org.to_owned();
-            self.against.push(Dissent { org, what });
+            self.against.push(Dissent {
+                org: org.to_owned(),
+                what: format!("{what} ({peer})"),
+            });
             return Heard::Dissents(kind);
         }
         if self.by.iter().any(|known| known == org) || self.by.len() >= ORGANIZATIONS_MAX {
@@ -257,6 +260,11 @@ impl Word {
         };
         format!("{}{by}", against.join("; "))
     }
+}
+
+/// Of the hashed form of a header.
+pub(super) fn hash(header: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&sha256(header))
 }
 
 /// A code for a person.
@@ -322,15 +330,15 @@ mod tests {
         let mut word = Word::default();
         assert_eq!(word.standing(1), Standing::Unknown);
         let same = claim(&[0, 11], "");
-        assert_eq!(word.hear("A", &same, &ours()), Heard::Agrees);
-        assert_eq!(word.hear("A", &same, &ours()), Heard::Nothing);
+        assert_eq!(word.hear("A", "a:1", &same, &ours()), Heard::Agrees);
+        assert_eq!(word.hear("A", "a:1", &same, &ours()), Heard::Nothing);
         assert_eq!(
             (word.standing(1), word.standing(2)),
             (Standing::Agreed, Standing::Claimed)
         );
         // One that has no commit hash says nothing against those that have.
         assert_eq!(
-            word.hear("B", &claim(&[0, 11], "x"), &ours()),
+            word.hear("B", "b:1", &claim(&[0, 11], "x"), &ours()),
             Heard::Agrees
         );
         assert_eq!(
@@ -387,23 +395,39 @@ mod tests {
             ),
         ] {
             let mut word = Word::default();
-            word.hear("A", &claim(&[0, 11], "x"), &ours());
-            assert_eq!(word.hear("B", &other, &ours()), Heard::Dissents(kind));
-            assert_eq!(word.hear("B", &other, &ours()), Heard::Nothing);
-            assert_eq!(word.dispute(), format!("{what}, against A"));
+            word.hear("A", "a:1", &claim(&[0, 11], "x"), &ours());
+            assert_eq!(
+                word.hear("B", "b:1", &other, &ours()),
+                Heard::Dissents(kind)
+            );
+            assert_eq!(word.hear("B", "b:1", &other, &ours()), Heard::Nothing);
+            assert_eq!(word.dispute(), format!("{what} (b:1), against A"));
             // No number of others makes it good again.
-            word.hear("C", &claim(&[0, 11], "x"), &ours());
+            word.hear("C", "c:1", &claim(&[0, 11], "x"), &ours());
             assert_eq!(word.standing(1), Standing::Disputed);
         }
     }
 
     #[test]
+    fn peers_of_one_organization_disagree_as_others_do() {
+        let mut word = Word::default();
+        word.hear("A", "a:1", &claim(&[0, 11], ""), &ours());
+        word.hear("B", "b:1", &claim(&[0, 11], ""), &ours());
+        let heard = word.hear("A", "a:2", &claim(&[0, 0], ""), &ours());
+        assert_eq!(heard, Heard::Dissents(Kind::Codes));
+        assert_eq!(word.standing(1), Standing::Disputed);
+        let expected =
+            "A has transaction 1 as VALID, not as MVCC_READ_CONFLICT (a:2), against A, B";
+        assert_eq!(word.dispute(), expected);
+    }
+
+    #[test]
     fn one_that_says_first_what_cannot_be_is_no_measure_for_others() {
         let mut word = Word::default();
-        let heard = word.hear("B", &claim(&[0], "x"), &ours());
+        let heard = word.hear("B", "b:1", &claim(&[0], "x"), &ours());
         assert_eq!(heard, Heard::Dissents(Kind::Count));
         assert_eq!(
-            word.hear("A", &claim(&[0, 11], "x"), &ours()),
+            word.hear("A", "a:1", &claim(&[0, 11], "x"), &ours()),
             Heard::Agrees
         );
         assert_eq!(
@@ -415,7 +439,7 @@ mod tests {
     #[test]
     fn what_was_said_of_another_chain_is_not_said_of_this_one() {
         let mut word = Word::default();
-        word.hear("A", &claim(&[0, 11], ""), &ours());
+        word.hear("A", "a:1", &claim(&[0, 11], ""), &ours());
         assert!(word.is_of(&[7]) && !word.is_of(&[8]));
         let anew = Ours {
             header: vec![8],
@@ -425,7 +449,7 @@ mod tests {
             header: vec![8],
             ..claim(&[0, 0], "")
         };
-        assert_eq!(word.hear("B", &claim, &anew), Heard::Agrees);
+        assert_eq!(word.hear("B", "b:1", &claim, &anew), Heard::Agrees);
         assert_eq!(
             (&word.by[..], word.is_of(&[8])),
             (&["B".to_owned()][..], true)
@@ -436,8 +460,8 @@ mod tests {
     fn what_is_said_of_a_block_has_an_end() {
         let mut word = Word::default();
         for org in 0..ORGANIZATIONS_MAX + 1 {
-            word.hear(&format!("a{org}"), &claim(&[0, 0], ""), &ours());
-            word.hear(&format!("b{org}"), &claim(&[0, 1], ""), &ours());
+            word.hear(&format!("a{org}"), "", &claim(&[0, 0], ""), &ours());
+            word.hear(&format!("b{org}"), "", &claim(&[0, 1], ""), &ours());
         }
         assert_eq!(
             (word.by.len(), word.against.len()),
@@ -457,7 +481,7 @@ mod tests {
                 // Mostly ours.
                 let header = if header == 8 && codes == [1] { 8 } else { 7 };
                 let claim = Claim { header: vec![header], ..claim(&codes, ["", "x", "y"][hash]) };
-                word.hear(&org.to_string(), &claim, &ours());
+                word.hear(&org.to_string(), "", &claim, &ours());
                 heard.push((org, claim));
             }
             if word.standing(wanted) == Standing::Agreed {

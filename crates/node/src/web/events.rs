@@ -23,7 +23,7 @@ use super::{
     unreadable,
 };
 use crate::{
-    clients::{block_of, codes},
+    clients::{agreed, block_of, codes_in},
     directory::Served,
     reads::Reads,
 };
@@ -193,6 +193,9 @@ impl Source {
         wanted: u64,
     ) -> Result<(), String> {
         let (mut looked_at, mut bytes) = (0, 0);
+        let from = page.next.block;
+        let end = height.min(from.saturating_add(STEP_BLOCKS_MAX as u64));
+        let agreed = agreed(&self.served, from..end.max(from));
         for _ in 0..STEP_BLOCKS_MAX {
             let next = page.next;
             let has_room = bytes < STEP_BYTES_MAX && looked_at < STEP_TRANSACTIONS_MAX;
@@ -202,7 +205,7 @@ impl Source {
             }
             let view = block_of(&self.served, next.block)?;
             bytes += view.bytes().len();
-            let codes = codes(&self.served, &view);
+            let codes = codes_in(&agreed, &view);
             let after = Cursor::before(next.block + 1);
             let Some(filter) = &self.filter else {
                 let channel = self.served.channel.as_str();

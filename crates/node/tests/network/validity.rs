@@ -1,11 +1,12 @@
 //! Peers of two organizations that say which transactions are valid, and a node that asks them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
 use tidings_node::{
     service::RunningNode,
+    tls::{Closer, Incoming, Tls},
     validity::{Report, Standing},
 };
 use tidings_proto::{
@@ -13,6 +14,7 @@ use tidings_proto::{
     orderer::{SeekInfo, seek_info::SeekContentType, seek_position::Type as Position},
     protos::{
         DeliverResponse,
+        deliver_client::DeliverClient,
         deliver_response::Type,
         deliver_server::{Deliver, DeliverServer},
     },
@@ -22,16 +24,22 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::{pending, wrappers::ReceiverStream};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     chain::Chain,
     clients::{Asked, Method, at, codes, connect, now_of, seek},
+    leader,
+    material::Organization,
+    orderer::Orderer,
     ordering,
-    peer::{Seat, channel, reaches, soon},
+    peer::{Seat, channel, reaches, soon, tls_settings},
 };
+
+/// What a node that passes on the codes of others says of itself.
+const RELAYS: &str = "tidings-codes-of-others";
 
 type Responses = ReceiverStream<Result<DeliverResponse, Status>>;
 
@@ -43,7 +51,7 @@ struct Validator {
     begins: watch::Sender<u64>,
     /// From which block on it was asked.
     starts: mpsc::Receiver<u64>,
-    _server: JoinSet<()>,
+    running: Option<(JoinSet<()>, Closer)>,
 }
 
 struct Service {
@@ -51,10 +59,17 @@ struct Service {
     begins: watch::Receiver<u64>,
     asked: mpsc::Sender<u64>,
     streams: TaskTracker,
+    relays: bool,
 }
 
 impl Validator {
     async fn start() -> Self {
+        Self::start_as(None, false).await
+    }
+
+    /// With a TLS certificate of this organization, and as one that says whether it relays.
+    async fn start_as(of: Option<&Organization>, relays: bool) -> Self {
+        let tls = of.map(|org| Tls::new(&tls_settings(org), SystemTime::now()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (serves, served) = watch::channel(Vec::new());
@@ -65,11 +80,12 @@ impl Validator {
             begins: begun,
             asked,
             streams: TaskTracker::new(),
+            relays,
         });
+        let (incoming, closer) = Incoming::new(listener, tls);
         let serving = tonic::transport::Server::builder().add_service(service);
         let mut server = JoinSet::new();
         server.spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
             serving.serve_with_incoming(incoming).await.unwrap();
         });
         Self {
@@ -77,7 +93,7 @@ impl Validator {
             serves,
             begins,
             starts,
-            _server: server,
+            running: Some((server, closer)),
         }
     }
 
@@ -140,7 +156,12 @@ impl Deliver for Service {
                 next += 1;
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let mut response = Response::new(ReceiverStream::new(stream));
+        if self.relays {
+            let metadata = response.metadata_mut();
+            metadata.insert(RELAYS, "true".parse().unwrap());
+        }
+        Ok(response)
     }
 
     async fn deliver_filtered(
@@ -182,15 +203,33 @@ struct Scene {
 
 impl Scene {
     async fn new(chain: &mut Chain) -> Self {
-        let (own, other) = (Validator::start().await, Validator::start().await);
+        let validators = (Validator::start().await, Validator::start().await);
+        Self::with(chain, validators, None, false).await
+    }
+
+    /// With these at the places that one of each organization names, and the third perhaps at a place
+    /// of its own choosing, all with TLS or without.
+    async fn with(
+        chain: &mut Chain,
+        (own, other): (Validator, Validator),
+        third: Option<SocketAddr>,
+        is_secured: bool,
+    ) -> Self {
         let (org1, org2) = (&chain.material.org1, &chain.material.org2);
         let (mut seat, listener) = Seat::new(org1, "peer0", None).await;
         seat.validity_organizations = 2;
         let (mut mate, at_mate) = Seat::new(org1, "peer1", Some(seat.address)).await;
         mate.elsewhere = Some(own.address);
-        let (like_us, at_like_us) = Seat::new(org1, "peer2", Some(seat.address)).await;
+        let (mut like_us, at_like_us) = Seat::new(org1, "peer2", Some(seat.address)).await;
         let (mut foreign, at_foreign) = Seat::new(org2, "peer0", None).await;
         foreign.leader = false;
+        like_us.elsewhere = third;
+        if is_secured {
+            for seat in [&mut seat, &mut mate, &mut like_us] {
+                seat.tls = Some(tls_settings(org1));
+            }
+            foreign.tls = Some(tls_settings(org2));
+        }
         seat.external_endpoint = seat.address.to_string();
         foreign.external_endpoint = other.address.to_string();
         chain.anchor(foreign.address);
@@ -231,6 +270,31 @@ impl Scene {
             .unwrap()
             .report(None, height)
             .unwrap()
+    }
+
+    /// Waits until an organization is not heard for a reason that says this.
+    async fn is_not_heard(&self, org: &str, why: &str) {
+        let says = |reason: Option<String>| reason.is_some_and(|reason| reason.contains(why));
+        soon(async {
+            loop {
+                let mut organizations = self.report().organizations.into_iter();
+                if organizations.any(|each| each.organization == org && says(each.not_heard)) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a block stands so.
+    async fn stands(&self, number: usize, standing: Standing) {
+        soon(async {
+            while self.report().blocks[number].standing != standing {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Waits until two organizations have been heard of so many blocks.
@@ -280,12 +344,7 @@ async fn codes_are_given_once_two_organizations_agree_and_after_a_restart() {
     scene.join(&chain).await;
     scene.own.serve(&chain, |_, _| {});
     // One organization alone is not enough, and nobody waits for the other for long.
-    soon(async {
-        while scene.report().blocks[5].standing != Standing::Claimed {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    scene.stands(5, Standing::Claimed).await;
     assert_eq!(scene.given(&chain).await, [0, 254, 254, 254, 254, 254]);
     scene.other.serve(&chain, |_, _| {});
     scene.hears(6).await;
@@ -309,7 +368,8 @@ async fn codes_are_given_once_two_organizations_agree_and_after_a_restart() {
     let node = seat
         .start(TcpListener::bind(seat.address).await.unwrap())
         .await;
-    assert_eq!(soon(other.starts.recv()).await, Some(6), "it goes on");
+    let again = "who is heard after a start is asked for blocks that others were heard of";
+    assert_eq!(soon(other.starts.recv()).await, Some(1), "{again}");
     let scene = Scene {
         seat,
         node,
@@ -371,4 +431,117 @@ async fn whatever_one_organization_says_otherwise_is_an_alarm_and_never_agreed()
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert_eq!(failed[0].component, "validity/mychannel");
     scene.stop().await;
+}
+
+#[tokio::test]
+async fn two_peers_of_one_organization_that_disagree_are_an_alarm() {
+    let (mut chain, orderer) = ordering(1).await;
+    let validators = (Validator::start().await, Validator::start().await);
+    let mut third = Validator::start().await;
+    let place = Some(third.address);
+    let mut scene = Scene::with(&mut chain, validators, place, false).await;
+    chain.grow_to(6);
+    orderer.serve(chain.blocks.clone());
+    scene.own.serve(&chain, |_, _| {});
+    third.serve(&chain, |number, block| {
+        if number == 4 {
+            validated(block, &[10], "a hash");
+        }
+    });
+    scene.join(&chain).await;
+    scene.stands(5, Standing::Claimed).await;
+    // Which of them comes first is not in our hands. When it goes the other one is asked.
+    let (first, second) = if third.starts.try_recv().is_ok() {
+        (&mut third, &mut scene.own)
+    } else {
+        (&mut scene.own, &mut third)
+    };
+    first.running = None;
+    assert_eq!(soon(second.starts.recv()).await, Some(1));
+    let peer = second.address.to_string();
+    scene.stands(4, Standing::Disputed).await;
+    let report = scene.report();
+    assert_eq!((report.disputed, report.first_disputed), (1, Some(4)));
+    let disputed = &report.blocks[4];
+    assert_eq!(disputed.claimed_by, ["Org1MSP"]);
+    let [against] = &disputed.against[..] else {
+        panic!("{disputed:?}");
+    };
+    assert_eq!(against.organization, "Org1MSP");
+    assert!(against.what.contains(&peer), "{against:?}");
+    let counted = scene.node.metrics().text();
+    let line = r#"tidings_validity_disputed{channel="mychannel"} 1"#;
+    assert!(counted.contains(line), "{counted}");
+    assert_eq!(scene.node.health().failed_checks().await.len(), 1);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn codes_that_somebody_passes_on_count_for_nothing() {
+    let (mut chain, orderer) = ordering(1).await;
+    let validators = (
+        Validator::start().await,
+        Validator::start_as(None, true).await,
+    );
+    let mut scene = Scene::with(&mut chain, validators, None, false).await;
+    chain.grow_to(4);
+    orderer.serve(chain.blocks.clone());
+    scene.own.serve(&chain, |_, _| {});
+    scene.other.serve(&chain, |_, _| {});
+    scene.join(&chain).await;
+    scene.is_not_heard("Org2MSP", "is a tidings node").await;
+    scene.stands(3, Standing::Claimed).await;
+    assert_eq!(scene.report().blocks[3].claimed_by, ["Org1MSP"]);
+    assert_eq!(scene.given(&chain).await, [0, 254, 254, 254]);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_says_on_every_stream_that_its_codes_are_those_of_others() {
+    let (chain, _orderer) = ordering(1).await;
+    let (_seat, node) = leader(&chain).await;
+    let mut client = DeliverClient::new(connect(&node).await);
+    for responses in [
+        client.deliver(pending()).await,
+        client.deliver_filtered(pending()).await,
+        client.deliver_with_private_data(pending()).await,
+    ] {
+        let responses = responses.unwrap();
+        assert!(responses.metadata().contains_key(RELAYS));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_is_heard_with_a_certificate_of_the_organization_that_names_it() {
+    for is_same in [true, false] {
+        let (door, address) = Orderer::door().await;
+        let mut chain = Chain::new(&address.to_string());
+        let material = &chain.material;
+        let orderer = Orderer::start_secured(&material.orderer_a, door, chain.blocks.clone());
+        let certifier = if is_same {
+            &material.org2
+        } else {
+            &material.org1
+        };
+        let own = Validator::start_as(Some(&material.org1), false).await;
+        let other = Validator::start_as(Some(certifier), false).await;
+        let mut scene = Scene::with(&mut chain, (own, other), None, true).await;
+        chain.grow_to(3);
+        orderer.serve(chain.blocks.clone());
+        scene.own.serve(&chain, |_, _| {});
+        scene.other.serve(&chain, |_, _| {});
+        scene.join(&chain).await;
+        if is_same {
+            scene.stands(2, Standing::Agreed).await;
+        } else {
+            scene
+                .is_not_heard("Org2MSP", "is not reached: TLS with")
+                .await;
+            scene.stands(2, Standing::Claimed).await;
+            assert_eq!(scene.report().blocks[2].claimed_by, ["Org1MSP"]);
+            assert!(scene.other.starts.try_recv().is_err(), "it was asked");
+        }
+        scene.stop().await;
+    }
 }
