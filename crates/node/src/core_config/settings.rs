@@ -387,10 +387,9 @@ fn warn_of_what_is_not_followed(config: &CoreConfig) -> Result<(), ConfigRefused
     const PROVIDER: &str = "peer.BCCSP.Default";
     let provider = config.text(PROVIDER)?;
     if let Some(provider) = provider.filter(|name| !name.eq_ignore_ascii_case("SW")) {
-        tracing::warn!(
-            target: "peer",
+        config.warn(format!(
             "{PROVIDER}: {provider} is not followed: keys are read from the MSP's keystore"
-        );
+        ));
     }
     Ok(())
 }

@@ -135,6 +135,35 @@ fn tls_is_read_when_it_is_enabled() {
 }
 
 #[test]
+fn what_is_set_and_not_followed_is_warned_of_and_no_reason_not_to_start() {
+    let warned = |variables: &[(&str, &str)]| {
+        let config = load(LEAST, variables).unwrap();
+        Settings::read(&config).unwrap();
+        config.warnings()
+    };
+    let asks = ("CORE_OPERATIONS_TLS_CLIENTAUTHREQUIRED", "true");
+    let words = "operations.tls.clientAuthRequired is true but operations.tls.enabled is not";
+    let [warning] = &warned(&[ADDRESS, asks])[..] else {
+        panic!("one warning");
+    };
+    assert!(warning.starts_with(words), "{warning}");
+    // Where nobody listens nobody is asked.
+    assert!(warned(&[asks]).is_empty());
+    let overrides = "[{from: 'a:1', to: 'b:1', caCertsFile: /absent}]";
+    let more = [
+        ADDRESS,
+        ("CORE_METRICS_PROVIDER", "statsd"),
+        ("CORE_PEER_DELIVERYCLIENT_ADDRESSOVERRIDES", overrides),
+    ];
+    let all = warned(&more);
+    assert!(
+        all[0].contains("a:1") && all[0].contains("/absent"),
+        "{all:?}"
+    );
+    assert!(all[1].starts_with("metrics.provider: statsd"), "{all:?}");
+}
+
+#[test]
 fn blocks_by_http_have_a_listener_of_their_own() {
     assert_eq!(settings(LEAST, &[]).unwrap().http, None);
     let text = format!(
