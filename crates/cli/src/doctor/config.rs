@@ -46,6 +46,18 @@ pub(super) fn refused(refused: &ConfigRefused) -> Finding {
         .change(setting, advice)
 }
 
+/// Settings that are understood and not followed.
+pub(super) fn not_followed(path: &str, warnings: &[String]) -> Vec<Finding> {
+    let told = warnings.iter().map(|warning| {
+        let keys = keys_in(warning).join(", ");
+        Finding::warning(CHECK, warning.clone())
+            .at(path)
+            .because("the node starts without it, and does not do what is written there")
+            .change(keys, "correct it as it says, or remove it")
+    });
+    told.collect()
+}
+
 /// Keys that neither this program nor a Go peer knows.
 pub(super) fn unknown(path: &str, keys: &[String]) -> Finding {
     if keys.is_empty() {
@@ -89,6 +101,14 @@ mod tests {
             wanted: "at most 16",
         };
         assert_eq!(setting(&value), "validity.organizations");
+    }
+
+    #[test]
+    fn what_is_not_followed_names_its_key() {
+        let passed = "the entry for a:1 in peer.deliveryclient.addressOverrides is passed over, cannot use its caCertsFile /a.pem: x";
+        let told = not_followed("f", &[passed.to_owned()]);
+        let setting = told[0].setting.as_deref();
+        assert_eq!(setting, Some("peer.deliveryclient.addressOverrides"));
     }
 
     #[test]

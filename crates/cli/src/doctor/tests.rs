@@ -155,3 +155,60 @@ async fn a_genesis_block_that_is_not_served_is_told() {
     let setting = found.setting.as_deref();
     assert_eq!(setting, Some("--join of `tidings node start`"));
 }
+
+/// The channel of a made network, of which an orderer has ten blocks.
+fn behind(dir: &TempDir, config_at: Option<u64>) -> Vec<Channel> {
+    let files = [dir.path().join("genesis.block")];
+    let (mut channels, wrong) = channels::look(None, &dir.path().join("data"), &files);
+    assert_eq!(wrong, []);
+    let said = orderers::Said {
+        genesis: channels[0].genesis(),
+        height: 10,
+        config_at,
+        clock: Ok(clock::Offset::Close),
+    };
+    channels[0].compare(&[&said], 0);
+    channels
+}
+
+#[test]
+fn nothing_is_wrong_by_a_configuration_that_the_node_has_not_caught_up_with() {
+    let (dir, material) = sample::network(2);
+    let peer = &material.orgs[0].peers[0];
+    // As if the peer had come into another organization meanwhile, with other anchor peers.
+    let local = Local::load(&peer.msp, "Org2MSP").unwrap();
+    let strange = Met::Nobody(reach::Refusal {
+        reason: "its certificate is not issued by a root that is trusted".into(),
+        ..reach::Refusal::default()
+    });
+    let met = ["127.0.0.1:7001", "127.0.0.1:7002"].map(|at| (at.to_owned(), strange.clone()));
+    let met = met.into();
+    for (config_at, is_judged) in [(Some(0), true), (Some(1), false)] {
+        let channels = behind(&dir, config_at);
+        let peers = Peers {
+            msp_id: "Org2MSP",
+            me: None,
+            endpoint: "127.0.0.1:9000",
+            external: "127.0.0.1:9000",
+            bootstrap: &["127.0.0.1:7001".to_owned()],
+            channels: &channels,
+            runs: false,
+            members: &[],
+            met: &met,
+        };
+        let mut findings = identity::membership(&local, &channels);
+        findings.extend(peers.judge());
+        findings.extend(validity::judge(3, &channels, None));
+        findings.retain(|finding| finding.severity != Severity::Ok);
+        let checks: Vec<_> = findings.iter().map(|finding| finding.check).collect();
+        let anchors = ["anchor peers"; 2];
+        let all = [&["organization"], &anchors[..], &["bootstrap", "validity"]].concat();
+        assert_eq!(checks, all, "{findings:#?}");
+        for finding in findings {
+            let waits = finding.found.starts_with("not judged yet, of 10 blocks");
+            assert_eq!(waits, !is_judged, "{finding:?}");
+            assert_eq!(finding.setting.is_some(), is_judged, "{finding:?}");
+            assert!(is_judged || finding.severity == Severity::Warning);
+        }
+    }
+}

@@ -139,13 +139,13 @@ fn chains(
             .collect();
         let objection = objection(&settings.certificate, &bytes(&roots), now);
         findings.extend(objection.map(|objection| {
-            Finding::fault(
+            channel.judged(Finding::fault(
                 CHECK,
                 format!("for channel {}, by the TLS roots of {msp_id} in its configuration, our TLS certificate {objection}", channel.name),
             )
             .at(place())
             .because("peers of other organizations know no other roots, and refuse connections to this node")
-            .change(CERTIFICATE, format!("have it issued by a TLS CA that the channel names for {msp_id}, or add that CA to its MSP in the channel's configuration"))
+            .change(CERTIFICATE, format!("have it issued by a TLS CA that the channel names for {msp_id}, or add that CA to its MSP in the channel's configuration")))
         }));
     }
     findings
