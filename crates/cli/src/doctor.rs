@@ -8,6 +8,7 @@ mod ask;
 mod channels;
 mod clock;
 mod config;
+mod data;
 mod dates;
 mod doors;
 mod finding;
@@ -128,6 +129,7 @@ impl Scene {
                 None
             }
         };
+        findings.push(data::look(&settings.data_dir));
         let (channels, found) = channels::look(
             node.as_ref().map(|_| &*socket),
             &settings.data_dir,
@@ -280,7 +282,11 @@ impl Scene {
         };
         findings.extend(tls::judge(tls, self.msp_id(), channels, &names, self.now));
         findings.extend(self.ports());
-        findings.extend(doors::judge(&self.settings, !self.channels.is_empty()));
+        findings.extend(doors::judge(
+            &self.settings,
+            !self.channels.is_empty(),
+            self.now,
+        ));
         findings.extend(channels::judge(&self.channels));
         findings.extend(self.left.iter().map(|dir| channels::was_left(dir)));
         findings.extend(doubted(peers.judge()));
@@ -299,7 +305,7 @@ impl Scene {
         if let (Ok(local), Some(node)) = (&self.local, &self.node) {
             findings.extend(identity::compared(local, here, node));
             if !local.is(node) {
-                let doubt = "whoever was asked was shown the identity named here, which is not that of the node: mend what is found of identity first";
+                let doubt = "it may follow from asking by the identity named here, which is not that of the node: mend what is found of identity first";
                 // A user of our organization sees what the node sees.
                 let is_ours = settings.msp_id == node.organization;
                 return (findings, Some(doubt).filter(|_| !is_ours));
@@ -331,9 +337,12 @@ impl Scene {
             ("operations.listenAddress", operations.map(|of| &of.listen)),
             ("http.listenAddress", http.map(|of| &of.listen)),
         ];
+        let mut taken = vec![("peer.listenAddress", listen)];
         for (key, listen) in servers {
             let Some((host, port)) = listen else { continue };
             let listen = (&**host, *port);
+            findings.extend(ports::twice(key, listen, &taken));
+            taken.push((key, listen));
             let port = ports::look(listen);
             findings.push(ports::judge(key, listen, &port, node.map(|_| None)));
         }
@@ -351,6 +360,7 @@ impl Scene {
             ];
         };
         let mut findings = orderers::judge(asked, &self.channels);
+        findings.extend(orderers::unused(&self.settings.delivery, &self.channels));
         if !self.channels.is_empty() {
             findings.extend(clock::judge(asked, &self.channels, now));
         } else {

@@ -140,6 +140,7 @@ pub(super) fn look(
         Err(error) => findings.push(
             Finding::fault(CHECK, in_one_line(&error))
                 .at(folder.display().to_string())
+                .because("without its ledgers the node does not start")
                 .change(
                     "peer.fileSystemPath",
                     "make the folder readable, or name another",

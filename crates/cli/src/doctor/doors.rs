@@ -1,11 +1,12 @@
 //! Who is let in where this node serves more than gossip, as far as the settings say it.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
+use std::time::SystemTime;
 
 use tidings_node::core_config::Settings;
 use tidings_node::tls::ListenerTls;
 
-use super::finding::Finding;
+use super::finding::{Finding, keys_in};
 
 const CHECK: &str = "doors";
 
@@ -19,14 +20,22 @@ struct Door<'a> {
 }
 
 /// All of them. `joined`: a channel is.
-pub(super) fn judge(settings: &Settings, joined: bool) -> Vec<Finding> {
+pub(super) fn judge(settings: &Settings, joined: bool, now: SystemTime) -> Vec<Finding> {
     let door = |section, (host, port): &(String, u16), tls| Door {
         section,
         place: format!("{host}:{port}"),
         is_far: is_far(host),
         tls,
     };
-    let mut findings = Vec::new();
+    let faults = settings.listener_faults(now);
+    let told = faults.iter().map(|error| {
+        let reason = error.to_string();
+        let keys = keys_in(&reason).join(", ");
+        Finding::fault(CHECK, reason)
+            .because("the node does not start with it")
+            .change(keys, "name files in PEM form that belong together")
+    });
+    let mut findings: Vec<_> = told.collect();
     if let Some(of) = &settings.operations {
         let door = door("operations", &of.listen, of.tls.as_ref());
         findings.extend(door.locked().or_else(|| door.operations()));

@@ -38,7 +38,13 @@ pub(super) struct Local {
 impl Local {
     /// Reads the folder as the node does at its start.
     pub(super) fn load(dir: &Path, msp_id: &str) -> Result<Self, String> {
-        let local = msp_folder::load(dir, msp_id).map_err(|error| error.to_string())?;
+        let local = msp_folder::load(dir, msp_id).map_err(|error| {
+            let below = dir.join("msp");
+            match below.is_dir() {
+                true => format!("{error}; {} may be meant", below.display()),
+                false => error.to_string(),
+            }
+        })?;
         Ok(Self {
             msp: local.msp,
             signer: Arc::new(local.signer),
@@ -68,7 +74,7 @@ pub(super) fn judge(
                     .because("the node does not start without an identity of its own")
                     .change(
                         FOLDER,
-                        "name a folder with cacerts, signcerts and keystore that belong together",
+                        "name a folder with cacerts, signcerts, keystore and config.yaml that belong together, or mend this one",
                     ),
             ];
         }
@@ -103,7 +109,7 @@ pub(super) fn compared(
     (dir, msp_id): (&Path, &str),
     node: &View,
 ) -> Option<Finding> {
-    const ADVICE: &str = "unset the CORE_ variables that this shell has for another program; or start the node again, if they are right";
+    const ADVICE: &str = "unset the CORE_ variables that this shell has for another program; or start the node again, if the settings here are right";
     let (runs, of) = (short(&node.peer), &node.organization);
     let finding = if !local.is(node) {
         let name = local.signer.certificate().common_name();
@@ -124,7 +130,7 @@ pub(super) fn compared(
     } else {
         return None;
     };
-    Some(finding.because("what is said here of the identity is not about the node that runs, and at its next start it would be another"))
+    Some(finding.because("the node was started with other settings than these, and its next start with these would make it another peer"))
 }
 
 fn short(hex: &str) -> String {
@@ -155,7 +161,7 @@ pub(super) fn role(local: &Local, dir: &Path, channels: &[Channel]) -> Option<Fi
     let held = held.map_or("no peer", |(_, name)| name);
     let name = local.signer.certificate().common_name();
     Some(
-        Finding::fault(CHECK, format!("the certificate of {name} in signcerts makes it {held} by its OU, and a node must be peer"))
+        Finding::fault(CHECK, format!("the certificate of {name} in signcerts makes it {held} by its OU, and a node has to be a peer"))
             .at(dir.display().to_string())
             .because("others count it for no peer of our organization: policies that want one refuse it blocks and private data")
             .change(FOLDER, "name the MSP folder of a peer, not that of a user; or have a certificate of type peer issued for this node"),

@@ -2,6 +2,7 @@
 //!
 //! Asked as a leader asks them, for the first and the newest block only.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -238,6 +239,27 @@ pub(super) fn judge(asked: &[Asked], channels: &[Channel]) -> Vec<Finding> {
     findings
 }
 
+/// Entries for addresses that no channel names.
+pub(super) fn unused(delivery: &DeliverySettings, channels: &[Channel]) -> Vec<Finding> {
+    let groups = channels
+        .iter()
+        .flat_map(|channel| channel.config.orderer_endpoints());
+    let named: BTreeSet<String> = groups.flat_map(|group| group.addresses).collect();
+    // A newer configuration may name it.
+    let is_known = !named.is_empty() && channels.iter().all(|channel| channel.behind.is_none());
+    let entries = delivery.address_overrides.keys();
+    let unused = entries.filter(|from| is_known && !named.contains(*from));
+    let all = named.iter().take(ORDERERS_MAX).map(String::as_str);
+    let all: Vec<&str> = all.collect();
+    let told = unused.map(|from| {
+        let found = format!("no channel here names an orderer at {from}, for which {OVERRIDES} has an entry; they name {}", all.join(", "));
+        Finding::warning(CHECK, found)
+            .because("an entry counts only if its `from` is written as in the channel's configuration")
+            .change(OVERRIDES, "correct `from` of that entry, or remove it")
+    });
+    told.collect()
+}
+
 impl Asked {
     fn place(&self) -> String {
         match &self.instead {
@@ -311,23 +333,7 @@ impl Asked {
             Trouble::Ours(reason) => Finding::fault(CHECK, reason.clone())
                 .because(why)
                 .change("peer.tls.cert.file, peer.tls.clientCert.file", "use a certificate of a TLS CA that the orderer knows"),
-            Trouble::Unreachable(reason) => {
-                let (found, advice) = match &self.instead {
-                    Some(to) => (
-                        format!("{to} is dialled in place of the orderer {}, as {OVERRIDES} says, and not reached: {reason}", self.endpoint),
-                        format!("correct `to` of the entry for {}, or remove the entry if that address is good from here; otherwise start the orderer, or open the way to it", self.endpoint),
-                    ),
-                    None => (
-                        format!("the orderer is not reached: {reason}"),
-                        "if the address is not good from here, add an entry for it; otherwise start that orderer, or open the way to it".to_owned(),
-                    ),
-                };
-                let finding = match some_serve {
-                    true => Finding::warning(CHECK, found),
-                    false => Finding::fault(CHECK, found),
-                };
-                finding.because(why).change(OVERRIDES, advice)
-            }
+            Trouble::Unreachable(reason) => self.unreachable(reason, some_serve).because(why),
             Trouble::Status(Status::Forbidden, _) => {
                 Finding::fault(CHECK, format!("{place} refuses us (FORBIDDEN): our identity is no reader of channel {channel} there"))
                     .because(why)
@@ -350,10 +356,42 @@ impl Asked {
                     .because(why)
                     .change("the orderer", "look at its log")
             }
-            Trouble::Broken(reason) => Finding::warning(CHECK, format!("{place} gives no answer: {reason}"))
-                .because(why)
-                .change("the orderer", "look at its log"),
+            Trouble::Broken(reason) if reason.starts_with("Unimplemented") => {
+                let found = format!("what answers at {place} is no orderer");
+                let setting = match self.instead {
+                    Some(_) => OVERRIDES,
+                    None => "the orderer addresses in the channel's configuration",
+                };
+                Finding::fault(CHECK, found).because(why).change(setting, "have the address of an orderer there")
+            }
+            Trouble::Broken(reason) => {
+                let found = format!("{place} gives no answer: {reason}");
+                let finding = if some_serve { Finding::warning(CHECK, found) } else { Finding::fault(CHECK, found) };
+                finding
+                    .because(why)
+                    .change("peer.tls.enabled; the orderer", "see that both ends have TLS, or none; look at its log")
+            }
         }
+    }
+
+    /// An entry of ours that says where to dial is nearer than the orderer.
+    fn unreachable(&self, reason: &str, some_serve: bool) -> Finding {
+        let from = &self.endpoint;
+        let (found, advice) = match &self.instead {
+            Some(to) => (
+                format!("{to} is dialled in place of the orderer {from}, as {OVERRIDES} says, and not reached: {reason}"),
+                format!("correct `to` of the entry for {from}, or remove the entry if that address is good from here; otherwise start the orderer, or open the way to it"),
+            ),
+            None => (
+                format!("the orderer is not reached: {reason}"),
+                "if the address is not good from here, add an entry for it; otherwise start that orderer, or open the way to it".to_owned(),
+            ),
+        };
+        let finding = match some_serve {
+            true => Finding::warning(CHECK, found),
+            false => Finding::fault(CHECK, found),
+        };
+        finding.change(OVERRIDES, advice)
     }
 
     /// Where it is written who vouches for it.
@@ -396,6 +434,10 @@ mod tests {
         assert!(finding.found.starts_with(found), "{finding:?}");
         let advice = finding.advice.unwrap();
         assert!(advice.starts_with("correct `to` of the entry"), "{advice}");
+        assert_eq!(finding.setting.as_deref(), Some(OVERRIDES));
+        asked.outcome = Err(Trouble::Broken("Unimplemented: ".into()));
+        let finding = told(&asked);
+        assert!(finding.found.ends_with("is no orderer"), "{finding:?}");
         assert_eq!(finding.setting.as_deref(), Some(OVERRIDES));
     }
 }

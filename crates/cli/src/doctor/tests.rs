@@ -212,3 +212,26 @@ fn nothing_is_wrong_by_a_configuration_that_the_node_has_not_caught_up_with() {
         }
     }
 }
+
+#[test]
+fn an_entry_for_nobody_is_told_with_whom_there_is() {
+    let (dir, _material) = sample::network(1);
+    let channels = behind(&dir, None);
+    let mut delivery = DeliverySettings::default();
+    let entry = |to: &str| AddressOverride {
+        to: to.into(),
+        tls_roots: Vec::new(),
+    };
+    let overrides = &mut delivery.address_overrides;
+    overrides.insert("127.0.0.1:7000".into(), entry("a:1"));
+    assert_eq!(orderers::unused(&delivery, &channels), []);
+    let overrides = &mut delivery.address_overrides;
+    overrides.insert("orderer:7000".into(), entry("a:1"));
+    let [finding] = &orderers::unused(&delivery, &channels)[..] else {
+        panic!("one finding");
+    };
+    for part in ["orderer:7000", "they name 127.0.0.1:7000"] {
+        assert!(finding.found.contains(part), "{finding:?}");
+    }
+    assert_eq!(orderers::unused(&delivery, &[]), []);
+}

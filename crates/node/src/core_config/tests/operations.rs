@@ -115,6 +115,10 @@ fn tls_is_read_when_it_is_enabled() {
         (&b"cert"[..], &b"key"[..])
     );
     assert_eq!(tls.client_roots, [b"a", b"b"]);
+    let faults = settings(LEAST, &all).unwrap();
+    let faults = faults.listener_faults(SystemTime::UNIX_EPOCH);
+    let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+    assert!(fault.starts_with("operations.tls.cert.file"), "{fault}");
     assert!(tls.client_auth_required);
     let least = operations(LEAST, &all[..4]).unwrap().tls.unwrap();
     assert!(!least.client_auth_required && least.client_roots.is_empty());
