@@ -65,6 +65,8 @@ struct Scene {
     local: Result<Local, String>,
     /// The node that runs, and its socket.
     node: Option<View>,
+    /// One may run that could not be asked.
+    unasked: bool,
     socket: PathBuf,
     channels: Vec<Channel>,
     /// Ledgers of channels that were left.
@@ -122,10 +124,12 @@ impl Scene {
     fn read(settings: Settings, subject: &Subject, findings: &mut Vec<Finding>) -> Self {
         let socket = subject.socket.clone();
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
+        let mut unasked = false;
         let node = match state(&socket, subject.socket.is_some()) {
             Ok(node) => node,
             Err(finding) => {
                 findings.push(*finding);
+                unasked = true;
                 None
             }
         };
@@ -135,12 +139,14 @@ impl Scene {
             &settings.data_dir,
             &subject.genesis,
         );
+        unasked |= found.iter().any(channels::is_in_use);
         findings.extend(found);
         Self {
             local: identify(&settings, node.as_ref()),
             left: channels::left(&settings.data_dir),
             settings,
             node,
+            unasked,
             socket,
             channels,
             now: SystemTime::now(),
@@ -292,6 +298,7 @@ impl Scene {
         findings.extend(doubted(peers.judge()));
         findings.extend(doubted(self.orderers(heard.asked.as_deref(), seconds)));
         findings.extend(doubted(self.work(heard)));
+        findings.extend(self.node.iter().flat_map(running::judge));
         let wanted = self.settings.validity_organizations;
         findings.extend(validity::judge(wanted, &self.channels, self.node.as_ref()));
         findings
@@ -346,7 +353,13 @@ impl Scene {
             let port = ports::look(listen);
             findings.push(ports::judge(key, listen, &port, node.map(|_| None)));
         }
-        findings
+        let doubt =
+            "it may be the node, which was not asked: mend what is found of node and ledger first";
+        let each = |finding: Finding| match self.unasked {
+            true => finding.unsettled(doubt),
+            false => finding,
+        };
+        findings.into_iter().map(each).collect()
     }
 
     fn orderers(&self, asked: Option<&[Asked]>, now: i64) -> Vec<Finding> {
@@ -387,9 +400,7 @@ impl Scene {
                 *height = said.height.max(*height);
             }
         }
-        let mut findings = leaders::judge(node, gossip, &heard.later, &served);
-        findings.extend(running::judge(node));
-        findings
+        leaders::judge(node, gossip, &heard.later, &served)
     }
 
     fn told(&self, path: &str) -> String {

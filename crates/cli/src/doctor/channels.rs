@@ -28,6 +28,8 @@ use crate::complaint::in_one_line;
 
 const CHECK: &str = "ledger";
 
+const SOCKET: &str = "--socket";
+
 /// Bytes of blocks that are walked: some seconds.
 const WALK_BYTES_MAX: u64 = 256 << 20;
 
@@ -281,7 +283,7 @@ fn damaged(error: &Error, dir: &Path) -> Finding {
     let finding = match error.downcast_ref() {
         Some(AuditError::InUse { .. }) => Finding::warning(CHECK, found)
             .because("a node runs with it that was not asked: what is said here of ports and channels is half the truth")
-            .change("--socket", "name the socket of that node"),
+            .change(SOCKET, "name the socket of that node"),
         _ => Finding::fault(CHECK, found)
             .because("the node does not start with it")
             .change(
@@ -290,6 +292,11 @@ fn damaged(error: &Error, dir: &Path) -> Finding {
             ),
     };
     finding.at(dir.display().to_string())
+}
+
+/// Whether a finding says that somebody has a ledger open.
+pub(super) fn is_in_use(finding: &Finding) -> bool {
+    finding.check == CHECK && finding.setting.as_deref() == Some(SOCKET)
 }
 
 fn of_ledger(dir: &Path) -> Result<Option<Held>> {

@@ -11,7 +11,10 @@ const SETTING: &str = "peer.fileSystemPath";
 /// Tries to write, to a file that nobody sees: into the folder, or where it is to be made.
 pub(super) fn look(dir: &Path) -> Finding {
     let exists = |place: &&Path| place.symlink_metadata().is_ok();
-    let place = dir.ancestors().find(exists).unwrap_or(Path::new("."));
+    let place = dir
+        .ancestors()
+        .find(exists)
+        .unwrap_or_else(|| Path::new("."));
     let shown = dir.display().to_string();
     match tempfile::tempfile_in(place) {
         Ok(_) => Finding::ok(CHECK, format!("{SETTING}: {shown} can be written to")).at(shown),

@@ -421,6 +421,10 @@ impl Refusal {
     fn advice(&self, otherwise: &str) -> String {
         match self.reason.split_once("; ") {
             Some((_, advice)) => advice.to_owned(),
+            // What somebody says who speaks TLS where we do not.
+            None if self.reason.contains("protocol error") => {
+                "compare peer.tls.enabled here and there".to_owned()
+            }
             None => otherwise.to_owned(),
         }
     }

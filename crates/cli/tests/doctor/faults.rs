@@ -214,6 +214,29 @@ fn port_blocked() {
 }
 
 #[test]
+fn a_node_that_is_not_asked() {
+    let (network, mut node) = place(1, 1);
+    node.start(&network.genesis());
+    // As if it had been started with another --socket.
+    fs::rename(
+        node.data().join("admin.sock"),
+        node.data().join("moved.sock"),
+    )
+    .unwrap();
+    let told = Told::of(&node, &[]);
+    assert_eq!(told.code, Some(0), "{:#?}", told.complaints());
+    let complaints = told.complaints();
+    let ports = complaints.iter().filter(|each| each["check"] == "ports");
+    let ports: Vec<_> = ports.collect();
+    assert_eq!(ports.len(), 2, "{complaints:#?}");
+    // Its own ports are not to be taken from it.
+    assert!(
+        ports.iter().all(|each| each["advice"].is_null()),
+        "{ports:#?}"
+    );
+}
+
+#[test]
 fn an_external_endpoint_that_leads_nowhere() {
     let (network, mut node) = place(2, 1);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
