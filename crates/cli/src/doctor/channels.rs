@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn a_channel_that_was_left_is_no_fault() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(left(dir.path()), [PathBuf::new(); 0]);
+        assert!(left(dir.path()).is_empty());
         for (name, mark) in [("b", LEFT), ("a", LEFT), ("joined", "x")] {
             let place = dir.path().join(FOLDER).join(name);
             fs::create_dir_all(&place).unwrap();
