@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidings_node::service::{AddressOverride, DeliverySettings};
 use tidings_node::tls::TlsSettings;
+use tidings_node::view::Member as Other;
 
 use super::*;
 use crate::demo::material::{Material, Member};
@@ -171,17 +172,50 @@ fn behind(dir: &TempDir, config_at: Option<u64>) -> Vec<Channel> {
     channels
 }
 
+fn strange() -> Met {
+    Met::Nobody(reach::Refusal {
+        reason: "its certificate is not issued by a root that is trusted".into(),
+        ..reach::Refusal::default()
+    })
+}
+
+#[test]
+fn members_of_organizations_that_no_channel_names_cannot_be_judged() {
+    let (dir, _material) = sample::network(2);
+    let member = |number: u16| Other {
+        organization: Some(format!("Org{number}MSP")),
+        endpoint: format!("127.0.0.1:{number}"),
+        ..Other::default()
+    };
+    let members = [member(1), member(2)];
+    let met = [1, 2].map(|number| (format!("127.0.0.1:{number}"), strange()));
+    let met = met.into();
+    let known = behind(&dir, Some(0));
+    for (channels, expected) in [(&known[..], 2), (&[], 1)] {
+        let peers = Peers {
+            msp_id: "Org1MSP",
+            me: None,
+            endpoint: "127.0.0.1:9000",
+            external: "127.0.0.1:9000",
+            bootstrap: &[],
+            channels,
+            runs: true,
+            members: &members,
+            met: &met,
+        };
+        let mut findings = peers.judge();
+        findings.retain(|each| each.check == "members" && each.severity != Severity::Ok);
+        assert_eq!(findings.len(), expected, "{findings:#?}");
+    }
+}
+
 #[test]
 fn nothing_is_wrong_by_a_configuration_that_the_node_has_not_caught_up_with() {
     let (dir, material) = sample::network(2);
     let peer = &material.orgs[0].peers[0];
     // As if the peer had come into another organization meanwhile, with other anchor peers.
     let local = Local::load(&peer.msp, "Org2MSP").unwrap();
-    let strange = Met::Nobody(reach::Refusal {
-        reason: "its certificate is not issued by a root that is trusted".into(),
-        ..reach::Refusal::default()
-    });
-    let met = ["127.0.0.1:7001", "127.0.0.1:7002"].map(|at| (at.to_owned(), strange.clone()));
+    let met = ["127.0.0.1:7001", "127.0.0.1:7002"].map(|at| (at.to_owned(), strange()));
     let met = met.into();
     for (config_at, is_judged) in [(Some(0), true), (Some(1), false)] {
         let channels = behind(&dir, config_at);
