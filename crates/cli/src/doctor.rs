@@ -8,7 +8,9 @@ mod ask;
 mod channels;
 mod clock;
 mod config;
+mod data;
 mod dates;
+mod doors;
 mod finding;
 mod identity;
 mod leaders;
@@ -21,6 +23,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -62,8 +65,12 @@ struct Scene {
     local: Result<Local, String>,
     /// The node that runs, and its socket.
     node: Option<View>,
+    /// One may run that could not be asked.
+    unasked: bool,
     socket: PathBuf,
     channels: Vec<Channel>,
+    /// Ledgers of channels that were left.
+    left: Vec<PathBuf>,
     now: SystemTime,
 }
 
@@ -99,7 +106,8 @@ pub(crate) fn examine(subject: &Subject) -> Result<Report> {
         }
     };
     let mut findings = vec![config::unknown(&path, &config.unknown())];
-    let scene = Scene::read(settings, subject, &mut findings);
+    findings.extend(config::not_followed(&path, &config.warnings()));
+    let mut scene = Scene::read(settings, subject, &mut findings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -107,6 +115,7 @@ pub(crate) fn examine(subject: &Subject) -> Result<Report> {
     let heard = runtime.block_on(scene.listen());
     // Who does not answer must not keep the program from ending.
     runtime.shutdown_background();
+    scene.compare(&heard);
     findings.extend(scene.judge(&heard));
     Ok(Report::of(scene.told(&path), findings))
 }
@@ -115,26 +124,56 @@ impl Scene {
     fn read(settings: Settings, subject: &Subject, findings: &mut Vec<Finding>) -> Self {
         let socket = subject.socket.clone();
         let socket = socket.unwrap_or_else(|| settings.data_dir.join(SOCKET));
+        let mut unasked = false;
         let node = match state(&socket, subject.socket.is_some()) {
             Ok(node) => node,
             Err(finding) => {
                 findings.push(*finding);
+                unasked = true;
                 None
             }
         };
+        findings.push(data::look(&settings.data_dir));
         let (channels, found) = channels::look(
             node.as_ref().map(|_| &*socket),
             &settings.data_dir,
             &subject.genesis,
         );
+        unasked |= found.iter().any(channels::is_in_use);
         findings.extend(found);
         Self {
-            local: Local::load(&settings.msp_dir, &settings.msp_id),
+            local: identify(&settings, node.as_ref()),
+            left: channels::left(&settings.data_dir),
             settings,
             node,
+            unasked,
             socket,
             channels,
             now: SystemTime::now(),
+        }
+    }
+
+    /// Our organization: the node that runs knows it best.
+    fn msp_id(&self) -> &str {
+        let node = self.node.as_ref();
+        node.map_or(&self.settings.msp_id, |node| &node.organization)
+    }
+
+    /// Notes which configurations may be old.
+    fn compare(&mut self, heard: &Heard) {
+        for channel in &mut self.channels {
+            let name = &channel.name;
+            let asked = heard.asked.iter().flatten();
+            let of_channel = asked.filter(|asked| asked.channel == *name);
+            let said: Vec<_> = of_channel
+                .filter_map(|each| each.outcome.as_ref().ok())
+                .collect();
+            let seen = self.node.iter().flat_map(|node| &node.channels);
+            let claimed = seen
+                .filter(|seen| seen.channel == *name)
+                .flat_map(|seen| seen.heights.values().copied())
+                .max();
+            channel.compare(&said, claimed.unwrap_or_default());
         }
     }
 
@@ -160,9 +199,10 @@ impl Scene {
         let settings = &self.settings;
         let (endpoint, external) = own.unwrap_or((&settings.endpoint, &settings.external_endpoint));
         let signer = self.local.as_ref().ok().map(|local| &local.signer);
+        let running = node.and_then(|node| PkiId::from_wire(&hex::decode(&node.peer).ok()?));
         Peers {
-            msp_id: &self.settings.msp_id,
-            me: signer.map(|signer| PkiId::new(*signer.pki_id())),
+            msp_id: self.msp_id(),
+            me: running.or_else(|| signer.map(|signer| PkiId::new(*signer.pki_id()))),
             endpoint,
             external,
             bootstrap: &self.settings.gossip.bootstrap,
@@ -225,26 +265,71 @@ impl Scene {
     }
 
     fn judge(&self, heard: &Heard) -> Vec<Finding> {
-        let (settings, channels) = (&self.settings, &self.channels);
         let seconds = seconds(self.now);
-        let msp_id = &settings.msp_id;
-        let mut findings = identity::judge(&self.local, (&settings.msp_dir, msp_id), seconds);
-        if let Ok(local) = &self.local {
-            findings.extend(identity::membership(local, channels));
-        }
+        let (mut findings, doubt) = self.identity(seconds);
+        let doubted = |of: Vec<Finding>| -> Vec<Finding> {
+            let each = |finding: Finding| match doubt {
+                Some(doubt) => finding.unsettled(doubt),
+                None => finding,
+            };
+            of.into_iter().map(each).collect()
+        };
         let peers = self.peers(&heard.met);
         let names = tls::Names {
             endpoint: peers.endpoint,
             external: peers.external,
         };
-        let tls = settings.tls.as_ref();
-        findings.extend(tls::judge(tls, msp_id, channels, &names, self.now));
+        let tls = self.settings.tls.as_ref();
+        // Whose roots of the channels are meant is not known otherwise.
+        let channels = if doubt.is_none() {
+            &*self.channels
+        } else {
+            &[]
+        };
+        findings.extend(tls::judge(tls, self.msp_id(), channels, &names, self.now));
         findings.extend(self.ports());
-        findings.extend(channels::judge(channels));
-        findings.extend(peers.judge());
-        findings.extend(self.orderers(heard.asked.as_deref(), seconds));
-        findings.extend(self.work(heard));
+        findings.extend(doors::judge(
+            &self.settings,
+            !self.channels.is_empty(),
+            self.now,
+        ));
+        findings.extend(channels::judge(&self.channels));
+        findings.extend(self.left.iter().map(|dir| channels::was_left(dir)));
+        findings.extend(doubted(peers.judge()));
+        findings.extend(doubted(self.orderers(heard.asked.as_deref(), seconds)));
+        findings.extend(doubted(self.work(heard)));
+        findings.extend(self.node.iter().flat_map(running::judge));
+        let wanted = self.settings.validity_organizations;
+        findings.extend(validity::judge(wanted, &self.channels, self.node.as_ref()));
         findings
+    }
+
+    /// Who we are, and if that is not clear why what follows from it may be wrong.
+    fn identity(&self, seconds: i64) -> (Vec<Finding>, Option<&'static str>) {
+        let settings = &self.settings;
+        let here = (&*settings.msp_dir, &*settings.msp_id);
+        let mut findings = Vec::new();
+        if let (Ok(local), Some(node)) = (&self.local, &self.node) {
+            findings.extend(identity::compared(local, here, node));
+            if !local.is(node) {
+                let doubt = "it may follow from asking by the identity named here, which is not that of the node: mend what is found of identity first";
+                // A user of our organization sees what the node sees.
+                let is_ours = settings.msp_id == node.organization;
+                return (findings, Some(doubt).filter(|_| !is_ours));
+            }
+        }
+        let here = (here.0, self.msp_id());
+        findings.extend(identity::judge(&self.local, here, seconds));
+        let Ok(local) = &self.local else {
+            return (findings, None);
+        };
+        findings.extend(identity::role(local, here.0, &self.channels));
+        let members = identity::membership(local, &self.channels);
+        let is_wrong = members.iter().any(|each| each.severity == Severity::Fault);
+        findings.extend(members);
+        let doubt =
+            "it may follow from what is found of organization: mend that first, and ask again";
+        (findings, Some(doubt).filter(|_| is_wrong))
     }
 
     fn ports(&self) -> Vec<Finding> {
@@ -259,13 +344,22 @@ impl Scene {
             ("operations.listenAddress", operations.map(|of| &of.listen)),
             ("http.listenAddress", http.map(|of| &of.listen)),
         ];
+        let mut taken = vec![("peer.listenAddress", listen)];
         for (key, listen) in servers {
             let Some((host, port)) = listen else { continue };
             let listen = (&**host, *port);
+            findings.extend(ports::twice(key, listen, &taken));
+            taken.push((key, listen));
             let port = ports::look(listen);
             findings.push(ports::judge(key, listen, &port, node.map(|_| None)));
         }
-        findings
+        let doubt =
+            "it may be the node, which was not asked: mend what is found of node and ledger first";
+        let each = |finding: Finding| match self.unasked {
+            true => finding.unsettled(doubt),
+            false => finding,
+        };
+        findings.into_iter().map(each).collect()
     }
 
     fn orderers(&self, asked: Option<&[Asked]>, now: i64) -> Vec<Finding> {
@@ -279,14 +373,16 @@ impl Scene {
             ];
         };
         let mut findings = orderers::judge(asked, &self.channels);
+        findings.extend(orderers::unused(&self.settings.delivery, &self.channels));
         if !self.channels.is_empty() {
             findings.extend(clock::judge(asked, &self.channels, now));
         } else {
-            findings.push(
-                Finding::warning("channel", "no channel is known here: orderers, anchor peers and the clock were not looked at")
-                    .because("a node without a channel does nothing")
-                    .change("--join of `tidings node start`", "join a channel; or give its genesis block here with --genesis"),
-            );
+            let none = Finding::warning("channel", "no channel is joined here: orderers, anchor peers and the clock were not looked at")
+                .because("a node without a channel does nothing");
+            findings.push(match self.left.is_empty() {
+                true => none.change("--join of `tidings node start`", "join a channel; or give its genesis block here with --genesis"),
+                false => none.change("`tidings channel join`", "join a channel, or the one that was left again: `tidings node start` leaves it alone whatever --join says"),
+            });
         }
         findings
     }
@@ -304,9 +400,7 @@ impl Scene {
                 *height = said.height.max(*height);
             }
         }
-        let mut findings = leaders::judge(node, gossip, &heard.later, &served);
-        findings.extend(running::judge(node));
-        findings
+        leaders::judge(node, gossip, &heard.later, &served)
     }
 
     fn told(&self, path: &str) -> String {
@@ -318,7 +412,7 @@ impl Scene {
             }
             None => format!("no node answers at {socket}"),
         };
-        format!("{path}, {}; {node}", self.settings.msp_id)
+        format!("{path}, {}; {node}", self.msp_id())
     }
 }
 
@@ -348,6 +442,18 @@ fn state(socket: &Path, is_named: bool) -> Result<Option<View>, Box<Finding>> {
         }
         Err(error) => Err(Box::new(found(&error))),
     }
+}
+
+/// The identity that is named here, under the name that the node that runs has for its organization
+/// if that makes it the node's.
+fn identify(settings: &Settings, node: Option<&View>) -> Result<Local, String> {
+    if let Some(node) = node
+        && let Ok(local) = Local::load(&settings.msp_dir, &node.organization)
+        && local.is(node)
+    {
+        return Ok(local);
+    }
+    Local::load(&settings.msp_dir, &settings.msp_id)
 }
 
 fn seconds(time: SystemTime) -> i64 {

@@ -38,7 +38,7 @@ pub enum ChainRefused {
         reason: &'static str,
     },
     /// A certificate of the chain was not valid when the first one was issued.
-    #[error("the certificate of {0} is not valid at the time of issue")]
+    #[error("the certificate of {0} had ended, or had not begun, when the identity was issued")]
     Time(String),
     /// More intermediate CAs than a CA of the chain allows below itself.
     #[error("too many intermediate CAs below {0}")]

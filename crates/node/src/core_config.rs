@@ -121,6 +121,7 @@ pub struct CoreConfig {
     environment: BTreeMap<String, String>,
     /// Keys that somebody wanted to know, lower case.
     asked: RefCell<BTreeSet<String>>,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl CoreConfig {
@@ -175,6 +176,7 @@ impl CoreConfig {
             file,
             environment,
             asked: RefCell::default(),
+            warnings: RefCell::default(),
         })
     }
 
@@ -202,6 +204,17 @@ impl CoreConfig {
             .filter(|name| !variables.contains(*name) && !known::elsewhere(name, '_'))
             .map(|name| format!("{VARIABLE_PREFIX}{}", name.to_ascii_uppercase()));
         from_file.cloned().chain(from_environment).collect()
+    }
+
+    /// What was understood and is not followed, each with its key. To be asked after everything else.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
+    }
+
+    /// Tells of what keeps nobody from starting, and does not what was meant.
+    pub(crate) fn warn(&self, text: String) {
+        tracing::warn!(target: "peer", "{text}");
+        self.warnings.borrow_mut().push(text);
     }
 
     /// A text; none if it is not set or empty.

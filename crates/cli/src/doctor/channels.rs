@@ -18,7 +18,8 @@ use tidings_proto::Message as _;
 use tidings_proto::block::BlockView;
 use tidings_proto::common::ChannelHeader;
 
-use super::finding::Finding;
+use super::finding::{Finding, Severity};
+use super::orderers::Said;
 use crate::admin::client::ask;
 use crate::admin::{Answer, Question, Which};
 use crate::commands::describe::payload_of;
@@ -27,8 +28,13 @@ use crate::complaint::in_one_line;
 
 const CHECK: &str = "ledger";
 
+const SOCKET: &str = "--socket";
+
 /// Bytes of blocks that are walked: some seconds.
 const WALK_BYTES_MAX: u64 = 256 << 20;
+
+/// Where ledgers lie in the data folder.
+const FOLDER: &str = "channels";
 
 /// Of a channel that was left, beside its ledger.
 const LEFT: &str = "LEFT";
@@ -44,6 +50,10 @@ pub(super) struct Channel {
     pub(super) held: Option<Held>,
     /// Genesis blocks that were given.
     pub(super) given: Vec<Given>,
+    /// Number of the block with that configuration.
+    pub(super) config_at: u64,
+    /// If there is a newer one: how many blocks whoever has it has.
+    pub(super) behind: Option<u64>,
 }
 
 /// A ledger.
@@ -59,6 +69,7 @@ pub(super) struct Held {
     /// since 1970.
     pub(super) newest_at: Option<i64>,
     config: ChannelConfig,
+    config_at: u64,
 }
 
 /// A genesis block in a file.
@@ -77,6 +88,33 @@ impl Channel {
         let held = self.held.as_ref().map(|held| held.genesis);
         held.or_else(|| self.given.first().map(|given| given.genesis))
     }
+
+    /// Notes whether there is a newer configuration than ours. Orderers say in which block it is;
+    /// where none does, who claims to have more blocks may have one among them.
+    pub(super) fn compare(&mut self, said: &[&Said], claimed: u64) {
+        let ours = self.genesis();
+        let said = said.iter().filter(|said| said.genesis == ours);
+        let newest = said.filter_map(|said| Some((said.config_at?, said.height)));
+        let held = self.held.as_ref().and_then(|held| held.height);
+        self.behind = match newest.max() {
+            Some((at, height)) => Some(height).filter(|_| at > self.config_at),
+            None => Some(claimed).filter(|_| held.is_some_and(|held| claimed > held)),
+        };
+    }
+
+    /// What follows from its configuration. If that is not the newest, nothing is to be changed
+    /// for it.
+    pub(super) fn judged(&self, mut finding: Finding) -> Finding {
+        let Some(there) = self.behind.filter(|_| finding.severity != Severity::Ok) else {
+            return finding;
+        };
+        let here = match self.held.as_ref().and_then(|held| held.height) {
+            Some(here) => format!("the node holds {here} of {there} blocks"),
+            None => format!("of {there} blocks the first is read here"),
+        };
+        finding.found = format!("not judged yet, {here}: {}", finding.found);
+        finding.unsettled("a newer configuration of the channel may say otherwise: ask again when this node runs and has caught up")
+    }
 }
 
 /// Everything that is known, by name, and what was found wrong in looking.
@@ -86,7 +124,7 @@ pub(super) fn look(
     files: &[PathBuf],
 ) -> (Vec<Channel>, Vec<Finding>) {
     let mut findings = Vec::new();
-    let folder = data_dir.join("channels");
+    let folder = data_dir.join(FOLDER);
     let held = match socket {
         Some(socket) => of_node(socket, &folder),
         None => of_folder(&folder, &mut findings),
@@ -96,12 +134,15 @@ pub(super) fn look(
         Ok(held) => channels.extend(held.into_iter().map(|held| Channel {
             name: held.config.channel_id().to_owned(),
             config: Arc::new(held.config.clone()),
+            config_at: held.config_at,
             held: Some(held),
             given: Vec::new(),
+            behind: None,
         })),
         Err(error) => findings.push(
             Finding::fault(CHECK, in_one_line(&error))
                 .at(folder.display().to_string())
+                .because("without its ledgers the node does not start")
                 .change(
                     "peer.fileSystemPath",
                     "make the folder readable, or name another",
@@ -137,6 +178,8 @@ fn add(channels: &mut Vec<Channel>, given: Given) {
         config: Arc::new(given.config.clone()),
         held: None,
         given: vec![given],
+        config_at: 0,
+        behind: None,
     });
 }
 
@@ -176,15 +219,36 @@ fn of_node(socket: &Path, folder: &Path) -> Result<Vec<Held>> {
             }
         };
         let newest = BlockView::parse(fetch(Which::Newest)?)?;
+        let config = BlockView::parse(fetch(Which::Config)?)?;
         held.push(Held {
             place: folder.join(&channel),
             genesis: hash(&BlockView::parse(fetch(Which::Oldest)?)?)?,
             height: newest.number().map(|number| number + 1),
             newest_at: made_at(&newest),
-            config: ChannelConfig::from_config_block(&fetch(Which::Config)?)?,
+            config: ChannelConfig::from_config_block(config.bytes())?,
+            config_at: config.number().unwrap_or_default(),
         });
     }
     Ok(held)
+}
+
+/// Ledgers of channels that were left. What cannot be read is told elsewhere.
+pub(super) fn left(data_dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data_dir.join(FOLDER));
+    let dirs = entries.into_iter().flatten().flatten();
+    let dirs = dirs.map(|entry| entry.path());
+    let mut dirs: Vec<_> = dirs.filter(|dir| dir.join(LEFT).exists()).collect();
+    dirs.sort();
+    dirs
+}
+
+/// To have left a channel is no fault.
+pub(super) fn was_left(dir: &Path) -> Finding {
+    let name = dir.file_name().unwrap_or_default().display();
+    let found = format!(
+        "channel {name} was left: its ledger is kept, and `tidings channel join` goes on with it"
+    );
+    Finding::ok("channel", found).at(dir.display().to_string())
 }
 
 /// What lies in the ledger folders of a node that does not run.
@@ -219,7 +283,7 @@ fn damaged(error: &Error, dir: &Path) -> Finding {
     let finding = match error.downcast_ref() {
         Some(AuditError::InUse { .. }) => Finding::warning(CHECK, found)
             .because("a node runs with it that was not asked: what is said here of ports and channels is half the truth")
-            .change("--socket", "name the socket of that node"),
+            .change(SOCKET, "name the socket of that node"),
         _ => Finding::fault(CHECK, found)
             .because("the node does not start with it")
             .change(
@@ -228,6 +292,11 @@ fn damaged(error: &Error, dir: &Path) -> Finding {
             ),
     };
     finding.at(dir.display().to_string())
+}
+
+/// Whether a finding says that somebody has a ledger open.
+pub(super) fn is_in_use(finding: &Finding) -> bool {
+    finding.check == CHECK && finding.setting.as_deref() == Some(SOCKET)
 }
 
 fn of_ledger(dir: &Path) -> Result<Option<Held>> {
@@ -268,6 +337,7 @@ fn of_ledger(dir: &Path) -> Result<Option<Held>> {
         height: walked.then(|| audit.tip().height()),
         newest_at: made_at(&newest).filter(|_| walked),
         config: ChannelConfig::from_config_block(config.bytes())?,
+        config_at: config.number().unwrap_or_default(),
     }))
 }
 
@@ -347,4 +417,89 @@ fn one_genesis(channel: &Channel) -> Vec<Finding> {
 /// The beginning of a hash, for a person.
 pub(super) fn short(hash: &BlockHash) -> String {
     hex::encode(hash.as_bytes()).chars().take(16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::sample;
+    use crate::doctor::clock::Offset;
+
+    fn said(genesis: Option<BlockHash>, config_at: Option<u64>) -> Said {
+        Said {
+            genesis,
+            height: 10,
+            config_at,
+            clock: Ok(Offset::Close),
+        }
+    }
+
+    #[test]
+    fn nothing_is_to_be_changed_for_a_configuration_that_is_not_the_newest() {
+        let (dir, _material) = sample::network(2);
+        let genesis = dir.path().join("genesis.block");
+        let (mut channels, wrong) = look(None, &dir.path().join("data"), &[genesis]);
+        assert_eq!(wrong, []);
+        let channel = &mut channels[0];
+        let given = channel.given.remove(0);
+        let ours = Some(given.genesis);
+        channel.held = Some(Held {
+            place: PathBuf::new(),
+            genesis: given.genesis,
+            height: Some(3),
+            newest_at: None,
+            config: given.config,
+            config_at: 2,
+        });
+        channel.config_at = 2;
+        let (older, newer, silent) = (said(ours, Some(2)), said(ours, Some(3)), said(ours, None));
+        let foreign = said(None, Some(9));
+        for (said, claimed, behind) in [
+            (&[][..], 3, None),
+            (&[], 4, Some(4)),
+            // Whatever members claim: the orderer has no newer configuration.
+            (&[&older], 99, None),
+            (&[&older, &newer], 0, Some(10)),
+            (&[&silent, &foreign], 3, None),
+        ] {
+            channel.compare(said, claimed);
+            assert_eq!(channel.behind, behind, "{said:?} {claimed}");
+        }
+        let fault =
+            Finding::fault("anchor peers", "there is none").change("AnchorPeers", "add one");
+        assert_eq!(channel.judged(fault.clone()), fault);
+        channel.compare(&[&newer], 0);
+        let told = channel.judged(fault);
+        assert_eq!(told.severity, Severity::Warning);
+        let found = "not judged yet, the node holds 3 of 10 blocks: there is none";
+        assert_eq!(
+            (&*told.found, told.setting, told.advice),
+            (found, None, None)
+        );
+        let ok = Finding::ok("anchor peers", "answers");
+        assert_eq!(channel.judged(ok.clone()), ok);
+        channel.held = None;
+        let told = channel.judged(Finding::fault("anchor peers", "x")).found;
+        assert!(
+            told.contains("of 10 blocks the first is read here"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_channel_that_was_left_is_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(left(dir.path()).is_empty());
+        for (name, mark) in [("b", LEFT), ("a", LEFT), ("joined", "x")] {
+            let place = dir.path().join(FOLDER).join(name);
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join(mark), "").unwrap();
+        }
+        let told: Vec<_> = left(dir.path()).iter().map(|dir| was_left(dir)).collect();
+        let [a, b] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!(a.found.starts_with("channel a was left"), "{a:?}");
+        assert_eq!((a.severity, b.severity), (Severity::Ok, Severity::Ok));
+    }
 }

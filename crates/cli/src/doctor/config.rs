@@ -1,5 +1,6 @@
 //! The configuration as a whole: whether it can be read, and what in it nobody reads.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use tidings_node::core_config::ConfigRefused;
@@ -26,16 +27,14 @@ pub(super) fn refused(refused: &ConfigRefused) -> Finding {
             "name the folder of core.yaml, or give --config",
         ),
         ConfigRefused::Yaml { path, .. } => (path.display().to_string(), "mend that line"),
-        ConfigRefused::Unreadable { key: "", path, .. } => {
-            (path.display().to_string(), "make it readable for this user")
-        }
+        ConfigRefused::Unreadable {
+            key: "", source, ..
+        } => ("--config, FABRIC_CFG_PATH".to_owned(), cure(source)),
         ConfigRefused::NoAddress(_) => (
             "peer.address".to_owned(),
             "write the address at which others reach this node",
         ),
-        ConfigRefused::Unreadable { key, .. } => {
-            ((*key).to_owned(), "name a file that this user may read")
-        }
+        ConfigRefused::Unreadable { key, source, .. } => ((*key).to_owned(), cure(source)),
         ConfigRefused::Value { key, .. } | ConfigRefused::Missing { key, .. } => {
             ((*key).to_owned(), "write what is wanted there")
         }
@@ -44,6 +43,29 @@ pub(super) fn refused(refused: &ConfigRefused) -> Finding {
     Finding::fault(CHECK, reason)
         .because("the node does not start")
         .change(setting, advice)
+}
+
+/// What to do about a file that cannot be read.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "name a file that is there",
+        ErrorKind::PermissionDenied => {
+            "run this as the user that runs the node; if it is that one, make the file readable for it"
+        }
+        _ => "name a file of the right kind",
+    }
+}
+
+/// Settings that are understood and not followed.
+pub(super) fn not_followed(path: &str, warnings: &[String]) -> Vec<Finding> {
+    let told = warnings.iter().map(|warning| {
+        let keys = keys_in(warning).join(", ");
+        Finding::warning(CHECK, warning.clone())
+            .at(path)
+            .because("the node starts without it, and does not do what is written there")
+            .change(keys, "correct it as it says, or remove it")
+    });
+    told.collect()
 }
 
 /// Keys that neither this program nor a Go peer knows.
@@ -89,6 +111,25 @@ mod tests {
             wanted: "at most 16",
         };
         assert_eq!(setting(&value), "validity.organizations");
+        let unreadable = |key, kind: ErrorKind| {
+            let (path, source) = ("f".into(), kind.into());
+            let finding = refused(&ConfigRefused::Unreadable { key, path, source });
+            (finding.setting.unwrap(), finding.advice.unwrap())
+        };
+        let (setting, advice) = unreadable("", ErrorKind::NotFound);
+        assert!(setting.starts_with("--config") && advice.contains("is there"));
+        let (setting, advice) = unreadable("peer.tls.key.file", ErrorKind::PermissionDenied);
+        assert!(
+            setting == "peer.tls.key.file" && advice.contains("as the user that runs the node")
+        );
+    }
+
+    #[test]
+    fn what_is_not_followed_names_its_key() {
+        let passed = "the entry for a:1 in peer.deliveryclient.addressOverrides is passed over, cannot use its caCertsFile /a.pem: x";
+        let told = not_followed("f", &[passed.to_owned()]);
+        let setting = told[0].setting.as_deref();
+        assert_eq!(setting, Some("peer.deliveryclient.addressOverrides"));
     }
 
     #[test]

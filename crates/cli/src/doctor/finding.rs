@@ -83,7 +83,30 @@ impl Finding {
         self.advice = Some(advice.into());
         self
     }
+
+    /// What may be no fault once something else is mended, which is why nothing is to be changed
+    /// for it before.
+    #[must_use]
+    pub(super) fn unsettled(mut self, why: impl Into<String>) -> Self {
+        if self.severity != Severity::Ok {
+            self.severity = Severity::Warning;
+            self.why = Some(why.into());
+            self.setting = None;
+            self.advice = None;
+        }
+        self
+    }
 }
+
+/// Sections of `core.yaml`, which keys begin with.
+const SECTIONS: &[&str] = &[
+    "peer.",
+    "operations.",
+    "http.",
+    "ledger.",
+    "metrics.",
+    "validity.",
+];
 
 /// The keys of `core.yaml` that a text names, such as the reason why a configuration is refused.
 pub(super) fn keys_in(text: &str) -> Vec<&str> {
@@ -91,12 +114,10 @@ pub(super) fn keys_in(text: &str) -> Vec<&str> {
     let words = words.map(|word| word.trim_end_matches([':', '.']));
     let mut keys: Vec<&str> = Vec::new();
     for word in words {
-        let is_key = ["peer.", "operations.", "http.", "metrics."]
-            .iter()
-            .any(|section| {
-                word.strip_prefix(section)
-                    .is_some_and(|rest| !rest.is_empty())
-            });
+        let is_key = SECTIONS.iter().any(|section| {
+            word.strip_prefix(section)
+                .is_some_and(|rest| !rest.is_empty())
+        });
         if is_key && !word.contains(['/', ':']) && !keys.contains(&word) {
             keys.push(word);
         }
@@ -124,10 +145,26 @@ mod tests {
                 "cannot read the MSP folder x; peer.mspConfigPath must",
                 &["peer.mspConfigPath"],
             ),
+            (
+                "validity.organizations needs peer.tls.enabled: x",
+                &["validity.organizations", "peer.tls.enabled"],
+            ),
             ("no such peer. operations go on", &[]),
         ] {
             assert_eq!(keys_in(text), keys, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_unsettled_is_told_without_advice() {
+        let fault = Finding::fault("tls", "old").at("f").change("k", "a");
+        let told = fault.unsettled("first that");
+        assert_eq!(
+            told,
+            Finding::warning("tls", "old").at("f").because("first that")
+        );
+        let ok = Finding::ok("tls", "good");
+        assert_eq!(ok.clone().unsettled("first that"), ok);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! Asked as a leader asks them, for the first and the newest block only.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tidings_ledger::BlockHash;
+use tidings_msp::block::last_config_index;
 use tidings_msp::certificate::Certificate;
 use tidings_node::service::DeliverySettings;
 use tidings_node::tls::{self, Blamed, ClientIdentity, presented};
@@ -51,6 +53,8 @@ pub(super) struct Said {
     pub(super) genesis: Option<BlockHash>,
     /// Blocks that it has.
     pub(super) height: u64,
+    /// In which of them the newest configuration is.
+    pub(super) config_at: Option<u64>,
     /// How far its clock is from ours, or why that is not known.
     pub(super) clock: Result<Offset, String>,
 }
@@ -179,12 +183,14 @@ async fn chain(asker: &Asker, channel: &str) -> Result<Said, Trouble> {
         Err(reason) => Err(Trouble::Broken(reason)),
     };
     let newest = block(ask(Position::Newest(SeekNewest {})).await)?;
-    let number = newest.header.map_or(0, |header| header.number);
+    let newest = BlockView::parse(newest.encode_to_vec().into()).ok();
+    let number = newest.as_ref().and_then(BlockView::number);
     let oldest = block(ask(Position::Oldest(SeekOldest {})).await)?;
     let oldest = BlockView::parse(oldest.encode_to_vec().into()).ok();
     Ok(Said {
         genesis: oldest.and_then(|block| BlockHash::of(&block)),
-        height: number.saturating_add(1),
+        height: number.unwrap_or_default().saturating_add(1),
+        config_at: newest.as_ref().and_then(last_config_index),
         clock,
     })
 }
@@ -215,15 +221,14 @@ pub(super) fn judge(asked: &[Asked], channels: &[Channel]) -> Vec<Finding> {
             .filter(|each| each.channel == channel.name)
             .collect();
         if of.is_empty() {
-            findings.push(
-                Finding::fault(CHECK, format!("channel {} names no orderer", channel.name))
-                    .at(channel.name.clone())
-                    .because("there is nowhere to pull blocks from")
-                    .change(
-                        "the orderer addresses in the channel's configuration",
-                        "have them added",
-                    ),
-            );
+            let none = Finding::fault(CHECK, format!("channel {} names no orderer", channel.name))
+                .at(channel.name.clone())
+                .because("there is nowhere to pull blocks from")
+                .change(
+                    "the orderer addresses in the channel's configuration",
+                    "have them added",
+                );
+            findings.push(channel.judged(none));
         }
         let some_serve = of.iter().any(|each| each.outcome.is_ok());
         findings.extend(
@@ -232,6 +237,27 @@ pub(super) fn judge(asked: &[Asked], channels: &[Channel]) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// Entries for addresses that no channel names.
+pub(super) fn unused(delivery: &DeliverySettings, channels: &[Channel]) -> Vec<Finding> {
+    let groups = channels
+        .iter()
+        .flat_map(|channel| channel.config.orderer_endpoints());
+    let named: BTreeSet<String> = groups.flat_map(|group| group.addresses).collect();
+    // A newer configuration may name it.
+    let is_known = !named.is_empty() && channels.iter().all(|channel| channel.behind.is_none());
+    let entries = delivery.address_overrides.keys();
+    let unused = entries.filter(|from| is_known && !named.contains(*from));
+    let all = named.iter().take(ORDERERS_MAX).map(String::as_str);
+    let all: Vec<&str> = all.collect();
+    let told = unused.map(|from| {
+        let found = format!("no channel here names an orderer at {from}, for which {OVERRIDES} has an entry; they name {}", all.join(", "));
+        Finding::warning(CHECK, found)
+            .because("an entry counts only if its `from` is written as in the channel's configuration")
+            .change(OVERRIDES, "correct `from` of that entry, or remove it")
+    });
+    told.collect()
 }
 
 impl Asked {
@@ -247,7 +273,14 @@ impl Asked {
         let name = &channel.name;
         let said = match &self.outcome {
             Ok(said) => said,
-            Err(trouble) => return vec![self.trouble(trouble, some_serve).at(place)],
+            Err(trouble) => {
+                let finding = self.trouble(trouble, some_serve).at(place);
+                // What an entry of ours says does not come from the channel.
+                return vec![match self.instead {
+                    Some(_) => finding,
+                    None => channel.judged(finding),
+                }];
+            }
         };
         let found = format!("{place} serves channel {name}, height {}", said.height);
         let mut findings = vec![Finding::ok(CHECK, found).at(place.clone())];
@@ -300,15 +333,7 @@ impl Asked {
             Trouble::Ours(reason) => Finding::fault(CHECK, reason.clone())
                 .because(why)
                 .change("peer.tls.cert.file, peer.tls.clientCert.file", "use a certificate of a TLS CA that the orderer knows"),
-            Trouble::Unreachable(reason) => {
-                let found = format!("the orderer is not reached: {reason}");
-                let advice = "if the address is not good from here, add an entry for it; otherwise start that orderer, or open the way to it";
-                let finding = match some_serve {
-                    true => Finding::warning(CHECK, found),
-                    false => Finding::fault(CHECK, found),
-                };
-                finding.because(why).change(OVERRIDES, advice)
-            }
+            Trouble::Unreachable(reason) => self.unreachable(reason, some_serve).because(why),
             Trouble::Status(Status::Forbidden, _) => {
                 Finding::fault(CHECK, format!("{place} refuses us (FORBIDDEN): our identity is no reader of channel {channel} there"))
                     .because(why)
@@ -331,10 +356,42 @@ impl Asked {
                     .because(why)
                     .change("the orderer", "look at its log")
             }
-            Trouble::Broken(reason) => Finding::warning(CHECK, format!("{place} gives no answer: {reason}"))
-                .because(why)
-                .change("the orderer", "look at its log"),
+            Trouble::Broken(reason) if reason.starts_with("Unimplemented") => {
+                let found = format!("what answers at {place} is no orderer");
+                let setting = match self.instead {
+                    Some(_) => OVERRIDES,
+                    None => "the orderer addresses in the channel's configuration",
+                };
+                Finding::fault(CHECK, found).because(why).change(setting, "have the address of an orderer there")
+            }
+            Trouble::Broken(reason) => {
+                let found = format!("{place} gives no answer: {reason}");
+                let finding = if some_serve { Finding::warning(CHECK, found) } else { Finding::fault(CHECK, found) };
+                finding
+                    .because(why)
+                    .change("peer.tls.enabled; the orderer", "see that both ends have TLS, or none; look at its log")
+            }
         }
+    }
+
+    /// An entry of ours that says where to dial is nearer than the orderer.
+    fn unreachable(&self, reason: &str, some_serve: bool) -> Finding {
+        let from = &self.endpoint;
+        let (found, advice) = match &self.instead {
+            Some(to) => (
+                format!("{to} is dialled in place of the orderer {from}, as {OVERRIDES} says, and not reached: {reason}"),
+                format!("correct `to` of the entry for {from}, or remove the entry if that address is good from here; otherwise start the orderer, or open the way to it"),
+            ),
+            None => (
+                format!("the orderer is not reached: {reason}"),
+                "if the address is not good from here, add an entry for it; otherwise start that orderer, or open the way to it".to_owned(),
+            ),
+        };
+        let finding = match some_serve {
+            true => Finding::warning(CHECK, found),
+            false => Finding::fault(CHECK, found),
+        };
+        finding.change(OVERRIDES, advice)
     }
 
     /// Where it is written who vouches for it.
@@ -350,5 +407,37 @@ impl Asked {
             "TLS roots in the MSP of {of} in the configuration of channel {}; or {OVERRIDES}",
             self.channel
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_ours_that_leads_nowhere_is_named_before_the_orderer() {
+        let mut asked = Asked {
+            channel: "ch".into(),
+            endpoint: "orderer:7050".into(),
+            organization: None,
+            instead: None,
+            outcome: Err(Trouble::Unreachable("refused".into())),
+        };
+        let told = |asked: &Asked| match &asked.outcome {
+            Err(trouble) => asked.trouble(trouble, false),
+            Ok(said) => panic!("{said:?}"),
+        };
+        assert!(told(&asked).found.starts_with("the orderer is not reached"));
+        asked.instead = Some("127.0.0.1:1".into());
+        let finding = told(&asked);
+        let found = "127.0.0.1:1 is dialled in place of the orderer orderer:7050, as peer.deliveryclient.addressOverrides says";
+        assert!(finding.found.starts_with(found), "{finding:?}");
+        let advice = finding.advice.unwrap();
+        assert!(advice.starts_with("correct `to` of the entry"), "{advice}");
+        assert_eq!(finding.setting.as_deref(), Some(OVERRIDES));
+        asked.outcome = Err(Trouble::Broken("Unimplemented: ".into()));
+        let finding = told(&asked);
+        assert!(finding.found.ends_with("is no orderer"), "{finding:?}");
+        assert_eq!(finding.setting.as_deref(), Some(OVERRIDES));
     }
 }

@@ -158,7 +158,7 @@ impl Peers<'_> {
             let id = &organization.msp_id;
             let is_ours = id == self.msp_id;
             if organization.anchors.is_empty() && has_others {
-                findings.push(no_anchor(channel, id, is_ours));
+                findings.push(channel.judged(no_anchor(channel, id, is_ours)));
             }
             for endpoint in anchors(organization) {
                 let name = format!("{endpoint} of {id} in channel {}", channel.name);
@@ -202,10 +202,22 @@ impl Peers<'_> {
                         Finding::ok(CHECK, format!("{name} was not dialled: there are too many"))
                     }
                 };
-                findings.push(finding.at(endpoint));
+                findings.push(channel.judged(finding.at(endpoint)));
             }
         }
         findings
+    }
+
+    /// Certificates are judged by the roots of the channels, which may be old.
+    fn by_roots(&self, finding: Finding) -> Finding {
+        let behind = self
+            .channels
+            .iter()
+            .find(|channel| channel.behind.is_some());
+        match behind {
+            Some(channel) => channel.judged(finding),
+            None => finding,
+        }
     }
 
     fn bootstrap(&self) -> Vec<Finding> {
@@ -266,22 +278,22 @@ impl Peers<'_> {
             Some(Met::Peer(peer)) => foreign(peer.org.as_str(), ""),
             Some(Met::Nobody(refusal)) => {
                 if let Some(org) = self.anchor_of(endpoint) {
-                    return foreign(org, ", whose anchor peer it is");
+                    return self.by_roots(foreign(org, ", whose anchor peer it is"));
                 }
                 let by_tls = refusal.vouched_by.iter().find(|org| *org != own);
                 let is_ours = refusal.vouched_by.iter().any(|org| org == own);
                 if let Some(org) = by_tls.filter(|_| !is_ours) {
-                    return foreign(org, ", by its TLS certificate");
+                    return self.by_roots(foreign(org, ", by its TLS certificate"));
                 }
                 let found = format!("{endpoint} is not met: {}", refusal.told());
                 if refusal.is_strange() {
-                    return Finding::fault(check, found)
+                    return self.by_roots(Finding::fault(check, found)
                         .at(endpoint)
                         .because(format!("a peer of {own} has a certificate of its TLS CA: this one is of another organization, or a root is missing here"))
                         .change(
                             format!("{BOOTSTRAP}, peer.tls.rootcert.file"),
                             format!("name peers of {own} only in the one; or add the CA of that peer to the other"),
-                        );
+                        ));
                 }
                 Finding::warning(check, found)
                     .at(endpoint)
@@ -318,15 +330,23 @@ impl Peers<'_> {
                 reached += usize::from(self.met.contains_key(endpoint));
                 continue;
             };
-            findings.push(
-                Finding::warning(CHECK, format!("{endpoint} of {of} is not reached: {}", refusal.told()))
-                    .at(endpoint.clone())
-                    .because("it speaks with us or through others, but cannot be asked for blocks and private data from here")
-                    .change(
-                        format!("{EXTERNAL} of that peer"),
-                        refusal.advice("open the way to it, or have it correct where it says that it is"),
-                    ),
-            );
+            if refusal.is_strange() && !self.has_roots_of(of) {
+                let found =
+                    format!("{endpoint} of {of}, of which no channel here has the TLS roots");
+                findings.push(Finding::ok(CHECK, found).at(endpoint.clone()));
+                continue;
+            }
+            let finding = Finding::warning(CHECK, format!("{endpoint} of {of} is not reached: {}", refusal.told()))
+                .at(endpoint.clone())
+                .because("it speaks with us or through others, but cannot be asked for blocks and private data from here")
+                .change(
+                    format!("{EXTERNAL} of that peer"),
+                    refusal.advice("open the way to it, or have it correct where it says that it is"),
+                );
+            findings.push(match refusal.is_strange() {
+                true => self.by_roots(finding),
+                false => finding,
+            });
         }
         if reached > 0 {
             let all = self.members.len();
@@ -334,6 +354,12 @@ impl Peers<'_> {
             findings.insert(0, Finding::ok(CHECK, found));
         }
         findings
+    }
+
+    /// Whether certificates of this organization's peers can be judged; ours can by our own root.
+    fn has_roots_of(&self, org: &str) -> bool {
+        let mut channels = self.channels.iter();
+        org == self.msp_id || channels.any(|channel| channel.config.msp(org).is_some())
     }
 
     /// The other organization whose anchor peer this is.
@@ -395,6 +421,10 @@ impl Refusal {
     fn advice(&self, otherwise: &str) -> String {
         match self.reason.split_once("; ") {
             Some((_, advice)) => advice.to_owned(),
+            // What somebody says who speaks TLS where we do not.
+            None if self.reason.contains("protocol error") => {
+                "compare peer.tls.enabled here and there".to_owned()
+            }
             None => otherwise.to_owned(),
         }
     }

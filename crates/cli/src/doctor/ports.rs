@@ -75,6 +75,24 @@ pub(super) fn judge(
     .at(place)
 }
 
+/// Whether another key has the same port, where it would be in the way.
+pub(super) fn twice(
+    key: &'static str,
+    (host, number): (&str, u16),
+    others: &[(&str, (&str, u16))],
+) -> Option<Finding> {
+    let is_any = |host: &str| ["0.0.0.0", "::"].contains(&host);
+    let (other, _) = others.iter().find(|(_, (at, port))| {
+        *port == number && number != 0 && (*at == host || is_any(at) || is_any(host))
+    })?;
+    Some(
+        Finding::fault(CHECK, format!("{key} and {other} both want port {number}"))
+            .at(format!("{host}:{number}"))
+            .because("the node does not start")
+            .change(key, "name another port"),
+    )
+}
+
 fn is_port(address: &str, number: u16) -> bool {
     let port = address.rsplit_once(':').map(|(_, port)| port);
     number == 0 || port == Some(number.to_string().as_str())
@@ -106,6 +124,16 @@ mod tests {
         ] {
             assert_eq!(of(port, node), severity, "{port:?} {node:?}");
         }
+    }
+
+    #[test]
+    fn a_port_is_wanted_by_one_only() {
+        let others = [("peer.listenAddress", ("127.0.0.1", 7051))];
+        let is_twice = |at| twice("http.listenAddress", at, &others).is_some();
+        assert!(is_twice(("127.0.0.1", 7051)) && is_twice(("0.0.0.0", 7051)));
+        assert!(!is_twice(("127.0.0.2", 7051)) && !is_twice(("127.0.0.1", 7052)));
+        let chosen = [("peer.listenAddress", ("127.0.0.1", 0))];
+        assert_eq!(twice("http.listenAddress", ("127.0.0.1", 0), &chosen), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const TELLING: &[(&str, &str, &str, &str)] = &[
         "C-S5",
         "came with an identity that is not good here: of an organization that no channel of ours names, expired, or revoked",
         "peer.mspConfigPath",
-        "look at the log (gossip.comm) for who it was; if it is of our organization, compare the CA certificates there and here",
+        "look at the log (gossip.comm) for who it was; if it is of our organization, compare the CA certificates there and here; it means nothing if it was before this node joined the channel",
     ),
     (
         "C-S6",
@@ -87,7 +87,9 @@ fn cure(component: &str) -> (&'static str, &'static str) {
 
 fn refusals(state: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (rule, what, setting, advice) in TELLING {
+    // Who is in no channel knows no organization but its own.
+    let telling = TELLING.iter().filter(|_| !state.channels.is_empty());
+    for (rule, what, setting, advice) in telling {
         let count = state.refused.get(*rule).copied().unwrap_or_default();
         if count <= FEW_MAX {
             continue;
@@ -107,6 +109,9 @@ fn refusals(state: &View) -> Vec<Finding> {
         let others: u64 = state.refused.values().sum();
         let found = match others {
             0 => "this node has refused nothing".to_owned(),
+            count if state.channels.is_empty() => format!(
+                "this node has refused {count} messages or streams, as is usual for one that is in no channel"
+            ),
             count => format!(
                 "this node has refused {count} messages or streams, none often for one setting"
             ),
@@ -121,10 +126,14 @@ mod tests {
     use super::*;
     use crate::doctor::finding::Severity;
     use tidings_node::health::FailedCheck;
+    use tidings_node::view::Channel;
 
     #[test]
     fn what_is_not_well_and_who_was_refused_name_a_setting() {
-        let mut state = View::default();
+        let mut state = View {
+            channels: vec![Channel::default()],
+            ..View::default()
+        };
         let severities = |state: &View| -> Vec<_> {
             judge(state)
                 .into_iter()
@@ -147,5 +156,8 @@ mod tests {
         assert_eq!(findings[1].severity, Severity::Warning);
         assert!(findings[1].found.starts_with("6 times"), "{findings:?}");
         assert_eq!(findings.len(), 2);
+        state.channels.clear();
+        let found = &judge(&state)[1];
+        assert_eq!(found.severity, Severity::Ok, "in no channel: {found:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidings_node::service::{AddressOverride, DeliverySettings};
 use tidings_node::tls::TlsSettings;
+use tidings_node::view::Member as Other;
 
 use super::*;
 use crate::demo::material::{Material, Member};
@@ -154,4 +155,117 @@ async fn a_genesis_block_that_is_not_served_is_told() {
     assert_eq!(found.severity, Severity::Fault, "{findings:?}");
     let setting = found.setting.as_deref();
     assert_eq!(setting, Some("--join of `tidings node start`"));
+}
+
+/// The channel of a made network, of which an orderer has ten blocks.
+fn behind(dir: &TempDir, config_at: Option<u64>) -> Vec<Channel> {
+    let files = [dir.path().join("genesis.block")];
+    let (mut channels, wrong) = channels::look(None, &dir.path().join("data"), &files);
+    assert_eq!(wrong, []);
+    let said = orderers::Said {
+        genesis: channels[0].genesis(),
+        height: 10,
+        config_at,
+        clock: Ok(clock::Offset::Close),
+    };
+    channels[0].compare(&[&said], 0);
+    channels
+}
+
+fn strange() -> Met {
+    Met::Nobody(reach::Refusal {
+        reason: "its certificate is not issued by a root that is trusted".into(),
+        ..reach::Refusal::default()
+    })
+}
+
+#[test]
+fn members_of_organizations_that_no_channel_names_cannot_be_judged() {
+    let (dir, _material) = sample::network(2);
+    let member = |number: u16| Other {
+        organization: Some(format!("Org{number}MSP")),
+        endpoint: format!("127.0.0.1:{number}"),
+        ..Other::default()
+    };
+    let members = [member(1), member(2)];
+    let met = [1, 2].map(|number| (format!("127.0.0.1:{number}"), strange()));
+    let met = met.into();
+    let known = behind(&dir, Some(0));
+    for (channels, expected) in [(&known[..], 2), (&[], 1)] {
+        let peers = Peers {
+            msp_id: "Org1MSP",
+            me: None,
+            endpoint: "127.0.0.1:9000",
+            external: "127.0.0.1:9000",
+            bootstrap: &[],
+            channels,
+            runs: true,
+            members: &members,
+            met: &met,
+        };
+        let mut findings = peers.judge();
+        findings.retain(|each| each.check == "members" && each.severity != Severity::Ok);
+        assert_eq!(findings.len(), expected, "{findings:#?}");
+    }
+}
+
+#[test]
+fn nothing_is_wrong_by_a_configuration_that_the_node_has_not_caught_up_with() {
+    let (dir, material) = sample::network(2);
+    let peer = &material.orgs[0].peers[0];
+    // As if the peer had come into another organization meanwhile, with other anchor peers.
+    let local = Local::load(&peer.msp, "Org2MSP").unwrap();
+    let met = ["127.0.0.1:7001", "127.0.0.1:7002"].map(|at| (at.to_owned(), strange()));
+    let met = met.into();
+    for (config_at, is_judged) in [(Some(0), true), (Some(1), false)] {
+        let channels = behind(&dir, config_at);
+        let peers = Peers {
+            msp_id: "Org2MSP",
+            me: None,
+            endpoint: "127.0.0.1:9000",
+            external: "127.0.0.1:9000",
+            bootstrap: &["127.0.0.1:7001".to_owned()],
+            channels: &channels,
+            runs: false,
+            members: &[],
+            met: &met,
+        };
+        let mut findings = identity::membership(&local, &channels);
+        findings.extend(peers.judge());
+        findings.extend(validity::judge(3, &channels, None));
+        findings.retain(|finding| finding.severity != Severity::Ok);
+        let checks: Vec<_> = findings.iter().map(|finding| finding.check).collect();
+        let anchors = ["anchor peers"; 2];
+        let all = [&["organization"], &anchors[..], &["bootstrap", "validity"]].concat();
+        assert_eq!(checks, all, "{findings:#?}");
+        for finding in findings {
+            let waits = finding.found.starts_with("not judged yet, of 10 blocks");
+            assert_eq!(waits, !is_judged, "{finding:?}");
+            assert_eq!(finding.setting.is_some(), is_judged, "{finding:?}");
+            assert!(is_judged || finding.severity == Severity::Warning);
+        }
+    }
+}
+
+#[test]
+fn an_entry_for_nobody_is_told_with_whom_there_is() {
+    let (dir, _material) = sample::network(1);
+    let channels = behind(&dir, None);
+    let mut delivery = DeliverySettings::default();
+    let entry = |to: &str| AddressOverride {
+        to: to.into(),
+        tls_roots: Vec::new(),
+    };
+    let overrides = &mut delivery.address_overrides;
+    overrides.insert("127.0.0.1:7000".into(), entry("a:1"));
+    assert_eq!(orderers::unused(&delivery, &channels), []);
+    let overrides = &mut delivery.address_overrides;
+    overrides.insert("orderer:7000".into(), entry("a:1"));
+    let [finding] = &orderers::unused(&delivery, &channels)[..] else {
+        panic!("one finding");
+    };
+    for part in ["orderer:7000", "they name 127.0.0.1:7000"] {
+        assert!(finding.found.contains(part), "{finding:?}");
+    }
+    assert_eq!(orderers::unused(&delivery, &[]), []);
 }

@@ -1,5 +1,6 @@
 //! The TLS of the node: whether those who dial it, and those whom it dials, will take it.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -139,13 +140,13 @@ fn chains(
             .collect();
         let objection = objection(&settings.certificate, &bytes(&roots), now);
         findings.extend(objection.map(|objection| {
-            Finding::fault(
+            channel.judged(Finding::fault(
                 CHECK,
                 format!("for channel {}, by the TLS roots of {msp_id} in its configuration, our TLS certificate {objection}", channel.name),
             )
             .at(place())
             .because("peers of other organizations know no other roots, and refuse connections to this node")
-            .change(CERTIFICATE, format!("have it issued by a TLS CA that the channel names for {msp_id}, or add that CA to its MSP in the channel's configuration"))
+            .change(CERTIFICATE, format!("have it issued by a TLS CA that the channel names for {msp_id}, or add that CA to its MSP in the channel's configuration")))
         }));
     }
     findings
@@ -162,7 +163,8 @@ impl Names<'_> {
             ("peer.address, peer.gossip.endpoint", self.endpoint),
             ("peer.gossip.externalEndpoint", self.external),
         ] {
-            let Some(host) = host(endpoint) else {
+            // What nobody can dial is told with the endpoints.
+            let Some(host) = host(endpoint).filter(|host| !is_any(host)) else {
                 continue;
             };
             let Some(reason) = wrong_name(&settings.certificate, host) else {
@@ -187,6 +189,10 @@ impl Names<'_> {
         }
         findings
     }
+}
+
+fn is_any(host: &str) -> bool {
+    host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
 }
 
 /// The host of an endpoint, brackets removed.

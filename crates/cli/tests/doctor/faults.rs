@@ -79,8 +79,53 @@ fn wrong_msp_id() {
         let says = format!(
             "peer.localMspId is {wrong}, and channel tidings knows our certificate as one of Org1MSP"
         );
-        told.fault("organization", &says, "peer.localMspId");
+        // What follows from it is none.
+        told.only_fault("organization", &says, "peer.localMspId");
     }
+}
+
+#[test]
+fn a_shell_of_somebody_else() {
+    let (network, mut node) = place(2, 1);
+    node.start(&network.genesis());
+    let user = |org: u16, name: &str| {
+        let msp = format!("users/{name}@org{org}.demo/msp");
+        network.crypto(org).join(msp).to_str().unwrap().to_owned()
+    };
+    for (id, msp, setting) in [
+        ("Org9MSP", None, "peer.localMspId"),
+        ("Org1MSP", Some(user(1, "User1")), "peer.mspConfigPath"),
+        (
+            "Org2MSP",
+            Some(user(2, "Admin")),
+            "peer.mspConfigPath, peer.localMspId",
+        ),
+    ] {
+        node.set("CORE_PEER_LOCALMSPID", id);
+        if let Some(msp) = msp {
+            node.set("CORE_PEER_MSPCONFIGPATH", msp);
+        }
+        let told = Told::of(&node, &[]);
+        assert_eq!(told.code, Some(0), "{:#?}", told.complaints());
+        let complaints = told.complaints();
+        let of_identity = complaints.iter().find(|each| each["check"] == "identity");
+        let told = of_identity.unwrap_or_else(|| panic!("{complaints:#?}"));
+        assert_eq!(told["setting"], setting, "{told:#}");
+        let found = told["found"].as_str().unwrap();
+        assert!(
+            found.contains("of Org1MSP") && found.contains(id),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn a_user_for_a_node() {
+    let (network, mut node) = place(1, 1);
+    let msp = network.crypto(1).join("users/User1@org1.demo/msp");
+    node.set("CORE_PEER_MSPCONFIGPATH", msp.to_str().unwrap());
+    let told = Told::of(&node, &[&network.genesis()]);
+    told.only_fault("identity", "makes it client", "peer.mspConfigPath");
 }
 
 #[test]
@@ -166,6 +211,29 @@ fn port_blocked() {
         assert_eq!(found["severity"], "fault");
     }
     assert_eq!((told.code, &told.json["faults"]), (Some(1), &2.into()));
+}
+
+#[test]
+fn a_node_that_is_not_asked() {
+    let (network, mut node) = place(1, 1);
+    node.start(&network.genesis());
+    // As if it had been started with another --socket.
+    fs::rename(
+        node.data().join("admin.sock"),
+        node.data().join("moved.sock"),
+    )
+    .unwrap();
+    let told = Told::of(&node, &[]);
+    assert_eq!(told.code, Some(0), "{:#?}", told.complaints());
+    let complaints = told.complaints();
+    let ports = complaints.iter().filter(|each| each["check"] == "ports");
+    let ports: Vec<_> = ports.collect();
+    assert_eq!(ports.len(), 2, "{complaints:#?}");
+    // Its own ports are not to be taken from it.
+    assert!(
+        ports.iter().all(|each| each["advice"].is_null()),
+        "{ports:#?}"
+    );
 }
 
 #[test]

@@ -33,10 +33,9 @@ pub(super) fn cluster(config: &CoreConfig) -> Result<ClusterConfig, ConfigRefuse
         None | Some("cluster") => true,
         Some("simple") => false,
         Some(other) => {
-            tracing::warn!(
-                target: "peer",
+            config.warn(format!(
                 "{POLICY}: {other:?} is neither cluster nor simple, and is taken as cluster"
-            );
+            ));
             true
         }
     };
@@ -74,7 +73,7 @@ fn address_overrides(
             return Err(bad(OVERRIDES, &entry.to_string(), OVERRIDES_WANTED));
         };
         let (from, to) = (field(&entry, "from")?, field(&entry, "to")?);
-        let Some(tls_roots) = roots(&from, &field(&entry, "caCertsFile")?) else {
+        let Some(tls_roots) = roots(config, &from, &field(&entry, "caCertsFile")?) else {
             continue;
         };
         overrides.insert(from, AddressOverride { to, tls_roots });
@@ -94,7 +93,7 @@ fn field(entry: &Map<String, Value>, name: &str) -> Result<String, ConfigRefused
 
 /// The certificates of the file that an entry names; none if the entry is of no use. Unlike the
 /// paths of other keys this one begins at the working directory, as it does for a Go peer.
-fn roots(from: &str, file: &str) -> Option<Vec<Vec<u8>>> {
+fn roots(config: &CoreConfig, from: &str, file: &str) -> Option<Vec<Vec<u8>>> {
     if file.is_empty() {
         return Some(Vec::new());
     }
@@ -111,9 +110,8 @@ fn roots(from: &str, file: &str) -> Option<Vec<Vec<u8>>> {
             "it holds no certificate in PEM form".to_owned()
         }
     };
-    tracing::warn!(
-        target: "peer", from, file,
-        "an entry of {OVERRIDES} is passed over, cannot use its caCertsFile: {reason}"
-    );
+    config.warn(format!(
+        "the entry for {from} in {OVERRIDES} is passed over, cannot use its caCertsFile {file}: {reason}"
+    ));
     None
 }

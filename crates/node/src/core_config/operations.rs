@@ -12,7 +12,12 @@ const PROVIDER: &str = "metrics.provider";
 /// None if there is nowhere to listen. (A Go peer would then listen at a port of the system's
 /// choice, on all addresses.)
 pub(super) fn settings(config: &CoreConfig) -> Result<Option<OperationsSettings>, ConfigRefused> {
-    let listener = listener(config, Section::OPERATIONS)?;
+    let section = Section::OPERATIONS;
+    let listener = listener(config, section)?;
+    // A Go peer serves without a word: no reason not to start.
+    if asks_in_vain(config, section, listener.as_ref())? {
+        config.warn(section.asked_in_vain.to_owned());
+    }
     let metrics = metrics(config)?;
     let dashboard = config.flag("operations.dashboard.enabled", false)?;
     Ok(
@@ -29,16 +34,20 @@ pub(super) fn settings(config: &CoreConfig) -> Result<Option<OperationsSettings>
 pub(super) fn http(config: &CoreConfig) -> Result<Option<ListenerSettings>, ConfigRefused> {
     let section = Section::HTTP;
     let listener = listener(config, section)?;
-    let is_open = listener
-        .as_ref()
-        .is_some_and(|listener| listener.tls.is_none());
-    if is_open && config.flag(section.client_auth_required, false)? {
-        return Err(ConfigRefused::Conflict(
-            "http.tls.clientAuthRequired is true but http.tls.enabled is not, so that nobody would \
-             be asked for a certificate: set both or neither",
-        ));
+    if asks_in_vain(config, section, listener.as_ref())? {
+        return Err(ConfigRefused::Conflict(section.asked_in_vain));
     }
     Ok(listener)
+}
+
+/// Whether certificates are wanted where there is no TLS to show them in.
+fn asks_in_vain(
+    config: &CoreConfig,
+    section: &Section,
+    listener: Option<&ListenerSettings>,
+) -> Result<bool, ConfigRefused> {
+    let is_open = listener.is_some_and(|listener| listener.tls.is_none());
+    Ok(config.flag(section.client_auth_required, false)? && is_open)
 }
 
 /// None if there is nowhere to listen.
@@ -85,14 +94,12 @@ fn metrics(config: &CoreConfig) -> Result<bool, ConfigRefused> {
     match provider.as_deref() {
         Some("prometheus") => return Ok(true),
         None | Some("disabled") => {}
-        Some("statsd") => tracing::warn!(
-            target: "peer",
+        Some("statsd") => config.warn(format!(
             "{PROVIDER}: statsd is not supported, there are no metrics: use prometheus"
-        ),
-        Some(other) => tracing::warn!(
-            target: "peer",
+        )),
+        Some(other) => config.warn(format!(
             "{PROVIDER}: {other:?} is not known, there are no metrics: use prometheus"
-        ),
+        )),
     }
     Ok(false)
 }

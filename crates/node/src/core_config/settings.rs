@@ -1,6 +1,10 @@
 //! What a node is started from, made of the keys.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use tidings_gossip::{Config, ElectionConfig, StateConfig};
 use tidings_ledger::Retention;
@@ -12,7 +16,7 @@ use crate::{
     operations::OperationsSettings,
     reception::ListenerSettings,
     service::{DeliverySettings, NodeConfig, Transport},
-    tls::{TlsFiles, TlsSettings},
+    tls::{Section, TlsError, TlsFiles, TlsSettings},
     validity::ORGANIZATIONS_MAX,
     vitals::Vitals,
 };
@@ -83,6 +87,18 @@ impl Settings {
     /// Reads the files that `peer.tls` names once more.
     pub fn read_tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {
         tls(config)
+    }
+
+    /// Why the TLS of the operations server, or of blocks by HTTP, cannot be used.
+    pub fn listener_faults(&self, now: SystemTime) -> Vec<TlsError> {
+        let operations = self.operations.as_ref().and_then(|of| of.tls.as_ref());
+        let http = self.http.as_ref().and_then(|of| of.tls.as_ref());
+        let listeners = [(Section::OPERATIONS, operations), (Section::HTTP, http)];
+        let checked = listeners.into_iter().filter_map(|(section, tls)| {
+            let tls = tls?;
+            tls.server_config(section, now).err()
+        });
+        checked.collect()
     }
 
     /// What [`crate::service::RunningNode::start`] wants, with the port that was opened.
@@ -387,10 +403,9 @@ fn warn_of_what_is_not_followed(config: &CoreConfig) -> Result<(), ConfigRefused
     const PROVIDER: &str = "peer.BCCSP.Default";
     let provider = config.text(PROVIDER)?;
     if let Some(provider) = provider.filter(|name| !name.eq_ignore_ascii_case("SW")) {
-        tracing::warn!(
-            target: "peer",
+        config.warn(format!(
             "{PROVIDER}: {provider} is not followed: keys are read from the MSP's keystore"
-        );
+        ));
     }
     Ok(())
 }

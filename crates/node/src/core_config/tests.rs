@@ -1,6 +1,10 @@
 //! Keys and variables on an own small file: what a Go peer makes of them.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use tidings_ledger::Retention;
 

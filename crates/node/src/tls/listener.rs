@@ -23,6 +23,8 @@ pub(crate) struct Section {
     pub(crate) key: &'static str,
     pub(crate) client_auth_required: &'static str,
     pub(crate) client_roots: &'static str,
+    /// What is said where certificates are asked for and there is no TLS.
+    pub(crate) asked_in_vain: &'static str,
 }
 
 macro_rules! section {
@@ -35,6 +37,12 @@ macro_rules! section {
             key: concat!($name, ".tls.key.file"),
             client_auth_required: concat!($name, ".tls.clientAuthRequired"),
             client_roots: concat!($name, ".tls.clientRootCAs.files"),
+            asked_in_vain: concat!(
+                $name,
+                ".tls.clientAuthRequired is true but ",
+                $name,
+                ".tls.enabled is not, so that nobody would be asked for a certificate: set both or neither"
+            ),
         }
     };
 }

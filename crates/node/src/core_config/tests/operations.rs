@@ -115,6 +115,10 @@ fn tls_is_read_when_it_is_enabled() {
         (&b"cert"[..], &b"key"[..])
     );
     assert_eq!(tls.client_roots, [b"a", b"b"]);
+    let faults = settings(LEAST, &all).unwrap();
+    let faults = faults.listener_faults(SystemTime::UNIX_EPOCH);
+    let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+    assert!(fault.starts_with("operations.tls.cert.file"), "{fault}");
     assert!(tls.client_auth_required);
     let least = operations(LEAST, &all[..4]).unwrap().tls.unwrap();
     assert!(!least.client_auth_required && least.client_roots.is_empty());
@@ -132,6 +136,35 @@ fn tls_is_read_when_it_is_enabled() {
     }
     let disabled = [&all[..], &[("CORE_OPERATIONS_TLS_ENABLED", "false")]].concat();
     assert_eq!(operations(LEAST, &disabled).unwrap().tls, None);
+}
+
+#[test]
+fn what_is_set_and_not_followed_is_warned_of_and_no_reason_not_to_start() {
+    let warned = |variables: &[(&str, &str)]| {
+        let config = load(LEAST, variables).unwrap();
+        Settings::read(&config).unwrap();
+        config.warnings()
+    };
+    let asks = ("CORE_OPERATIONS_TLS_CLIENTAUTHREQUIRED", "true");
+    let words = "operations.tls.clientAuthRequired is true but operations.tls.enabled is not";
+    let [warning] = &warned(&[ADDRESS, asks])[..] else {
+        panic!("one warning");
+    };
+    assert!(warning.starts_with(words), "{warning}");
+    // Where nobody listens nobody is asked.
+    assert!(warned(&[asks]).is_empty());
+    let overrides = "[{from: 'a:1', to: 'b:1', caCertsFile: /absent}]";
+    let more = [
+        ADDRESS,
+        ("CORE_METRICS_PROVIDER", "statsd"),
+        ("CORE_PEER_DELIVERYCLIENT_ADDRESSOVERRIDES", overrides),
+    ];
+    let all = warned(&more);
+    assert!(
+        all[0].contains("a:1") && all[0].contains("/absent"),
+        "{all:?}"
+    );
+    assert!(all[1].starts_with("metrics.provider: statsd"), "{all:?}");
 }
 
 #[test]
