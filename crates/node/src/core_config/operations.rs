@@ -3,7 +3,7 @@
 use super::{ConfigRefused, CoreConfig, address, settings::files};
 use crate::{
     operations::OperationsSettings,
-    reception::ListenerSettings,
+    reception::{ListenerSettings, ListenersTls},
     tls::{ListenerTls, Section},
 };
 
@@ -39,6 +39,13 @@ pub(super) fn http(config: &CoreConfig) -> Result<Option<ListenerSettings>, Conf
         ));
     }
     Ok(listener)
+}
+
+/// Of the sections in which it is enabled.
+pub(super) fn listeners_tls(config: &CoreConfig) -> Result<ListenersTls, ConfigRefused> {
+    let sections = [Section::OPERATIONS, Section::HTTP].into_iter();
+    let read = sections.map(|section| Ok(tls(config, section)?.map(|tls| (section.name, tls))));
+    read.filter_map(Result::transpose).collect()
 }
 
 /// None if there is nowhere to listen.

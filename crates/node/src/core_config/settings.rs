@@ -10,7 +10,7 @@ use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
 use crate::{
     clients::ClientSettings,
     operations::OperationsSettings,
-    reception::ListenerSettings,
+    reception::{ListenerSettings, ListenersTls},
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{TlsFiles, TlsSettings},
     validity::ORGANIZATIONS_MAX,
@@ -83,6 +83,11 @@ impl Settings {
     /// Reads the files that `peer.tls` names once more.
     pub fn read_tls(config: &CoreConfig) -> Result<Option<TlsSettings>, ConfigRefused> {
         tls(config)
+    }
+
+    /// Reads the files that `operations.tls` and `http.tls` name once more.
+    pub fn read_listeners_tls(config: &CoreConfig) -> Result<ListenersTls, ConfigRefused> {
+        operations::listeners_tls(config)
     }
 
     /// What [`crate::service::RunningNode::start`] wants, with the port that was opened.

@@ -250,7 +250,7 @@ fn method_refused(method: &Method) -> String {
     format!("invalid request method: {method}")
 }
 
-fn unwilling(code: StatusCode, error: &str) -> Answer {
+pub(super) fn unwilling(code: StatusCode, error: &str) -> Answer {
     #[derive(Serialize)]
     struct Unwilling<'a> {
         error: &'a str,

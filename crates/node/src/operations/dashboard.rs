@@ -16,8 +16,13 @@ use super::answers::{Answer, with_type};
 use crate::{crypto::random, vitals::Vitals};
 
 const PAGE: &str = include_str!("dashboard.html");
-const LOOK: &str = include_str!("look.css");
-const TOOLS: &str = include_str!("look.js");
+/// What our pages share, each by what stands in a page in its place.
+const SHARED: [(&str, &str); 4] = [
+    ("<!--look.html-->\n", include_str!("look.html")),
+    ("<!--look.svg-->\n", include_str!("look.svg")),
+    ("/*look.css*/", include_str!("look.css")),
+    ("/*look.js*/", include_str!("look.js")),
+];
 
 /// Stands in the page for a text that nobody can guess, by which the browser knows our script and
 /// our styles.
@@ -25,11 +30,10 @@ const NONCE: &str = "{nonce}";
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// A page with the colours, shapes and tools that our pages share, in place of `/*look.css*/` and
-/// `/*look.js*/`.
+/// A page with the head, mark, colours, shapes and tools that our pages share.
 pub fn dressed(page: &str) -> String {
-    page.replace("/*look.css*/", LOOK)
-        .replace("/*look.js*/", TOOLS)
+    let put = |page: String, (place, part): (&str, &str)| page.replace(place, part);
+    SHARED.into_iter().fold(page.to_owned(), put)
 }
 
 /// The page.

@@ -74,7 +74,10 @@ async fn there_is_a_dashboard_only_where_it_is_enabled() {
 #[test]
 fn the_page_asks_nobody_else_and_makes_markup_of_nothing() {
     let page = dressed(include_str!("../dashboard.html"));
-    assert!(!page.contains("/*look"), "both parts are in place");
+    assert!(
+        page.starts_with("<!doctype") && !page.contains("look."),
+        "all is in place"
+    );
     for forbidden in [
         "innerHTML",
         "outerHTML",
@@ -160,6 +163,15 @@ async fn no_text_of_others_becomes_markup_in_a_browser() {
     };
     assert_eq!(seen.console, Vec::<String>::new(), "{}", seen.dom);
     assert!(!seen.dom.contains("<img"), "{}", seen.dom);
+    // It was the same view again and again, of which nothing can be said to go by in a second.
+    assert_eq!(seen.dom.matches("measuring").count(), 5, "{}", seen.dom);
+    for claim in ["nothing at the moment", "0.0/s", "live, ", "−4"] {
+        assert!(
+            !seen.dom.contains(&format!(">{claim}")),
+            "{claim}: {}",
+            seen.dom
+        );
+    }
     for text in [
         "own",
         "ours",
