@@ -262,7 +262,7 @@ fn check_position(served: &Served, after: Cursor) -> Result<(), Refused> {
         after.block,
         Cursor::before(after.block + 1),
     );
-    Err(Refused::new(StatusCode::BAD_REQUEST, sentence))
+    Err(Refused::new(StatusCode::NOT_FOUND, sentence))
 }
 
 /// What is said of a channel.

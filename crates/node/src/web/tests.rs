@@ -355,8 +355,8 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
         ("+/events/blocks?after=2", 404, "has 2 blocks"),
         ("+/events/blocks?limit=0", 400, "from 1 on"),
         ("+/events/transactions?after=2.0", 404, "beyond"),
-        ("+/events/transactions?after=1.2", 400, "cursor 1.2 is none"),
-        ("+/events/transactions?after=0.7", 400, "block 0 has 1"),
+        ("+/events/transactions?after=1.2", 404, "cursor 1.2 is none"),
+        ("+/events/transactions?after=0.7", 404, "block 0 has 1"),
         ("+/events/transactions?txid=%80", 400, "UTF-8"),
     ] {
         let target = match target.strip_prefix('+') {
@@ -459,7 +459,7 @@ async fn a_stream_goes_on_where_it_was_left() {
     assert_eq!(scene.stream(path, "").await, ["1.0", "1.1"]);
     let foreign = "/v1/channels/mychannel/events/transactions?after=1.0";
     let (status, body) = scene.ask("GET", foreign, "Last-Event-ID: 1.2\r\n").await;
-    assert_eq!(status, 400, "{body}");
+    assert_eq!(status, 404, "{body}");
     // From now on, and beyond what was there when it was asked.
     let mut visit = scene.visit(1 << 20, true);
     let request = "GET /v1/channels/mychannel/events/transactions HTTP/1.1\r\n\r\n";
