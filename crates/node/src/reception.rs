@@ -84,9 +84,8 @@ pub struct ListenerSettings {
 pub type ListenersTls = BTreeMap<&'static str, ListenerTls>;
 
 /// Why a request is refused that names another machine.
-const MISDIRECTED: &str = "without TLS this port of the machine itself is asked by localhost or a \
-                           loopback address, and Host names another: use one of these, or set tls \
-                           or another listenAddress";
+const MISDIRECTED: &str = "without TLS a loopback address is asked by itself or as localhost, and \
+                           Host is something else: ask by one of these, or enable tls";
 
 /// Why a server does not listen. Nothing has been started.
 #[derive(Debug, thiserror::Error)]

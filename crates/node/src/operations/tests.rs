@@ -187,7 +187,7 @@ async fn a_port_of_the_machine_itself_is_not_read_under_the_name_of_a_site() {
                 "{hosts}: {said_here}"
             );
             assert!(
-                said_here.contains("{\"error\":\"without TLS this port"),
+                said_here.contains("{\"error\":\"without TLS a loopback address"),
                 "{said_here}"
             );
         }
