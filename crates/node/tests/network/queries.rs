@@ -293,7 +293,7 @@ async fn proposals_that_are_wrong_or_of_nobody_are_errors() {
         signature: Bytes::new(),
     };
     // Four megabytes with its tag and length, and more.
-    let sized = |more| SignedProposal {
+    let sized = |more: usize| SignedProposal {
         proposal_bytes: vec![0xff; (4 << 20) - 5 + more].into(),
         signature: Bytes::new(),
     };
