@@ -28,6 +28,9 @@ const SHARED: [(&str, &str); 4] = [
 /// our styles.
 const NONCE: &str = "{nonce}";
 
+/// Stands in the page for what it shows first.
+const FIRST: &str = "{first}";
+
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A page with the head, mark, colours, shapes and tools that our pages share.
@@ -36,10 +39,16 @@ pub fn dressed(page: &str) -> String {
     SHARED.into_iter().fold(page.to_owned(), put)
 }
 
-/// The page.
-pub(super) fn page() -> Answer {
+/// The page, with what it shows first if that is to be had soon.
+pub(super) async fn page(vitals: &Vitals) -> Answer {
+    let first = vitals.drawn_view_soon().await;
+    let first = first
+        .as_deref()
+        .map_or_else(|| "null".into(), String::from_utf8_lossy);
     let nonce = hex::encode(random::<16>());
     let page = dressed(PAGE).replace(NONCE, &nonce);
+    // Only inside of texts JSON has this, which would else end the element or begin another.
+    let page = page.replace(FIRST, &first.replace('<', "\\u003c"));
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \

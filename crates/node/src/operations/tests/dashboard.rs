@@ -157,6 +157,11 @@ fn hostile() -> View {
 async fn no_text_of_others_becomes_markup_in_a_browser() {
     let scene = Scene::start(&enabled()).await;
     scene.vitals.pretend(&hostile()).await;
+    let page = scene.ask("GET", "/dashboard", "").await;
+    let (_, first) = page.split_once("id=\"first\">").unwrap();
+    let (first, rest) = first.split_once("</script>").unwrap();
+    assert_eq!(serde_json::from_str::<View>(first).unwrap(), hostile());
+    assert_eq!(rest.matches("</script>").count(), 1, "{page}");
     let url = format!("http://{}/dashboard", scene.server.address());
     let Some(seen) = chromium::look(url).await else {
         return;
