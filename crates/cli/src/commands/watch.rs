@@ -390,9 +390,10 @@ fn member_lines(view: &View, rates: &Rates<'_>) -> Vec<String> {
         let mut channels = view.channels.iter();
         channels.any(|channel| late(peer, channel, rates).is_some())
     };
-    let count = format!("{} members", all.len() + view.members_left_out);
-    let late = rates.before.map(|_| all.iter().filter(late).count());
-    let count = late.map_or(count.clone(), |late| format!("{count}, {late} behind"));
+    let mut count = format!("{} members", all.len() + view.members_left_out);
+    if rates.before.is_some() {
+        count += &format!(", {} behind", all.iter().filter(late).count());
+    }
     let mut lines = vec![columns(&count, "height", "heard", ["received/s", "sent/s"])];
     let mut organization = None;
     for peer in &all {
@@ -417,7 +418,7 @@ fn member_line(view: &View, peer: &Peer, now: Option<Traffic>, rates: &Rates<'_>
             let height = peer.heights.get(&channel.channel);
             let height = height.map_or_else(|| "-".to_owned(), u64::to_string);
             let late = late(peer, channel, rates);
-            late.map_or(height.clone(), |blocks| format!("{height} (-{blocks})"))
+            late.map_or_else(|| height.clone(), |blocks| format!("{height} (-{blocks})"))
         })
         .collect();
     let heard = match peer.heard_ms {
