@@ -363,7 +363,7 @@ fn asked(running: &Running, server: &str, request: &str) -> String {
     let (_, rest) = rest.split_once("address=").unwrap();
     let address = rest.split_whitespace().next().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    let request = request.replace('|', " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    let request = request.replace('|', " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -388,7 +388,7 @@ fn a_running_node_is_watched_and_told_what_to_log() {
     assert!(metrics.contains(height), "{metrics}");
     let http = "blocks and transactions are served by HTTP";
     let channels = asked(&node, http, "GET /v1/channels|\r\n");
-    let channel = "[{\"channel\":\"tidings\",\"height\":1,";
+    let channel = "[{\"channel\":\"tidings\",\"firstBlock\":0,\"height\":1,";
     assert!(channels.contains(channel), "{channels}");
     let changed = asked(
         &node,
@@ -572,9 +572,16 @@ fn who_joins_a_channel_that_does_not_name_it_is_told() {
 #[test]
 fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
     let place = Place::make();
-    let mut node = place.start(&[]);
     let tls =
         place.path("demo/crypto/peerOrganizations/org1.demo/peers/peer0.org1.demo/tls/server");
+    let mut command = place.command(&["node", "start"]);
+    command
+        .env("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:0")
+        .env("CORE_OPERATIONS_TLS_ENABLED", "true")
+        .env("CORE_OPERATIONS_TLS_CERT_FILE", tls.with_extension("crt"))
+        .env("CORE_OPERATIONS_TLS_KEY_FILE", tls.with_extension("key"));
+    let mut node = Running::of(command);
+    node.wait_for("the node answers at");
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     let in_three_days = UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(3 * 24 * 3600 + 60);
@@ -588,6 +595,7 @@ fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
     node.wait_for("new TLS certificates are in use for new connections: serial ");
     node.wait_for("is not issued by a root in peer.tls.rootcert.file: other peers will refuse it");
     node.wait_for("the own certificate (tls server) expires in 3 days and 0 hours");
+    node.wait_for("new TLS certificates are in use for new connections section=\"operations\"");
     node.signal("-HUP");
     node.wait_for("the TLS certificates are unchanged");
     fs::remove_file(tls.with_extension("key")).unwrap();
@@ -595,7 +603,7 @@ fn tls_certificates_that_are_renewed_on_disk_are_taken_up() {
     node.wait_for("which peer.tls.key.file names: No such file or directory (os error 2)");
     let said = node.end("-TERM");
     assert_eq!(said.matches("stay as they are").count(), 2, "{said}");
-    assert_eq!(said.matches("(os error 2)").count(), 1, "{said}");
+    assert_eq!(said.matches("(os error 2)").count(), 2, "{said}");
 }
 
 #[test]

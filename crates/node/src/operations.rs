@@ -12,7 +12,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -71,6 +71,10 @@ struct Pages {
 
 impl Answers for Pages {
     type Body = Full<Bytes>;
+
+    fn refusal(status: StatusCode, sentence: &'static str) -> Response<Full<Bytes>> {
+        answers::unwilling(status, sentence)
+    }
 
     async fn answer(
         &self,

@@ -37,6 +37,10 @@ pub(crate) const VIEW_AGE_MAX: Duration = Duration::from_millis(800);
 /// made without that then.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How long the page of the dashboard waits for the view that comes with it. It asks for the next in
+/// any case, and should be there before a node is that hangs.
+const SOON_MAX: Duration = Duration::from_millis(300);
+
 /// Events that are remembered of each matter. Leaders change a few times a day; orderers that are
 /// down fail more often, and are told of once as long as they do so in the same way.
 const EVENTS_MAX: usize = 32;
@@ -135,6 +139,11 @@ impl Vitals {
         let json = Bytes::from(json);
         *drawn = Some((tokio::time::Instant::now(), json.clone()));
         json
+    }
+
+    /// The same, if it is there soon.
+    pub(crate) async fn drawn_view_soon(&self) -> Option<Bytes> {
+        timeout(SOON_MAX, self.drawn_view()).await.ok()
     }
 }
 
@@ -280,6 +289,10 @@ mod tests {
         let (heard, traffic) = tokio::join!(window.heard(), window.traffic());
         assert!(heard.is_empty() && traffic.is_none());
         assert_eq!(start.elapsed().as_secs(), ANSWER_TIME_MAX.as_secs());
+
+        let start = tokio::time::Instant::now();
+        assert_eq!(vitals.drawn_view_soon().await, None);
+        assert_eq!(start.elapsed(), SOON_MAX);
 
         let start = tokio::time::Instant::now();
         let drawn = vitals.drawn_view().await;

@@ -1,8 +1,9 @@
 //! Where visitors by HTTP come in: the operations server and the service of blocks share it.
 //!
 //! Promises that whoever connects is bounded in number, time and bytes, and holds up nothing of
-//! the node; and that a certificate which is shown has been verified. Knows nothing of what is
-//! asked and answered.
+//! the node; that a certificate which is shown has been verified; and that a port which is open to
+//! this machine alone, without TLS, is not read by web pages of others that a browser here was
+//! talked into (DNS rebinding). Knows nothing of what is asked and answered.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode, header::HOST, uri::Authority};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -79,6 +80,13 @@ pub struct ListenerSettings {
     pub tls: Option<ListenerTls>,
 }
 
+/// What the sections with a listener name, as read from its files, by the names of the sections.
+pub type ListenersTls = BTreeMap<&'static str, ListenerTls>;
+
+/// Why a request is refused that names another machine.
+const MISDIRECTED: &str = "without TLS a loopback address is asked by itself or as localhost, and \
+                           Host is something else: ask by one of these, or enable tls";
+
 /// Why a server does not listen. Nothing has been started.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenRefused {
@@ -119,6 +127,9 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         is_certified: bool,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// An answer that is none, with a sentence.
+    fn refusal(status: StatusCode, sentence: &'static str) -> Response<Self::Body>;
 }
 
 /// Marks an answer that goes on for as long as its visitor takes it: age does not end its
@@ -131,13 +142,17 @@ pub(crate) struct Lasting;
 pub struct Door {
     listener: TcpListener,
     address: SocketAddr,
-    config: Option<Arc<ServerConfig>>,
+    section: &'static Section,
+    tls: Option<(ListenerTls, Arc<ServerConfig>)>,
 }
 
 /// A server at work. Dropping it without [`Serving::stop`] cuts off who is connected.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
+    section: &'static Section,
+    /// What new connections use, and what it was made of.
+    tls: Option<(ListenerTls, watch::Sender<Arc<ServerConfig>>)>,
     stop: watch::Sender<()>,
     tasks: JoinSet<()>,
 }
@@ -154,6 +169,7 @@ impl Door {
             section: section.name,
             source,
         })?;
+        let config = config.map(Arc::new);
         if tls.is_some_and(|tls| tls.client_roots.is_empty()) {
             tracing::warn!(
                 target: "operations",
@@ -172,7 +188,8 @@ impl Door {
         Ok(Self {
             listener,
             address,
-            config: config.map(Arc::new),
+            section,
+            tls: tls.cloned().zip(config),
         })
     }
 
@@ -184,8 +201,12 @@ impl Door {
     /// Lets visitors in.
     pub(crate) fn serve(self, answers: impl Answers) -> Serving {
         let (stop, stopped) = watch::channel(());
+        let tls = self
+            .tls
+            .map(|(tls, config)| (tls, watch::Sender::new(config)));
         let reception = Reception {
-            acceptor: self.config.map(TlsAcceptor::from),
+            tls: tls.as_ref().map(|(_, config)| config.subscribe()),
+            only_here: tls.is_none() && self.address.ip().is_loopback(),
             answers,
             stopped,
         };
@@ -193,6 +214,8 @@ impl Door {
         tasks.spawn(reception.run(self.listener));
         Serving {
             address: self.address,
+            section: self.section,
+            tls,
             stop,
             tasks,
         }
@@ -203,6 +226,28 @@ impl Serving {
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Shows what the files of its section hold by now to every new connection. False if that is
+    /// the same as before. Nothing is changed by what is not good; nor is, by this, whether a
+    /// certificate must be shown.
+    pub fn renew(&mut self, read: &ListenersTls) -> Result<bool, TlsError> {
+        let section = self.section;
+        let Some(((before, config), tls)) = self.tls.as_mut().zip(read.get(section.name)) else {
+            return Ok(false);
+        };
+        let tls = ListenerTls {
+            client_auth_required: before.client_auth_required,
+            ..tls.clone()
+        };
+        if tls == *before {
+            return Ok(false);
+        }
+        config.send_replace(Arc::new(tls.server_config(section, SystemTime::now())?));
+        *before = tls;
+        let section = section.name;
+        tracing::info!(target: "operations", section, "new TLS certificates are in use for new connections");
+        Ok(true)
     }
 
     /// Stops within a second: answers that are under way are given.
@@ -242,7 +287,9 @@ impl Inside {
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Reception<A> {
-    pub(crate) acceptor: Option<TlsAcceptor>,
+    pub(crate) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// The port is open to this machine alone, and without TLS.
+    pub(crate) only_here: bool,
     pub(crate) answers: A,
     pub(crate) stopped: watch::Receiver<()>,
 }
@@ -286,9 +333,10 @@ impl<A: Answers> Reception<A> {
     }
 
     async fn visit(self, Arrival { io, remote }: Arrival) {
-        let Some(acceptor) = &self.acceptor else {
+        let Some(config) = self.tls.as_ref().map(|tls| tls.borrow().clone()) else {
             return self.converse(io, true).await;
         };
+        let acceptor = TlsAcceptor::from(config);
         match timeout(HEAD_TIME_MAX, acceptor.accept(io)).await {
             Ok(Ok(stream)) => {
                 // One that was shown has been verified, or the handshake would have failed.
@@ -311,10 +359,14 @@ impl<A: Answers> Reception<A> {
     /// Answers what is asked on one connection.
     pub(crate) async fn converse(mut self, io: impl Io, is_certified: bool) {
         let (begins, lasting) = watch::channel(false);
-        let answers = self.answers;
-        let answer = service_fn(move |request| {
+        let (answers, only_here) = (self.answers, self.only_here);
+        let answer = service_fn(move |request: Request<Incoming>| {
             let (answers, begins) = (answers.clone(), begins.clone());
             async move {
+                if only_here && !names_loopback(request.headers()) {
+                    let status = StatusCode::MISDIRECTED_REQUEST;
+                    return Ok(A::refusal(status, MISDIRECTED));
+                }
                 let answer = answers.answer(request, is_certified).await;
                 if answer.extensions().get::<Lasting>().is_some() {
                     begins.send_replace(true);
@@ -340,6 +392,20 @@ impl<A: Answers> Reception<A> {
         // What is not taken by then is cut off.
         let _ = timeout(LAST_ANSWER_TIME_MAX, connection).await;
     }
+}
+
+/// Whether a request is for this machine by the name under which it was asked. A page of another
+/// site whose name was made to lead here has its own there; only who is no browser has none.
+pub fn names_loopback(headers: &HeaderMap) -> bool {
+    headers.get_all(HOST).iter().all(|host| {
+        let host = Authority::try_from(host.as_bytes());
+        host.is_ok_and(|host| {
+            let name = host.host().trim_start_matches('[').trim_end_matches(']');
+            let address = name.parse::<IpAddr>();
+            name.eq_ignore_ascii_case("localhost")
+                || address.is_ok_and(|address| address.to_canonical().is_loopback())
+        })
+    })
 }
 
 /// When a connection has lasted long enough.

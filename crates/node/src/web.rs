@@ -100,6 +100,10 @@ struct Desk {
 impl Answers for Desk {
     type Body = Content;
 
+    fn refusal(status: StatusCode, sentence: &'static str) -> Response<Content> {
+        Refused::new(status, sentence).answer()
+    }
+
     async fn answer(&self, request: Request<Incoming>, is_certified: bool) -> Response<Content> {
         let found = match ask::page(request.method(), request.uri()) {
             Ok(found) => found,
@@ -154,7 +158,7 @@ impl Desk {
                 self.make(&self.blocks, move |out| transaction(out, &served, &id))
                     .await?
             }
-            Asked::Events(name, wanted) => return self.events(&name, wanted),
+            Asked::Events(name, wanted) => return self.events(&name, wanted).await,
         };
         Ok(answer::json(text))
     }
@@ -170,19 +174,27 @@ impl Desk {
         })
     }
 
-    /// Has an answer made where it may wait for the disk.
+    /// Has something done where it may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let read = self.reads.read(move || Ok(read()));
+        match timeout(ANSWER_TIME_MAX, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(reason)) => Err(unreadable(&reason)),
+            Err(_elapsed) => Err(Refused::busy("too much is being read")),
+        }
+    }
+
+    /// Has an answer made.
     async fn make(
         &self,
         budget: &Budget,
         write: impl FnOnce(&mut Json) -> Result<(), Refused> + Send + 'static,
     ) -> Result<Bytes, Refused> {
         let budget = budget.clone();
-        let made = self.reads.read(move || Ok(budget.make(write)));
-        match timeout(ANSWER_TIME_MAX, made).await {
-            Ok(Ok(made)) => made,
-            Ok(Err(reason)) => Err(unreadable(&reason)),
-            Err(_elapsed) => Err(Refused::busy("too much is being read")),
-        }
+        self.read(move || budget.make(write)).await
     }
 
     async fn channels(&self) -> Result<Bytes, Refused> {
@@ -194,10 +206,14 @@ impl Desk {
         self.make(&self.channels, write).await
     }
 
-    fn events(&self, name: &str, wanted: Events) -> Result<Response<Content>, Refused> {
+    async fn events(&self, name: &str, wanted: Events) -> Result<Response<Content>, Refused> {
         let served = self.channel(name)?;
         if let Some(after) = wanted.after {
             check(&served, after)?;
+            if !after.is_whole() {
+                let served = Arc::clone(&served);
+                self.read(move || check_position(&served, after)).await?;
+            }
         }
         let place = Arc::clone(&self.streams).try_acquire_owned();
         let place = place.map_err(|_none| {
@@ -232,11 +248,29 @@ fn check(served: &Served, after: Cursor) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Whether the block that is there has the transaction of a cursor. Who goes on behind one that was
+/// never there would miss what was.
+fn check_position(served: &Served, after: Cursor) -> Result<(), Refused> {
+    let view = block_of(served, after.block).map_err(|reason| unreadable(&reason))?;
+    let count = view.transactions_len();
+    if after.position <= count {
+        return Ok(());
+    }
+    let sentence = format!(
+        "the cursor {after} is none of this channel: block {} has {count} transactions, the first \
+         of them 0; behind the block is after={}",
+        after.block,
+        Cursor::before(after.block + 1),
+    );
+    Err(Refused::new(StatusCode::NOT_FOUND, sentence))
+}
+
 /// What is said of a channel.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Channel<'a> {
     channel: &'a str,
+    first_block: u64,
     height: u64,
     newest_hash: Option<String>,
 }
@@ -246,6 +280,7 @@ impl<'a> Channel<'a> {
         let tip = served.blocks.tip();
         Self {
             channel: served.channel.as_str(),
+            first_block: served.blocks.first(),
             height: tip.height(),
             newest_hash: tip.last_hash().map(|hash| hex::encode(hash.as_bytes())),
         }

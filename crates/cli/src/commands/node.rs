@@ -249,7 +249,7 @@ async fn start(
 /// Runs a node until a signal comes or it cannot go on, be it in the middle of an errand.
 async fn run(
     mut node: RunningNode,
-    servers: Vec<Serving>,
+    mut servers: Vec<Serving>,
     door: &Door,
     signals: &mut Signals,
     (joins, renewal): (mpsc::Receiver<JoinWish>, Renewal),
@@ -263,7 +263,7 @@ async fn run(
             tracing::info!(target: "peer", "{name}: the node stops");
             None
         }
-        never = look_after(&mut node, (errands, joins), renewal) => match never {},
+        never = look_after((&mut node, &mut servers), (errands, joins), renewal) => match never {},
     };
     let stopped = async {
         node.stop().await;
@@ -280,13 +280,13 @@ async fn run(
 
 /// Takes up renewed certificates, and does one errand after the other.
 async fn look_after(
-    node: &mut RunningNode,
+    (node, servers): (&mut RunningNode, &mut [Serving]),
     (mut errands, mut joins): (mpsc::Receiver<Errand>, mpsc::Receiver<JoinWish>),
     mut renewal: Renewal,
 ) -> Infallible {
     loop {
         tokio::select! {
-            read = renewal.due() => renewal.take_up(node, read),
+            read = renewal.due() => renewal.take_up(node, servers, read),
             // The sender is with the door, so there is always another.
             Some(errand) = errands.recv() => do_errand(node, errand).await,
             Some(wish) = joins.recv() => {

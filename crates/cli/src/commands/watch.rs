@@ -303,9 +303,8 @@ fn line(now: &View, before: Option<&View>) -> String {
 /// Everything, what matters most first: what finds no room is at the end.
 fn picture(now: &View, before: Option<&View>) -> Vec<String> {
     let rates = Rates::new(now, before);
-    let [came, went] = rates.total(now).map(bytes);
     let mut lines = vec![format!(
-        "{}  {} of {}  up {}  received {came}/s  sent {went}/s",
+        "{} UTC  {} of {}  up {}",
         clock(now.seen_at_ms),
         clean(&now.endpoint),
         clean(&now.organization),
@@ -386,9 +385,17 @@ fn member_lines(view: &View, rates: &Rates<'_>) -> Vec<String> {
     let traffic: BTreeMap<_, _> = traffic
         .map(|member| (member.peer.as_str(), member.traffic))
         .collect();
-    let mut lines = Vec::new();
-    let mut organization = None;
     let all = peers(view);
+    let late = |peer: &&Peer| {
+        let mut channels = view.channels.iter();
+        channels.any(|channel| late(peer, channel, rates).is_some())
+    };
+    let mut count = format!("{} members", all.len() + view.members_left_out);
+    if rates.before.is_some() {
+        count += &format!(", {} behind", all.iter().filter(late).count());
+    }
+    let mut lines = vec![columns(&count, "height", "heard", ["received/s", "sent/s"])];
+    let mut organization = None;
     for peer in &all {
         let of = peer.organization.as_deref().unwrap_or(UNKNOWN);
         if organization != Some(of) {
@@ -409,175 +416,48 @@ fn member_line(view: &View, peer: &Peer, now: Option<Traffic>, rates: &Rates<'_>
     let heights: Vec<_> = heights
         .map(|channel| {
             let height = peer.heights.get(&channel.channel);
-            height.map_or_else(|| "-".to_owned(), u64::to_string)
+            let height = height.map_or_else(|| "-".to_owned(), u64::to_string);
+            let late = late(peer, channel, rates);
+            late.map_or_else(|| height.clone(), |blocks| format!("{height} (-{blocks})"))
         })
         .collect();
     let heard = match peer.heard_ms {
-        _ if peer.this_node => "this node".to_owned(),
+        _ if peer.this_node => String::new(),
         None => "-".to_owned(),
         Some(ms) => ago(ms),
     };
+    let both = |why: &str| [why, why].map(str::to_owned);
     let flow = match (now, rates.of(&peer.peer, now)) {
-        (None, _) if !view.traffic_known => "not known".to_owned(),
-        (None, _) => String::new(),
-        (Some(_), None) => "connected".to_owned(),
-        (Some(_), Some(flow)) => {
-            let [came, went] = flow.map(bytes);
-            format!("received {came:>8}/s  sent {went:>8}/s")
-        }
+        _ if peer.this_node && rates.before.is_some() => rates.total(view).map(bytes),
+        _ if peer.this_node => both(""),
+        (None, _) if !view.traffic_known => both("not known"),
+        (None, _) => both("no link"),
+        (Some(_), None) => both("…"),
+        (Some(_), Some(flow)) => flow.map(bytes),
     };
-    let line = format!(
-        "  {:28}  {:>10}  {heard:>10}  {flow}",
-        name(view, &peer.peer),
-        heights.join(" ")
-    );
+    let name = format!("  {}", name(view, &peer.peer));
+    columns(
+        &name,
+        &heights.join(" "),
+        &heard,
+        flow.each_ref().map(|text| text.as_str()),
+    )
+}
+
+/// Of a table that finds room in a terminal of old.
+fn columns(name: &str, height: &str, heard: &str, [came, went]: [&str; 2]) -> String {
+    let line = format!("{name:29}  {height:>12}  {heard:>9}  {came:>10}  {went:>9}");
     line.trim_end().to_owned()
 }
 
-#[cfg(test)]
-mod tests {
-    use tidings_node::comm::Counted;
-    use tidings_node::health::FailedCheck;
-    use tidings_node::outlook::{Event, Matter};
-    use tidings_node::view::Member;
-
-    use super::*;
-
-    fn view(second: u64, endpoint: &str) -> View {
-        let counted = |bytes| Counted {
-            messages: second,
-            bytes: bytes * second,
-            block_bytes: 0,
-        };
-        let traffic = Traffic {
-            connection: 4,
-            sent: counted(3000),
-            received: counted(500),
-            waiting: 0,
-        };
-        View {
-            peer: "00".repeat(32),
-            organization: "Org1MSP".into(),
-            endpoint: "peer0:7051".into(),
-            seen_at_ms: 1000 * second,
-            up_ms: 1000 * second,
-            traffic_known: true,
-            refused: [("S-C7".to_owned(), 2)].into(),
-            members: vec![Member {
-                peer: "aa".repeat(32),
-                organization: Some("Org2MSP".into()),
-                endpoint: endpoint.into(),
-                heard_ms: Some(300),
-                traffic: Some(traffic),
-            }],
-            channels: vec![Channel {
-                channel: "ch".into(),
-                height: 10 * second,
-                elected: Some("aa".repeat(32)),
-                heights: [("aa".repeat(32), 10 * second + 2)].into(),
-                blocks: [("push".to_owned(), 7)].into(),
-                ..Channel::default()
-            }],
-            history: vec![Event {
-                at_ms: 61_000,
-                matter: Matter::Leadership,
-                channel: "ch".into(),
-                text: "leads".into(),
-                peer: Some("aa".repeat(32)),
-                times: 2,
-            }],
-            ..View::default()
-        }
-    }
-
-    #[test]
-    fn a_picture_and_a_line_say_what_goes_by_in_a_second() {
-        let (before, now) = (view(60, "peer1:7051"), view(62, "peer1:7051"));
-        let expected = "\
-00:01:02  peer0:7051 of Org1MSP  up 62 s  received 500 B/s  sent 3.0 kB/s
-ch  height 620  10.0/s  lag 2  peer1:7051 leads
-  blocks  push 7
-refused   S-C7 2
-00:01:01  peer1:7051 leads (2 times)
-Org1MSP
-  this node                            620   this node
-Org2MSP
-  peer1:7051                           622   0.3 s ago  received    500 B/s  sent   3.0 kB/s";
-        assert_eq!(picture(&now, Some(&before)).join("\n"), expected);
-        let expected = "00:01:02  ch 620 lag 2  members 1  received 500 B/s  sent 3.0 kB/s  \
-                        refused 2  well";
-        assert_eq!(line(&now, Some(&before)), expected);
-        let first = picture(&now, None).join("\n");
-        assert!(
-            first.contains("connected") && !first.contains("10.0/s"),
-            "{first}"
-        );
-        let restarted = picture(&before, Some(&now));
-        assert_eq!(restarted, picture(&before, None), "counted from nothing");
-        let later = View {
-            seen_at_ms: now.seen_at_ms + START_MOVES_MAX,
-            ..now
-        };
-        let restarted = picture(&later, Some(&before));
-        assert_eq!(
-            restarted,
-            picture(&later, None),
-            "up for longer than before"
-        );
-    }
-
-    #[test]
-    fn so_many_rules_and_events_are_shown() {
-        let mut many = view(1, "peer1:7051");
-        let rules = (0..=RULES_SHOWN_MAX as u64).map(|count| (format!("rule{count}"), count));
-        many.refused = rules.collect();
-        many.history = vec![many.history[0].clone(); EVENTS_SHOWN_MAX + 1];
-        let lines = picture(&many, None);
-        let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        assert_eq!(with("(2 times)"), EVENTS_SHOWN_MAX);
-        assert_eq!((with("rule1 1"), with("rule0")), (1, 0), "{lines:?}");
-    }
-
-    #[test]
-    fn a_link_that_nobody_told_of_is_not_known() {
-        let mut busy = view(1, "peer1:7051");
-        (busy.traffic_known, busy.members[0].traffic) = (false, None);
-        let lines = picture(&busy, None);
-        assert!(lines.last().unwrap().ends_with("not known"), "{lines:?}");
-    }
-
-    #[test]
-    fn others_cannot_steer_the_terminal() {
-        let mut odd = view(1, "a\u{1b}[2J\nb:1");
-        odd.members[0].organization = Some("Org\u{202e}\r".into());
-        odd.history[0].text = "\u{7}".into();
-        odd.failed.push(FailedCheck {
-            component: "gossip".into(),
-            reason: "\u{9b}31m".into(),
-        });
-        let lines = picture(&odd, None);
-        let steers = |line: &String| {
-            line.chars()
-                .any(|char| char.is_control() || char == '\u{202e}')
-        };
-        assert!(!lines.iter().any(steers), "{lines:?}");
-        assert!(!steers(&line(&odd, None)));
-    }
-
-    #[test]
-    fn what_finds_no_room_is_cut_and_counted() {
-        let lines = || vec!["äöü".to_owned(), "b".to_owned(), "c".to_owned()];
-        assert_eq!(fitting(lines(), 80, 3), lines());
-        assert_eq!(fitting(lines(), 2, 3), ["äö", "b", "c"]);
-        assert_eq!(fitting(lines(), 80, 2), ["äöü", "… and 2 more lines"]);
-        assert_eq!(fitting(lines(), 0, 0), ["ä", "…"]);
-    }
-
-    #[test]
-    fn intervals_have_their_ends() {
-        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
-        for wrong in ["0", "-1", "3601", "NaN", "inf", "x"] {
-            assert!(interval(wrong).is_err(), "{wrong}");
-        }
-    }
+/// How many blocks a member is behind the highest, if that is more than the channel gained since
+/// members told their heights, as they do every few seconds.
+fn late(peer: &Peer, channel: &Channel, rates: &Rates<'_>) -> Option<u64> {
+    let rate = rates.blocks(channel)?;
+    let behind =
+        (channel.height + behind(channel)).saturating_sub(*peer.heights.get(&channel.channel)?);
+    (behind as f64 > (8.0 * rate).max(10.0)).then_some(behind)
 }
+
+#[cfg(test)]
+mod tests;

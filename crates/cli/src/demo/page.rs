@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, stream};
 use tidings_node::operations::dressed;
+use tidings_node::reception::names_loopback;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -57,15 +58,9 @@ pub(crate) async fn serve(
         .await
 }
 
-/// A browser tells under which name it found us. Under a foreign one (DNS rebinding) it gets
-/// nothing.
-async fn only_loopback_names(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    if matches!(name, "127.0.0.1" | "localhost") {
+/// A browser tells under which name it found us. Under a foreign one it gets nothing.
+async fn only_loopback_names(request: Request, next: Next) -> Response {
+    if names_loopback(request.headers()) {
         next.run(request).await
     } else {
         StatusCode::FORBIDDEN.into_response()

@@ -4,6 +4,7 @@
 //! status but success ends the stream (but for the one in place of a filtered block). Holds a page of blocks at a time.
 
 use std::{
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -24,7 +25,7 @@ use super::{
     outlet::{Gone, Outlet, Responses, Tenure, outlet},
     request::{Refused, Request, check_expiry},
     seek::Seek,
-    shelf::{self, Form},
+    shelf::{self, Form, Shelf},
 };
 use crate::{
     directory::Served,
@@ -299,7 +300,6 @@ impl Session {
     /// The next blocks, at least one.
     async fn page(&self, admitted: &Admitted, have: u64) -> Result<Vec<Bytes>, String> {
         let Admitted { served, seek, .. } = admitted;
-        let (shelf, form) = (&self.shared.shelf, self.kind.form(*seek));
         if self.kind == Kind::WithPrivateData {
             return self
                 .with_private_data(admitted)
@@ -312,14 +312,8 @@ impl Session {
         } else {
             have
         };
-        let mut page = vec![shelf.response(served, form, seek.next..end).await?];
-        let first = page.first().map_or(0, Bytes::len);
-        let room = (
-            PAGE_LEN_MAX.saturating_sub(1),
-            PAGE_BYTES_MAX.saturating_sub(first),
-        );
-        page.extend(shelf.more(served, form, seek.next + 1..end, room));
-        Ok(page)
+        let form = self.kind.form(*seek);
+        page(&self.shared.shelf, served, form, seek.next..end).await
     }
 
     /// Made for each client: it depends on who it is.
@@ -388,7 +382,56 @@ impl Admitted {
     }
 }
 
+/// As many of these blocks as go in one go, at least one.
+async fn page(
+    shelf: &Shelf,
+    served: &Arc<Served>,
+    form: Form,
+    numbers: Range<u64>,
+) -> Result<Vec<Bytes>, String> {
+    let mut page = vec![shelf.response(served, form, numbers.clone()).await?];
+    let first = page.first().map_or(0, Bytes::len);
+    let room = (
+        PAGE_LEN_MAX.saturating_sub(1),
+        PAGE_BYTES_MAX.saturating_sub(first),
+    );
+    page.extend(shelf.more(served, form, numbers.start + 1..numbers.end, room));
+    Ok(page)
+}
+
 fn left() -> Refused {
     let reason = "the channel is being left, or the node stops";
     Refused::new(Status::ServiceUnavailable, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::tests::Scene;
+
+    #[tokio::test]
+    async fn a_page_has_so_many_blocks_and_so_many_bytes() {
+        let mut scene = Scene::new();
+        for _ in 0..PAGE_LEN_MAX + 1 {
+            scene.commit(vec![]);
+        }
+        for len in [
+            PAGE_BYTES_MAX / 3,
+            PAGE_BYTES_MAX / 3,
+            PAGE_BYTES_MAX / 3,
+            2 * PAGE_BYTES_MAX,
+        ] {
+            scene.commit(vec![vec![7; len].into()]);
+        }
+        let (shelf, served) = (Shelf::new(), scene.served());
+        let len = async |numbers| {
+            let page = page(&shelf, &served, Form::Whole, numbers).await;
+            page.unwrap().len()
+        };
+        let (large, height) = (PAGE_LEN_MAX as u64 + 1, served.blocks.height());
+        assert_eq!(len(0..height).await, PAGE_LEN_MAX);
+        assert_eq!(len(0..2).await, 2, "no further than is asked for");
+        assert_eq!(len(large..height).await, 2, "with what is around them");
+        assert_eq!(len(height - 1..height).await, 1, "one goes whatever it has");
+    }
 }

@@ -3,7 +3,7 @@
 use super::{ConfigRefused, CoreConfig, address, settings::files};
 use crate::{
     operations::OperationsSettings,
-    reception::ListenerSettings,
+    reception::{ListenerSettings, ListenersTls},
     tls::{ListenerTls, Section},
 };
 
@@ -48,6 +48,13 @@ fn asks_in_vain(
 ) -> Result<bool, ConfigRefused> {
     let is_open = listener.is_some_and(|listener| listener.tls.is_none());
     Ok(config.flag(section.client_auth_required, false)? && is_open)
+}
+
+/// Of the sections in which it is enabled.
+pub(super) fn listeners_tls(config: &CoreConfig) -> Result<ListenersTls, ConfigRefused> {
+    let sections = [Section::OPERATIONS, Section::HTTP].into_iter();
+    let read = sections.map(|section| Ok(tls(config, section)?.map(|tls| (section.name, tls))));
+    read.filter_map(Result::transpose).collect()
 }
 
 /// None if there is nowhere to listen.

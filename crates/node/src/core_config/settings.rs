@@ -14,7 +14,7 @@ use super::{ConfigRefused, CoreConfig, address, delivery, operations, private};
 use crate::{
     clients::ClientSettings,
     operations::OperationsSettings,
-    reception::ListenerSettings,
+    reception::{ListenerSettings, ListenersTls},
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{Section, TlsError, TlsFiles, TlsSettings},
     validity::ORGANIZATIONS_MAX,
@@ -99,6 +99,11 @@ impl Settings {
             tls.server_config(section, now).err()
         });
         checked.collect()
+    }
+
+    /// Reads the files that `operations.tls` and `http.tls` name once more.
+    pub fn read_listeners_tls(config: &CoreConfig) -> Result<ListenersTls, ConfigRefused> {
+        operations::listeners_tls(config)
     }
 
     /// What [`crate::service::RunningNode::start`] wants, with the port that was opened.

@@ -95,7 +95,7 @@ impl Visitor {
             Page::Dashboard | Page::DashboardState if request.method() != Method::GET => {
                 empty(StatusCode::METHOD_NOT_ALLOWED)
             }
-            Page::Dashboard => dashboard::page(),
+            Page::Dashboard => dashboard::page(&self.shown.vitals).await,
             Page::DashboardState => dashboard::state(&self.shown.vitals).await,
             Page::Healthz => self.healthz(request.method()).await,
             Page::Logspec => self.logspec(request).await,
@@ -250,7 +250,7 @@ fn method_refused(method: &Method) -> String {
     format!("invalid request method: {method}")
 }
 
-fn unwilling(code: StatusCode, error: &str) -> Answer {
+pub(super) fn unwilling(code: StatusCode, error: &str) -> Answer {
     #[derive(Serialize)]
     struct Unwilling<'a> {
         error: &'a str,

@@ -16,26 +16,39 @@ use super::answers::{Answer, with_type};
 use crate::{crypto::random, vitals::Vitals};
 
 const PAGE: &str = include_str!("dashboard.html");
-const LOOK: &str = include_str!("look.css");
-const TOOLS: &str = include_str!("look.js");
+/// What our pages share, each by what stands in a page in its place.
+const SHARED: [(&str, &str); 4] = [
+    ("<!--look.html-->\n", include_str!("look.html")),
+    ("<!--look.svg-->\n", include_str!("look.svg")),
+    ("/*look.css*/", include_str!("look.css")),
+    ("/*look.js*/", include_str!("look.js")),
+];
 
 /// Stands in the page for a text that nobody can guess, by which the browser knows our script and
 /// our styles.
 const NONCE: &str = "{nonce}";
 
+/// Stands in the page for what it shows first.
+const FIRST: &str = "{first}";
+
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// A page with the colours, shapes and tools that our pages share, in place of `/*look.css*/` and
-/// `/*look.js*/`.
+/// A page with the head, mark, colours, shapes and tools that our pages share.
 pub fn dressed(page: &str) -> String {
-    page.replace("/*look.css*/", LOOK)
-        .replace("/*look.js*/", TOOLS)
+    let put = |page: String, (place, part): (&str, &str)| page.replace(place, part);
+    SHARED.into_iter().fold(page.to_owned(), put)
 }
 
-/// The page.
-pub(super) fn page() -> Answer {
+/// The page, with what it shows first if that is to be had soon.
+pub(super) async fn page(vitals: &Vitals) -> Answer {
+    let first = vitals.drawn_view_soon().await;
+    let first = first
+        .as_deref()
+        .map_or_else(|| "null".into(), String::from_utf8_lossy);
     let nonce = hex::encode(random::<16>());
     let page = dressed(PAGE).replace(NONCE, &nonce);
+    // Only inside of texts JSON has this, which would else end the element or begin another.
+    let page = page.replace(FIRST, &first.replace('<', "\\u003c"));
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \

@@ -10,6 +10,7 @@ const set = (node, attributes) => { for (const key in attributes) node.setAttrib
 const HUES = [248, 168, 38, 330, 205, 95, 285, 12];
 const hue = index => HUES[index % HUES.length];
 const ink = index => `hsl(${hue(index)} var(--org-sat) var(--org-light))`;
+const word = index => `hsl(${hue(index)} var(--org-sat) var(--org-word))`;
 const wash = (index, alpha) => `hsl(${hue(index)} var(--org-sat) var(--org-light) / ${alpha})`;
 const bytes = n => {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];

@@ -68,7 +68,7 @@ impl Scene {
         let (more, body) = more.split_once('|').unwrap_or((more, ""));
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n{body}"
         );
         asked(stream, &request).await
     }
@@ -145,6 +145,55 @@ async fn one_address_holds_only_so_many_connections() {
         }
     }
     assert_eq!(answer, *b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn a_port_of_the_machine_itself_is_not_read_under_the_name_of_a_site() {
+    let scene = Scene::start(&plain()).await;
+    let everywhere = OperationsSettings {
+        listen: ("0.0.0.0".to_owned(), 0),
+        ..plain()
+    };
+    let everywhere = Scene::start(&everywhere).await;
+    for (hosts, is_ours) in [
+        ("", true),
+        ("Host: localhost\r\n", true),
+        ("Host: LocalHost:9443\r\n", true),
+        ("Host: 127.0.0.1:9443\r\n", true),
+        ("Host: 127.1.2.3\r\n", true),
+        ("Host: [::1]:9443\r\n", true),
+        ("Host: [::ffff:127.0.0.1]\r\n", true),
+        ("Host:\r\n", false),
+        ("Host: evil.example\r\n", false),
+        ("Host: localhost.evil.example:9443\r\n", false),
+        ("Host: 127.0.0.1.evil.example\r\n", false),
+        ("Host: 10.0.0.1\r\n", false),
+        ("Host: localhost\r\nHost: evil.example\r\n", false),
+    ] {
+        let request = format!("GET /version HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let said = async |scene: &Scene| {
+            let stream = TcpStream::connect(("127.0.0.1", scene.server.address().port()));
+            asked(stream.await.unwrap(), &request).await
+        };
+        let said_here = said(&scene).await;
+        if is_ours {
+            assert!(
+                said_here.starts_with("HTTP/1.1 200 "),
+                "{hosts}: {said_here}"
+            );
+        } else {
+            assert!(
+                said_here.starts_with("HTTP/1.1 421 "),
+                "{hosts}: {said_here}"
+            );
+            assert!(
+                said_here.contains("{\"error\":\"without TLS a loopback address"),
+                "{said_here}"
+            );
+        }
+        let said = said(&everywhere).await;
+        assert!(said.starts_with("HTTP/1.1 200 "), "{hosts}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What a request asks for.
 //!
 //! Promises to make one question or one refusal with a sentence of any method, path, query and
-//! header. A parameter that is unknown or stands there twice is refused, so that a misspelt filter
+//! header. A parameter that is not known or stands there twice is refused, so that a misspelt filter
 //! is not taken for none.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::{answer::Refused, cursor::Cursor};
+use crate::logging::foreign;
 
 /// Characters of the longest name of a channel, transaction id or filter that is looked for.
 pub(super) const KEY_LEN_MAX: usize = 256;
@@ -204,10 +205,13 @@ fn parameters<'a>(
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let Some(name) = known.iter().find(|known| **known == name) else {
             let known = match known {
-                [] => "this path takes none".to_owned(),
-                known => format!("this path takes {}", known.join(", ")),
+                [] => "none".to_owned(),
+                known => known.join(", "),
             };
-            return Err(bad(format!("a parameter is not known; {known}")));
+            let name = foreign(name);
+            return Err(bad(format!(
+                "{name} is no parameter of this path, which takes {known}"
+            )));
         };
         let value = text(&value.replace('+', " "), name)?;
         if found.insert(*name, Cow::from(value)).is_some() {

@@ -230,7 +230,8 @@ impl Scene {
         let (io, theirs) = duplex(pipe_len);
         let (stop, stopped) = watch::channel(());
         let reception = Reception {
-            acceptor: None,
+            tls: None,
+            only_here: false,
             answers: self.desk.clone(),
             stopped,
         };
@@ -296,7 +297,10 @@ async fn blocks_and_transactions_are_found_by_all_their_names() {
     let (_, channels) = scene.ask("GET", "/v1/channels", "").await;
     let channel = scene.get("").await;
     assert_eq!(channels, Value::from(vec![channel.clone()]));
-    assert_eq!(channel["height"], 2);
+    assert_eq!(
+        (&channel["firstBlock"], &channel["height"]),
+        (&0.into(), &2.into())
+    );
     let newest = scene.get("/blocks/newest").await;
     assert_eq!(newest["number"], 1);
     assert_eq!(newest["hash"], channel["newestHash"]);
@@ -322,7 +326,11 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
         ("/v1/channels/", 404, "no such path"),
         ("/v1/channels/other", 404, "not in a channel other"),
         ("/v1/channels/%ff", 400, "not UTF-8"),
-        ("/v1/channels?a=1", 400, "takes none"),
+        (
+            "/v1/channels?a=1",
+            400,
+            "a is no parameter of this path, which takes none",
+        ),
         ("+/blocks/2", 404, "has 2 blocks"),
         ("+/blocks/-1", 400, "or newest"),
         ("+/blocks/+1", 400, "or newest"),
@@ -332,7 +340,11 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
         (&format!("+/blocks/by-hash/{unknown}"), 404, "no block"),
         ("+/transactions/none", 404, "no transaction"),
         (&format!("+/transactions/{long}"), 400, "longer"),
-        ("+/events/blocks?chaincode=cc", 400, "takes after, limit"),
+        (
+            "+/events/blocks?chaincode=cc",
+            400,
+            "chaincode is no parameter of this path, which takes after, limit",
+        ),
         (
             "+/events/blocks?after=1&after=1",
             400,
@@ -343,6 +355,8 @@ async fn what_is_not_good_is_refused_with_a_sentence() {
         ("+/events/blocks?after=2", 404, "has 2 blocks"),
         ("+/events/blocks?limit=0", 400, "from 1 on"),
         ("+/events/transactions?after=2.0", 404, "beyond"),
+        ("+/events/transactions?after=1.2", 404, "cursor 1.2 is none"),
+        ("+/events/transactions?after=0.7", 404, "block 0 has 1"),
         ("+/events/transactions?txid=%80", 400, "UTF-8"),
     ] {
         let target = match target.strip_prefix('+') {
@@ -443,6 +457,9 @@ async fn a_stream_goes_on_where_it_was_left() {
     }
     let path = "transactions?after=1.0&limit=1";
     assert_eq!(scene.stream(path, "").await, ["1.0", "1.1"]);
+    let foreign = "/v1/channels/mychannel/events/transactions?after=1.0";
+    let (status, body) = scene.ask("GET", foreign, "Last-Event-ID: 1.2\r\n").await;
+    assert_eq!(status, 404, "{body}");
     // From now on, and beyond what was there when it was asked.
     let mut visit = scene.visit(1 << 20, true);
     let request = "GET /v1/channels/mychannel/events/transactions HTTP/1.1\r\n\r\n";

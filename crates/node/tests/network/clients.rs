@@ -1,6 +1,6 @@
 //! Blocks and events for client applications, over real sockets.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::Message;
@@ -23,7 +23,7 @@ use tidings_proto::{
         filtered_transaction::Data,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -471,6 +471,52 @@ async fn there_are_only_so_many_streams() {
     // One that ends makes room, as soon as the node hears of it.
     open.pop();
     while one_more().await.is_err() {}
+    node.stop().await;
+}
+
+/// Lets time pass at once, for the node and for its clients.
+async fn pass(seconds: u64) {
+    time::pause();
+    time::advance(Duration::from_secs(seconds)).await;
+    time::resume();
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_has_a_time_and_a_place_among_so_many() {
+    const STRANGERS_MAX: usize = 512;
+    let (chain, _orderer) = ordering(1).await;
+    let (_seat, node, to, app) = scene(&chain).await;
+    let request = || now_of(&app, &seek(OLDEST, NEWEST));
+    let mut strangers = Vec::new();
+    while strangers.len() < STRANGERS_MAX {
+        // A connection carries 128 streams.
+        let to = connect(&node).await;
+        for _ in 0..100.min(STRANGERS_MAX - strangers.len()) {
+            strangers.push(Asked::open(&to, Method::Blocks).await.unwrap());
+        }
+    }
+    let one_more = async || Asked::open(&to, Method::Blocks).await;
+    let refused = one_more().await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    pass(5).await;
+    let mut known = strangers.pop().unwrap();
+    known.ask(request()).await;
+    known.block().await;
+    assert_eq!(known.status().await, Status::Success);
+    pass(5).await;
+    for mut stranger in strangers {
+        let ended = soon(stranger.responses.message()).await.unwrap_err();
+        assert_eq!(ended.code(), Code::DeadlineExceeded);
+        assert_eq!(ended.message(), "no request for 10 seconds");
+    }
+    one_more().await.unwrap();
+    pass(40).await;
+    known.ask(request()).await;
+    known.block().await;
+    assert_eq!(known.status().await, Status::Success);
+    pass(60).await;
+    let ended = soon(known.responses.message()).await.unwrap_err();
+    assert_eq!(ended.message(), "no request for 60 seconds");
     node.stop().await;
 }
 

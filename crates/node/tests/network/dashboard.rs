@@ -78,7 +78,7 @@ async fn looks_well(node: &RunningNode) {
         let dom = &seen.dom;
         assert_eq!(seen.console, Vec::<String>::new(), "{dom}");
         for expected in [
-            "live, ",
+            "class=\"pill on\"",
             "Org1",
             "mychannel",
             "this node",

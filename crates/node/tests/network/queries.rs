@@ -292,6 +292,13 @@ async fn proposals_that_are_wrong_or_of_nobody_are_errors() {
         proposal_bytes: Bytes::from_static(b"\xff"),
         signature: Bytes::new(),
     };
+    // Four megabytes with its tag and length, and more.
+    let sized = |more: usize| SignedProposal {
+        proposal_bytes: vec![0xff; (4 << 20) - 5 + more].into(),
+        signature: Bytes::new(),
+    };
+    let long_of_all = propose(&to, sized(1)).await.unwrap_err();
+    assert_eq!(long_of_all.code(), Code::OutOfRange, "{long_of_all}");
     let other_id = Proposed {
         tx_id: Some("mine".to_owned()),
         ..info()
@@ -310,6 +317,7 @@ async fn proposals_that_are_wrong_or_of_nobody_are_errors() {
     };
     for (reason, proposal) in [
         ("decode", garbage),
+        ("decode", sized(0)),
         ("lacks", SignedProposal::default()),
         ("txid", other_id.by(&app)),
         ("header type", other_type.by(&app)),

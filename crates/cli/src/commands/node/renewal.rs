@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tidings_node::core_config::{CoreConfig, Settings};
+use tidings_node::reception::{ListenersTls, Serving};
 use tidings_node::service::RunningNode;
 use tidings_node::tls::TlsSettings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,12 +20,15 @@ use crate::complaint::in_one_line;
 /// How often the files are looked at by themselves. They are a handful, and small.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// What the files hold: of the port for peers, and of the servers beside it.
+pub(super) type Read = (Result<Option<TlsSettings>>, Result<ListenersTls>);
+
 /// The files that the configuration named at the start.
 pub(super) struct Renewal {
     config: Arc<Mutex<CoreConfig>>,
     /// A look at them that is under way. It may take for ever, as with a network folder that is
     /// gone, and nobody waits for it.
-    reading: Option<JoinHandle<Result<Option<TlsSettings>>>>,
+    reading: Option<JoinHandle<Read>>,
     hangup: Signal,
     look: Interval,
     /// What is wrong with them, if that was said.
@@ -52,12 +56,15 @@ impl Renewal {
 
     /// Waits until the files were looked at, and gives what they hold. Nothing is lost by waiting
     /// for something else in between.
-    pub(super) async fn due(&mut self) -> Result<Option<TlsSettings>> {
+    pub(super) async fn due(&mut self) -> Read {
         loop {
             if let Some(reading) = &mut self.reading {
                 let read = reading.await;
                 self.reading = None;
-                return read.context("cannot look at the files")?;
+                return read.unwrap_or_else(|broken| {
+                    let broken = Err(broken).context("cannot look at the files");
+                    (broken, Ok(ListenersTls::new()))
+                });
             }
             tokio::select! {
                 _ = self.hangup.recv() => {
@@ -71,22 +78,36 @@ impl Renewal {
             let config = Arc::clone(&self.config);
             self.reading = Some(spawn_blocking(move || {
                 let config = config.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Settings::read_tls(&config)?)
+                let peers = Settings::read_tls(&config).map_err(Into::into);
+                let servers = Settings::read_listeners_tls(&config).map_err(Into::into);
+                (peers, servers)
             }));
         }
     }
 
-    /// Has the node take up what is new.
-    pub(super) fn take_up(&mut self, node: &RunningNode, read: Result<Option<TlsSettings>>) {
-        let renewed = read.and_then(|settings| match settings {
+    /// Has the node and its servers take up what is new, each for itself.
+    pub(super) fn take_up(
+        &mut self,
+        node: &RunningNode,
+        servers: &mut [Serving],
+        (peers, listeners): Read,
+    ) {
+        let peers = peers.and_then(|settings| match settings {
             Some(settings) => Ok(node.renew_tls(&settings)?),
             None => Ok(false),
         });
+        let mut renewed = vec![peers];
+        match listeners {
+            Ok(read) => renewed.extend(servers.iter_mut().map(|each| Ok(each.renew(&read)?))),
+            Err(error) => renewed.push(Err(error)),
+        }
         let asked = std::mem::take(&mut self.asked);
-        if asked && matches!(renewed, Ok(false)) {
+        if asked && renewed.iter().all(|renewed| matches!(renewed, Ok(false))) {
             tracing::info!(target: "peer", "the TLS certificates are unchanged");
         }
-        let wrong = renewed.err().map(|error| in_one_line(&error));
+        let wrong = renewed.into_iter().filter_map(Result::err);
+        let wrong: Vec<_> = wrong.map(|error| in_one_line(&error)).collect();
+        let wrong = (!wrong.is_empty()).then(|| wrong.join("; "));
         if let Some(wrong) = &wrong
             && self.told.as_ref() != Some(wrong)
         {

@@ -74,7 +74,10 @@ async fn there_is_a_dashboard_only_where_it_is_enabled() {
 #[test]
 fn the_page_asks_nobody_else_and_makes_markup_of_nothing() {
     let page = dressed(include_str!("../dashboard.html"));
-    assert!(!page.contains("/*look"), "both parts are in place");
+    assert!(
+        page.starts_with("<!doctype") && !page.contains("look."),
+        "all is in place"
+    );
     for forbidden in [
         "innerHTML",
         "outerHTML",
@@ -154,12 +157,23 @@ fn hostile() -> View {
 async fn no_text_of_others_becomes_markup_in_a_browser() {
     let scene = Scene::start(&enabled()).await;
     scene.vitals.pretend(&hostile()).await;
+    let page = scene.ask("GET", "/dashboard", "").await;
+    let (_, first) = page.split_once("id=\"first\">").unwrap();
+    let (first, rest) = first.split_once("</script>").unwrap();
+    assert_eq!(serde_json::from_str::<View>(first).unwrap(), hostile());
+    assert_eq!(rest.matches("</script>").count(), 1, "{page}");
     let url = format!("http://{}/dashboard", scene.server.address());
     let Some(seen) = chromium::look(url).await else {
         return;
     };
     assert_eq!(seen.console, Vec::<String>::new(), "{}", seen.dom);
     assert!(!seen.dom.contains("<img"), "{}", seen.dom);
+    // It was the same view again and again, of which nothing can be said to go by in a second.
+    let (shown, _script) = seen.dom.split_once("<script").unwrap();
+    assert_eq!(shown.matches("measuring").count(), 4, "{shown}");
+    for claim in ["nothing at the moment", "0.0/s", "live, ", "−4"] {
+        assert!(!shown.contains(claim), "{claim}: {shown}");
+    }
     for text in [
         "own",
         "ours",

@@ -15,7 +15,8 @@ fn reception() -> (watch::Sender<()>, Reception<Pages>) {
     let (stop, stopped) = watch::channel(());
     let vitals = Vitals::default();
     let reception = Reception {
-        acceptor: None,
+        tls: None,
+        only_here: false,
         answers: Pages {
             shown: Arc::new(shown(vitals, logging)),
             metrics: true,

@@ -216,3 +216,37 @@ async fn material_that_is_no_good_is_named_by_its_key() {
         assert!(said.contains(named), "{said}");
     }
 }
+
+#[tokio::test]
+async fn renewed_certificates_are_shown_without_restart() {
+    let mut fortress = Fortress::start(false, true).await;
+    let (servers, clients) = (Authority::new("new servers"), Authority::new("new clients"));
+    let Pair { certificate, key } = servers.issue("operations");
+    let good = ListenerTls {
+        certificate,
+        key,
+        client_roots: vec![clients.root()],
+        ..ListenerTls::default()
+    };
+    let bad = ListenerTls {
+        key: servers.issue("operations").key,
+        ..good.clone()
+    };
+    let server = &mut fortress.scene.server;
+    let said = server.renew(&[("operations", bad)].into()).unwrap_err();
+    let names = "operations.tls.key.file";
+    assert!(said.to_string().contains(names), "{said}");
+    let elsewhere = [("http", good.clone())].into();
+    assert!(!server.renew(&elsewhere).unwrap(), "of another section");
+    let before = fortress.clients.issue("somebody");
+    let metrics = "GET /metrics";
+    assert_eq!(fortress.status(Some(&before), metrics).await, "200");
+    let read = [("operations", good)].into();
+    let server = &mut fortress.scene.server;
+    assert!(server.renew(&read).unwrap() && !server.renew(&read).unwrap());
+    assert_eq!(fortress.status(None, "GET /version").await, "cut off");
+    fortress.root = servers.root();
+    assert_eq!(fortress.status(Some(&before), metrics).await, "cut off");
+    let after = clients.issue("somebody");
+    assert_eq!(fortress.status(Some(&after), metrics).await, "200");
+}

@@ -88,6 +88,26 @@ async fn channels_are_told_when_answers_with_blocks_have_no_room_left() {
     assert_eq!(scene.ask("GET", &base, "").await.0, 503);
 }
 
+#[tokio::test]
+async fn of_channels_that_fill_an_answer_none_is_told() {
+    let scene = Scene::small();
+    let each = scene.get("").await.to_string().len() + ",".len();
+    let fit = (answer::CHANNELS_BYTES_MAX - 1) / each;
+    for number in 1..=fit {
+        let served = scene.served();
+        let name = ChannelId::from(format!("{number:>9}").as_str());
+        let (blocks, height) = (served.blocks.clone(), served.height.clone());
+        let vault = Arc::clone(&served.vault);
+        let directory = &scene.desk.directory;
+        if number == fit {
+            assert_eq!(scene.ask("GET", "/v1/channels", "").await.0, 200);
+        }
+        directory.open(name, blocks, height, vault, None);
+    }
+    assert_eq!(scene.ask("GET", "/v1/channels", "").await.0, 500);
+    assert_eq!(scene.get("").await["height"], 2, "by itself");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_after_an_hour() {
     let scene = Scene::small();

@@ -33,6 +33,7 @@ async fn what_was_pruned_is_not_found_and_no_error() {
     let scene = Scene::pruned();
     let first = scene.served().blocks.first();
     assert!(first > 2, "{first}");
+    assert_eq!(scene.get("").await["firstBlock"], first);
     assert_eq!(scene.get("/blocks/0").await["number"], 0, "it is held");
     assert_eq!(
         scene.get(&format!("/blocks/{first}")).await["number"],

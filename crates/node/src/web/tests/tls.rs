@@ -10,6 +10,7 @@ use crate::{
 async fn a_certificate_is_asked_for_where_the_settings_say_so() {
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let Pair { certificate, key } = servers.issue("operations");
+    let renewing = Authority::new("renewed");
     let (good, stranger) = (clients.issue("a"), Authority::new("clients").issue("a"));
     for (client_auth_required, expected) in [
         (true, ["403", "200", "200", "cut off"]),
@@ -27,7 +28,7 @@ async fn a_certificate_is_asked_for_where_the_settings_say_so() {
             tls: Some(tls),
         };
         let door = open(&settings).await.unwrap();
-        let server = serve(door, &settings, Directory::default());
+        let mut server = serve(door, &settings, Directory::default());
         let root = servers.root();
         let asked = [
             (None, "GET /v1/channels"),
@@ -40,6 +41,21 @@ async fn a_certificate_is_asked_for_where_the_settings_say_so() {
             let status = status.unwrap_or_else(|_error| "cut off".to_owned());
             assert_eq!(status, expected, "{client_auth_required} {request}");
         }
+        // As `open` was told, and not as the files say, that nobody must show one.
+        let Pair { certificate, key } = renewing.issue("operations");
+        let renewed = ListenerTls {
+            certificate,
+            key,
+            ..settings.tls.unwrap()
+        };
+        let read = [("http", renewed)].into();
+        assert!(server.renew(&read).unwrap() && !server.renew(&read).unwrap());
+        let (address, request) = (server.address(), "GET /openapi.json");
+        let status = visit(address, &renewing.root(), &ONLY_13, None, request).await;
+        assert_eq!(status.unwrap(), "200");
+        visit(address, &root, &ONLY_13, None, request)
+            .await
+            .unwrap_err();
         server.stop().await;
     }
 }
