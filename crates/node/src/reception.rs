@@ -84,8 +84,9 @@ pub struct ListenerSettings {
 pub type ListenersTls = BTreeMap<&'static str, ListenerTls>;
 
 /// Why a request is refused that names another machine.
-const MISDIRECTED: &str = "without TLS a loopback address is asked by itself or as localhost, and \
-                           Host is something else: ask by one of these, or enable tls";
+const MISDIRECTED: &str = "without TLS a loopback address is asked by itself, as localhost or by \
+                           the name in listenAddress, and Host is something else: ask by one of \
+                           these, or enable tls";
 
 /// Why a server does not listen. Nothing has been started.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,8 @@ pub(crate) struct Lasting;
 #[derive(Debug)]
 pub struct Door {
     listener: TcpListener,
+    /// As configured.
+    host: String,
     address: SocketAddr,
     section: &'static Section,
     tls: Option<(ListenerTls, Arc<ServerConfig>)>,
@@ -187,6 +190,7 @@ impl Door {
         let address = listener.local_addr().map_err(refuse)?;
         Ok(Self {
             listener,
+            host: host.clone(),
             address,
             section,
             tls: tls.cloned().zip(config),
@@ -206,7 +210,7 @@ impl Door {
             .map(|(tls, config)| (tls, watch::Sender::new(config)));
         let reception = Reception {
             tls: tls.as_ref().map(|(_, config)| config.subscribe()),
-            only_here: tls.is_none() && self.address.ip().is_loopback(),
+            only_here: (tls.is_none() && self.address.ip().is_loopback()).then(|| self.host.into()),
             answers,
             stopped,
         };
@@ -288,8 +292,8 @@ impl Inside {
 #[derive(Clone)]
 pub(crate) struct Reception<A> {
     pub(crate) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    /// The port is open to this machine alone, and without TLS.
-    pub(crate) only_here: bool,
+    /// If the port is open to this machine alone, and without TLS, the name that it is configured by.
+    pub(crate) only_here: Option<Arc<str>>,
     pub(crate) answers: A,
     pub(crate) stopped: watch::Receiver<()>,
 }
@@ -362,8 +366,9 @@ impl<A: Answers> Reception<A> {
         let (answers, only_here) = (self.answers, self.only_here);
         let answer = service_fn(move |request: Request<Incoming>| {
             let (answers, begins) = (answers.clone(), begins.clone());
+            let only_here = only_here.clone();
             async move {
-                if only_here && !names_loopback(request.headers()) {
+                if only_here.is_some_and(|host| !is_for(&host, request.headers())) {
                     let status = StatusCode::MISDIRECTED_REQUEST;
                     return Ok(A::refusal(status, MISDIRECTED));
                 }
@@ -394,15 +399,18 @@ impl<A: Answers> Reception<A> {
     }
 }
 
-/// Whether a request is for this machine by the name under which it was asked. A page of another
-/// site whose name was made to lead here has its own there; only who is no browser has none.
-pub fn names_loopback(headers: &HeaderMap) -> bool {
+/// Whether a request is for this machine by the name under which it was asked, which may also be
+/// `own`. A page of another site whose name was made to lead here has its own there; only who is no
+/// browser has none.
+pub fn is_for(own: &str, headers: &HeaderMap) -> bool {
     headers.get_all(HOST).iter().all(|host| {
         let host = Authority::try_from(host.as_bytes());
         host.is_ok_and(|host| {
             let name = host.host().trim_start_matches('[').trim_end_matches(']');
             let address = name.parse::<IpAddr>();
-            name.eq_ignore_ascii_case("localhost")
+            ["localhost", own]
+                .iter()
+                .any(|good| name.eq_ignore_ascii_case(good))
                 || address.is_ok_and(|address| address.to_canonical().is_loopback())
         })
     })

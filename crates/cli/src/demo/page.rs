@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, stream};
 use tidings_node::operations::dressed;
-use tidings_node::reception::names_loopback;
+use tidings_node::reception::is_for;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
 
 /// A browser tells under which name it found us. Under a foreign one it gets nothing.
 async fn only_loopback_names(request: Request, next: Next) -> Response {
-    if names_loopback(request.headers()) {
+    if is_for("localhost", request.headers()) {
         next.run(request).await
     } else {
         StatusCode::FORBIDDEN.into_response()

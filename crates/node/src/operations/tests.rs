@@ -7,6 +7,7 @@ pub(crate) mod tls;
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -194,6 +195,14 @@ async fn a_port_of_the_machine_itself_is_not_read_under_the_name_of_a_site() {
         let said = said(&everywhere).await;
         assert!(said.starts_with("HTTP/1.1 200 "), "{hosts}: {said}");
     }
+}
+
+#[test]
+fn the_name_that_is_configured_is_ours_too() {
+    let host = HeaderValue::from_static("Peer0.org1.test:9443");
+    let headers = HeaderMap::from_iter([(header::HOST, host)]);
+    assert!(is_for("peer0.org1.test", &headers));
+    assert!(!is_for("127.0.0.1", &headers));
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ impl Scene {
         let (stop, stopped) = watch::channel(());
         let reception = Reception {
             tls: None,
-            only_here: false,
+            only_here: None,
             answers: self.desk.clone(),
             stopped,
         };

@@ -16,7 +16,7 @@ fn reception() -> (watch::Sender<()>, Reception<Pages>) {
     let vitals = Vitals::default();
     let reception = Reception {
         tls: None,
-        only_here: false,
+        only_here: None,
         answers: Pages {
             shown: Arc::new(shown(vitals, logging)),
             metrics: true,
