@@ -17,8 +17,8 @@ use tidings_ledger::{
     Reader,
     private::{Purged, Queue},
 };
-use tidings_msp::block::last_config_index;
 use tidings_node::directory::Served;
+use tidings_node::history::last_config;
 use tidings_node::private::PrivateData;
 use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
@@ -335,13 +335,11 @@ fn info(reader: &Reader) -> Result<Info> {
 }
 
 fn fetch(reader: &Reader, which: Which) -> Result<BlockView> {
-    let newest = || block(reader, reader.height().saturating_sub(1));
     match which {
-        Which::Newest => newest(),
+        Which::Newest => block(reader, reader.height().saturating_sub(1)),
         Which::Oldest => block(reader, 0),
         Which::Number(number) => block(reader, number),
-        // The first block says nothing of configurations, and is one.
-        Which::Config => block(reader, last_config_index(&newest()?).unwrap_or(0)),
+        Which::Config => last_config(reader).map_err(Error::msg),
     }
 }
 

@@ -19,11 +19,10 @@ use tidings_ledger::{StoreError, private::PrivateBlock};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::{
-    config_below,
     vault::{QUIET_MAX, Vault},
     window::Walked,
 };
-use crate::crypto::next_config;
+use crate::{crypto::next_config, history::config_below};
 
 /// Blocks put down together at most while a store catches up with the ledger.
 const CATCH_UP_LEN: u64 = 1024;

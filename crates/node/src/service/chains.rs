@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_ledger::{Ledger, OpenError, Reader, Settings};
+use tidings_ledger::{Ledger, OpenError, Settings};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::StartRefused;
-use crate::private::config_below;
+use crate::history::config_in_force;
 
 /// Where channels lie below the data folder.
 const CHANNELS: &str = "channels";
@@ -117,17 +117,6 @@ pub(super) fn open(dir: &Path, settings: Settings) -> Result<Ledger, OpenError> 
 pub(super) fn is_name(name: &str) -> bool {
     name.bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
-}
-
-/// The configuration in force at the end of a ledger.
-pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
-    config_below(ledger.height(), |number| {
-        let block = ledger.block(number).map_err(|error| error.to_string())?;
-        if block.is_none() && number >= ledger.first() {
-            return Err(format!("block {number} is missing"));
-        }
-        Ok(block)
-    })
 }
 
 #[cfg(test)]
