@@ -257,16 +257,21 @@ async fn validity(
     channel: &str,
     block: Option<u64>,
 ) -> Result<Answer> {
+    let id = ChannelId::from(channel);
+    // Or else this says why it is not there.
+    let blocks = run(errands, |done| Errand::Reader(id, done)).await??;
     let channels = run(errands, Errand::Channels).await?;
     let mut channels = channels.into_iter();
     let served = channels.find(|served| served.channel.as_str() == channel);
-    let served = served.with_context(|| format!("channel '{channel}' has not been joined"))?;
-    let validity = served.validity.clone();
+    let validity = served
+        .context("the channel is being left")?
+        .validity
+        .clone();
     let validity = validity.context(
         "peers are not asked which transactions are valid: set validity.organizations to how many \
          organizations have to agree, and start the node again",
     )?;
-    let report = move || validity.report(block, served.blocks.height());
+    let report = move || validity.report(block, blocks.height());
     let report = tokio::task::spawn_blocking(report).await;
     let report = report.context("reading what peers say broke off")?;
     report.map(Answer::Validity).map_err(Error::msg)
