@@ -247,10 +247,13 @@ impl Run {
             metrics.set_extent(&self.channel, extent);
         }
         match pruned {
-            Ok(Some(first)) => tracing::info!(
-                target: "ledger", channel = %self.channel, first,
-                "pruned: blocks below this one are gone, but for those that are needed for good"
-            ),
+            Ok(Some(first)) => {
+                tracing::info!(
+                    target: "ledger", channel = %self.channel, first,
+                    "pruned: blocks below this one are gone, but for those that are needed for good"
+                );
+                self.outlets.commits.pruned(first);
+            }
             Ok(None) => return false,
             Err(reason) => {
                 self.prunes = false;
