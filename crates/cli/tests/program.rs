@@ -8,7 +8,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::SystemTime,
 };
+
+use tidings_ledger::{Audit, Ledger, Retention, Settings};
 
 fn tidings(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidings"))
@@ -340,7 +343,12 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
     let (_, tail) = export(&["--from", "6"], "tail");
     assert_eq!([head, tail].concat(), whole);
     let again = complaint(&["ledger", "export", &ledger, &place("whole")]);
-    assert!(again.contains("exists"), "{again}");
+    assert!(
+        again.ends_with("remove it, or choose another name"),
+        "{again}"
+    );
+    let nowhere = complaint(&["ledger", "export", &ledger, &place("no/such")]);
+    assert!(nowhere.contains("make its folder"), "{nowhere}");
     let beyond = ["ledger", "export", "--to", "13", &ledger, &place("beyond")];
     assert!(complaint(&beyond).contains("has blocks from 0 to 12 only"));
     assert!(!dir.join("beyond").exists());
@@ -358,11 +366,23 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
         let error = String::from_utf8(output.stderr.clone()).unwrap();
         (output.status.success(), stdout(&output) + &error)
     };
-    let gap = import(&["tail"], "copy");
+    for (file, expected) in [
+        ("tail", "give the files with blocks 1 to 5 before this one"),
+        ("", "is a folder: give files as"),
+    ] {
+        let (good, said) = import(&[file], "copy");
+        assert!(!good && said.contains(expected), "{said}");
+        assert!(!dir.join("copy").exists(), "not even the folder is made");
+    }
     assert!(
-        !gap.0 && gap.1.contains("block 6 is here, but block 1 is next"),
-        "{}",
-        gap.1
+        import(&["tail"], "copy")
+            .1
+            .contains("nothing was written to")
+    );
+    let (good, said) = import(&["head"], "tail");
+    assert!(
+        !good && said.contains("tail is a file: name the folder"),
+        "{said}"
     );
     let parts = import(&["head", "alone"], "copy");
     assert!(
@@ -408,6 +428,36 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
     }
     let other = import(&["head"], "no/such/../folder");
     assert!(other.0, "{}", other.1);
+
+    // Of what a pruned ledger has left no ledger is made.
+    let from = pruned(&dir.join("copy"), &dir.join("pruned"));
+    let pruned = place("pruned");
+    let output = tidings(&["ledger", "export", &pruned, &place("left")]);
+    let behind = format!("takes them behind blocks 0 to {} only", from - 1);
+    assert!(stdout(&output).contains(&behind), "{output:?}");
+    let (good, said) = import(&["left"], "of-the-rest");
+    let missing = format!("`tidings ledger export --from 1 --to {}`", from - 1);
+    assert!(!good && said.contains(&missing), "{said}");
+    assert!(import(&["whole", "left"], "of-all").0);
+}
+
+/// A ledger with the last blocks of another; says from which on.
+fn pruned(whole: &Path, dir: &Path) -> u64 {
+    let settings = Settings {
+        segment_len_max: 1,
+        retention: Retention {
+            blocks: Some(4),
+            age: None,
+        },
+        ..Settings::default()
+    };
+    let mut ledger = Ledger::open_with(dir, settings).unwrap();
+    for block in Audit::open(whole).unwrap() {
+        ledger.append(&[block.unwrap()]).unwrap();
+    }
+    let mut prune = || ledger.prune(SystemTime::now(), &|_| false).unwrap();
+    while prune().is_some() {}
+    ledger.reader().first()
 }
 
 /// By a sentence, by JSON and by status: whole, with a tail that a crash left, and damaged.

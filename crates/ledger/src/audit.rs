@@ -6,6 +6,7 @@
 use std::{
     fs,
     fs::File,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -40,6 +41,15 @@ impl Audit {
     /// Begins at the first block. Keeps a writer out while it lives.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, AuditError> {
         let dir = dir.as_ref();
+        let is_folder = fs::metadata(dir).map_or_else(
+            |error| error.kind() == io::ErrorKind::PermissionDenied,
+            |found| found.is_dir(),
+        );
+        if !is_folder {
+            return Err(AuditError::NoFolder {
+                dir: dir.to_owned(),
+            });
+        }
         let mut waiting = folder::segments(dir)?;
         if waiting.is_empty() {
             return Err(AuditError::NoLedger {
@@ -168,11 +178,21 @@ impl Iterator for Audit {
     }
 }
 
+/// Which folder is wanted.
+const WHICH: &str =
+    "name the folder with the .blocks files, which is channels/NAME below peer.fileSystemPath";
+
 /// Why a folder cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
+    /// There is none.
+    #[error("there is no folder {}: {}", dir.display(), WHICH)]
+    NoFolder {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// There is no segment file in it.
-    #[error("{} holds no ledger: name the folder with the .blocks files", dir.display())]
+    #[error("{} holds no ledger: {}", dir.display(), WHICH)]
     NoLedger {
         /// The folder.
         dir: PathBuf,
@@ -223,7 +243,7 @@ fn check_index(dir: &Path, scan: &Scan) -> Result<(), ReadError> {
     let number = scan.segment.first;
     let path = dir.join(folder::index_name(number));
     let found = match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read.map_err(Failed::to("read", &path))?,
     };
     let empty = scan.index.is_empty();

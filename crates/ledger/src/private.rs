@@ -474,18 +474,32 @@ impl PrivateStore {
 
     /// Removes from the file what has expired with this last block of the ledger; says how many.
     pub fn expire(&self, last_block: u64) -> Result<u64, StoreError> {
-        let mut expired = 0;
+        self.remove_all(|tables| tables.over(last_block, STEP_LEN_MAX))
+    }
+
+    /// Forgets what is missing of blocks below this one, with what is left of it, since nobody can
+    /// say any more what it must be; says how many. What is held stays.
+    pub fn forget_missing(&self, below: u64) -> Result<u64, StoreError> {
+        self.remove_all(|tables| tables.missing_below(below, STEP_LEN_MAX))
+    }
+
+    /// Removes all that `some` finds, which finds a step at a time.
+    fn remove_all(
+        &self,
+        some: impl Fn(&Tables<'_>) -> Result<Vec<Place>, StorageError>,
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
         loop {
             let len = self.change(|tables| {
-                let places = tables.over(last_block, STEP_LEN_MAX)?;
+                let places = some(tables)?;
                 for place in &places {
                     tables.remove(place)?;
                 }
                 Ok((!places.is_empty(), places.len()))
             })?;
-            expired += len as u64;
+            removed += len as u64;
             if len < STEP_LEN_MAX {
-                return Ok(expired);
+                return Ok(removed);
             }
         }
     }

@@ -357,10 +357,14 @@ fn a_folder_that_cannot_be_a_ledger_is_named() {
     );
     let error = Audit::open(dir.path()).unwrap_err().to_string();
     assert!(
-        error.ends_with("holds no ledger: name the folder with the .blocks files"),
+        error.contains(" holds no ledger: name the folder with the .blocks files"),
         "{error}"
     );
-    assert!(Audit::open(dir.path().join("nowhere")).is_err());
+    for absent in [dir.path().join("nowhere"), file] {
+        let error = Audit::open(&absent).unwrap_err().to_string();
+        let begin = format!("there is no folder {}: name the", absent.display());
+        assert!(error.starts_with(&begin) && error.ends_with("peer.fileSystemPath"));
+    }
 }
 
 /// Run by hand: `cargo test --release -p tidings-ledger --test ledger -- --ignored --nocapture`.

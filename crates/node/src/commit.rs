@@ -247,10 +247,13 @@ impl Run {
             metrics.set_extent(&self.channel, extent);
         }
         match pruned {
-            Ok(Some(first)) => tracing::info!(
-                target: "ledger", channel = %self.channel, first,
-                "pruned: blocks below this one are gone, but for those that are needed for good"
-            ),
+            Ok(Some(first)) => {
+                tracing::info!(
+                    target: "ledger", channel = %self.channel, first,
+                    "pruned: blocks below this one are gone, but for those that are needed for good"
+                );
+                self.outlets.commits.pruned(first);
+            }
             Ok(None) => return false,
             Err(reason) => {
                 self.prunes = false;
@@ -386,14 +389,9 @@ impl Run {
         tracing::info!(
             target: "ledger", channel = %self.channel, blocks = group.len(), height, "committed"
         );
+        self.show_durations(took_s, begun.elapsed().as_secs_f64());
         let metrics = &self.outlets.vitals.metrics;
         let label = self.channel.as_str();
-        for histogram in [&metrics.commit_duration, &metrics.ledger_commit_time] {
-            histogram.with_label_values(&[label]).observe(took_s);
-        }
-        let all = begun.elapsed().as_secs_f64();
-        let with_private = &metrics.privdata_commit_block_duration;
-        with_private.with_label_values(&[label]).observe(all);
         let (mut copies, from) = (BTreeSet::new(), height - blocks.len() as u64);
         for Ready {
             job, copies: held, ..
@@ -427,6 +425,19 @@ impl Run {
         self.outlets.height.send_replace(height);
         self.outlets.commits.tell(from, height, copies);
         Ok(())
+    }
+
+    /// Of a group of blocks: by themselves, and with their private data.
+    fn show_durations(&self, took_s: f64, all_s: f64) {
+        let metrics = &self.outlets.vitals.metrics;
+        for (histogram, seconds) in [
+            (&metrics.commit_duration, took_s),
+            (&metrics.ledger_commit_time, took_s),
+            (&metrics.privdata_commit_block_duration, all_s),
+        ] {
+            let histogram = histogram.with_label_values(&[self.channel.as_str()]);
+            histogram.observe(seconds);
+        }
     }
 
     /// Takes the definitions in blocks that are in the ledger, under the configuration below them.

@@ -363,10 +363,11 @@ impl Driver {
                 source,
                 private_data,
             } => {
+                let seen_at = self.lookout.seen_at(&channel, block.number);
                 let job = Job {
-                    seen_at: self.lookout.seen_at(&channel, block.number),
                     block,
                     source,
+                    seen_at,
                     private_data,
                 };
                 return self.commit(channel, job);
@@ -379,39 +380,43 @@ impl Driver {
                 connection,
                 nonce,
             } => {
-                let Some(parts) = self.channels.get(&channel) else {
-                    return Some(Input::Served { ticket });
-                };
                 let ask = Ask {
                     ticket,
                     channel,
                     range: start..=end,
                     connection,
-                    // Without the evidence of its handshake a peer gets blocks only.
-                    private: self
-                        .streams
-                        .get(&connection)
-                        .map(|from| (Arc::clone(from), Arc::clone(&parts.private.vault))),
+                    private: None,
                     nonce,
                 };
-                self.serve.answer(Arc::clone(&parts.blocks), ask);
+                return self.serve_blocks(ask);
             }
             Effect::StorePrivate { .. }
             | Effect::ServePrivate { .. }
             | Effect::PrivateGathered { .. }
             | Effect::ListMissing { .. } => return self.perform_private(effect),
             Effect::Deliver { channel, command } => {
-                if let Some(parts) = self.channels.get(&channel) {
-                    parts.deliver.command(command);
-                }
+                self.channels.get(&channel)?.deliver.command(command);
             }
             Effect::Hold { channel, is_held } => {
-                if let Some(parts) = self.channels.get(&channel) {
-                    parts.deliver.hold(is_held);
-                }
+                self.channels.get(&channel)?.deliver.hold(is_held);
             }
             Effect::Notify(notice) => self.note(notice),
         }
+        None
+    }
+
+    /// Has blocks read for a peer. Of a channel without parts, which is about to be left, it gets
+    /// none.
+    fn serve_blocks(&self, ask: Ask) -> Option<Input> {
+        let Some(parts) = self.channels.get(&ask.channel) else {
+            let ticket = ask.ticket;
+            return Some(Input::Served { ticket });
+        };
+        // Without the evidence of its handshake a peer gets blocks only.
+        let from = self.streams.get(&ask.connection);
+        let private = from.map(|from| (Arc::clone(from), Arc::clone(&parts.private.vault)));
+        let ask = Ask { private, ..ask };
+        self.serve.answer(Arc::clone(&parts.blocks), ask);
         None
     }
 

@@ -15,6 +15,7 @@ pub mod directory;
 mod driver;
 mod failed;
 pub mod health;
+pub mod history;
 pub mod intake;
 pub mod logging;
 pub mod metrics;

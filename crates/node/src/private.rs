@@ -22,7 +22,6 @@ mod clients;
 mod copy;
 mod disk;
 mod distribute;
-mod history;
 mod keeper;
 mod list;
 mod policy;
@@ -42,7 +41,6 @@ use tokio::sync::mpsc;
 pub(crate) use self::{
     clients::for_client,
     distribute::own_copies,
-    history::config_below,
     keeper::{Chore, Commits, Keeper},
     policy::{Judge, Registries},
     pushes::Pushes,

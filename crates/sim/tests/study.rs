@@ -228,7 +228,7 @@ fn slow_members_delay_only_themselves() {
 /// themselves are left behind: what they lack is for state transfer.
 #[test]
 fn overloaded_members_are_found_and_delay_only_themselves() {
-    for seed in seeds(1..2) {
+    for seed in seeds(1..3) {
         let scenario = Scenario::new(60, Net::Lan).blocks(150).seed(seed);
         let calm = stripes(&scenario, Stripe::default());
         let overloaded = Scenario {

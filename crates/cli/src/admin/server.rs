@@ -17,8 +17,8 @@ use tidings_ledger::{
     Reader,
     private::{Purged, Queue},
 };
-use tidings_msp::block::last_config_index;
 use tidings_node::directory::Served;
+use tidings_node::history::last_config;
 use tidings_node::private::PrivateData;
 use tidings_node::vitals::Vitals;
 use tidings_proto::block::BlockView;
@@ -257,16 +257,21 @@ async fn validity(
     channel: &str,
     block: Option<u64>,
 ) -> Result<Answer> {
+    let id = ChannelId::from(channel);
+    // Or else this says why it is not there.
+    let blocks = run(errands, |done| Errand::Reader(id, done)).await??;
     let channels = run(errands, Errand::Channels).await?;
     let mut channels = channels.into_iter();
     let served = channels.find(|served| served.channel.as_str() == channel);
-    let served = served.with_context(|| format!("channel '{channel}' has not been joined"))?;
-    let validity = served.validity.clone();
+    let validity = served
+        .context("the channel is being left")?
+        .validity
+        .clone();
     let validity = validity.context(
         "peers are not asked which transactions are valid: set validity.organizations to how many \
          organizations have to agree, and start the node again",
     )?;
-    let report = move || validity.report(block, served.blocks.height());
+    let report = move || validity.report(block, blocks.height());
     let report = tokio::task::spawn_blocking(report).await;
     let report = report.context("reading what peers say broke off")?;
     report.map(Answer::Validity).map_err(Error::msg)
@@ -335,13 +340,11 @@ fn info(reader: &Reader) -> Result<Info> {
 }
 
 fn fetch(reader: &Reader, which: Which) -> Result<BlockView> {
-    let newest = || block(reader, reader.height().saturating_sub(1));
     match which {
-        Which::Newest => newest(),
+        Which::Newest => block(reader, reader.height().saturating_sub(1)),
         Which::Oldest => block(reader, 0),
         Which::Number(number) => block(reader, number),
-        // The first block says nothing of configurations, and is one.
-        Which::Config => block(reader, last_config_index(&newest()?).unwrap_or(0)),
+        Which::Config => last_config(reader).map_err(Error::msg),
     }
 }
 

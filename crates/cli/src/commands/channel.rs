@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 
-use super::{print, read_input, socket, validity};
+use super::{print, read_input, socket, unwritable, validity};
 use crate::admin::client::ask;
 use crate::admin::{Answer, Joined, Question, Which};
 
@@ -177,7 +177,7 @@ impl Command {
                 if path.as_os_str() == "-" {
                     return super::print_bytes(&block);
                 }
-                fs::write(&path, block).with_context(|| format!("cannot write {}", path.display()))
+                fs::write(&path, block).map_err(|error| unwritable(&path, &error))
             }
             (_, answer) => bail!("the node answered something else: {answer:?}"),
         }

@@ -60,7 +60,10 @@ pub(crate) enum Command {
     ///
     /// Each block's link, data hash and orderer signatures are checked under the configuration that
     /// was in force before it is written. Blocks that the ledger has are passed over. What was found
-    /// good before a fault stays, so that the rest can be given once it is there.
+    /// good before a fault, or before this was broken off, stays: the same command with good files
+    /// goes on behind it. Where nothing behind block 0 was good nothing is made. The first file of a
+    /// new ledger begins with block 0 or 1: what was exported from a pruned ledger wants the blocks
+    /// before it.
     ///
     /// To bring a node into the channel, import into channels/NAME below its peer.fileSystemPath
     /// while it is stopped, and start it; or, while it runs and is not in the channel, import and

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::Bytes;
 use tidings_node::core_config::CoreConfig;
 
@@ -42,6 +42,17 @@ pub(crate) fn read_input(path: &Path) -> Result<Bytes> {
         );
     }
     Ok(bytes.into())
+}
+
+/// That a file cannot be written, and what to do.
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Error {
+    let cure = match error.kind() {
+        io::ErrorKind::AlreadyExists => "remove it, or choose another name",
+        io::ErrorKind::NotFound => "make its folder, or choose another name",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        _ => "choose another name",
+    };
+    anyhow!("cannot write {}: {error}; {cure}", path.display())
 }
 
 /// Where the node that runs can be asked.

@@ -139,44 +139,48 @@ impl Shape {
     }
 }
 
+/// Makes an organization whose first node is its anchor. Its nodes, with their ports, come behind
+/// those of others.
+async fn make_org(
+    crypto: &Path,
+    shape: &Shape,
+    number: u16,
+    nodes: &mut Vec<(String, TcpListener)>,
+) -> Result<genesis::Member> {
+    let domain = format!("org{number}.demo");
+    let hosts: Vec<String> = (0..shape.peers).map(|peer| format!("peer{peer}")).collect();
+    let first = nodes.len();
+    for host in &hosts {
+        let index = u16::try_from(nodes.len() + 1)?;
+        let listener = shape.open(index).await?;
+        nodes.push((format!("{host}.{domain}"), listener));
+    }
+    let anchor = nodes.get(first).map(|(_, listener)| port(listener));
+    let anchor = anchor.transpose()?;
+    let plan = Plan {
+        kind: Kind::Peers,
+        domain: domain.clone(),
+        hosts,
+    };
+    keys::make(crypto, &plan)?;
+    Ok(genesis::Member {
+        name: format!("Org{number}"),
+        msp_id: format!("Org{number}MSP"),
+        domain,
+        addresses: anchor
+            .map(|port| (LOOPBACK.to_owned(), port))
+            .into_iter()
+            .collect(),
+    })
+}
+
 /// Makes a network.
 pub(crate) async fn make(dir: &Path, shape: &Shape) -> Result<Setup> {
     let crypto = dir.join("crypto");
     let orderer_port = shape.open(0).await?;
-    let mut opened = 0;
-    let mut ports = Vec::new();
-    let mut application = Vec::new();
+    let (mut ports, mut application) = (Vec::new(), Vec::new());
     for number in 1..=shape.orgs {
-        let domain = format!("org{number}.demo");
-        let hosts: Vec<String> = (0..shape.peers).map(|peer| format!("peer{peer}")).collect();
-        let mut of_org = Vec::new();
-        for host in &hosts {
-            opened += 1;
-            let listener = shape.open(opened).await?;
-            of_org.push((format!("{host}.{domain}"), listener));
-        }
-        let anchor = of_org
-            .first()
-            .map(|(_, listener)| port(listener))
-            .transpose()?;
-        keys::make(
-            &crypto,
-            &Plan {
-                kind: Kind::Peers,
-                domain: domain.clone(),
-                hosts,
-            },
-        )?;
-        application.push(genesis::Member {
-            name: format!("Org{number}"),
-            msp_id: format!("Org{number}MSP"),
-            domain,
-            addresses: anchor
-                .map(|port| (LOOPBACK.to_owned(), port))
-                .into_iter()
-                .collect(),
-        });
-        ports.extend(of_org);
+        application.push(make_org(&crypto, shape, number, &mut ports).await?);
     }
     let plan = Plan {
         kind: Kind::Orderers,

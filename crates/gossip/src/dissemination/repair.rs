@@ -286,13 +286,7 @@ impl Dissemination {
         let cut = known.map_or(Cut { len: 1, k: 1, p: 0 }, |(_, cut)| cut);
         let mut wait = model.patience;
         if let Some(target) = target {
-            // Bits beyond the stripes of the block are of no meaning to anybody.
-            let count = missing.count_ones().min(u32::from(cut.k));
-            wait = self.patience(&target.peer, cut) + self.parameters.chunk_time(cut) * 2 * count;
-            let is_slow = |n: &super::neighbours::Neighbour| n.declared == Class::Slow;
-            if self.neighbours.find(&target.peer).is_some_and(is_slow) {
-                wait *= 10;
-            }
+            wait = self.answer_time(&target.peer, cut, missing);
             self.request(now, number, target, missing, out);
         }
         let wait = wait
@@ -301,6 +295,18 @@ impl Dissemination {
         self.timers.arm(Timer::Retry(number), now + wait);
         if let Some(before) = before {
             self.turn_to(number, before);
+        }
+    }
+
+    /// How long this member may take for what it is asked for.
+    fn answer_time(&mut self, peer: &PkiId, cut: Cut, missing: u64) -> Duration {
+        // Bits beyond the stripes of the block are of no meaning to anybody.
+        let count = missing.count_ones().min(u32::from(cut.k));
+        let wait = self.patience(peer, cut) + self.parameters.chunk_time(cut) * 2 * count;
+        let is_slow = |n: &super::neighbours::Neighbour| n.declared == Class::Slow;
+        match self.neighbours.find(peer).is_some_and(is_slow) {
+            true => wait * 10,
+            false => wait,
         }
     }
 

@@ -167,7 +167,8 @@ impl Dissemination {
             VIEW_INTERVAL
         };
         let at = published.map_or(now, |(at, _)| now.max(*at + pause));
-        self.timers.arm(Timer::Publish, at);
+        // What can wait must not hold up what is urgent.
+        self.timers.arm_by(Timer::Publish, at);
     }
 
     pub(super) fn publish(&mut self, now: Moment, ports: &impl Ports, out: &mut Vec<Effect>) {

@@ -50,6 +50,12 @@ impl Timers {
         self.queue.insert((at, timer));
     }
 
+    /// Sets it, unless it falls due before that anyway.
+    pub(super) fn arm_by(&mut self, timer: Timer, at: Moment) {
+        let before = self.due.get(&timer).copied();
+        self.arm(timer, before.map_or(at, |before| before.min(at)));
+    }
+
     pub(super) fn cancel(&mut self, timer: Timer) {
         if let Some(at) = self.due.remove(&timer) {
             self.queue.remove(&(at, timer));

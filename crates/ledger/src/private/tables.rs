@@ -371,6 +371,25 @@ impl<'t> Tables<'t> {
             .collect()
     }
 
+    /// Some places of blocks below this one whose write sets are missing.
+    pub(super) fn missing_below(
+        &self,
+        block: u64,
+        len_max: usize,
+    ) -> Result<Vec<Place>, StorageError> {
+        let mut places = Vec::new();
+        for queue in [Queue::Eligible, Queue::Deprioritized, Queue::Ineligible] {
+            let (queue, room) = (queue.code(), len_max - places.len());
+            let below = (queue, 0, 0, "", "")..(queue, block, 0, "", "");
+            for row in self.missing.range(below)?.take(room) {
+                let key = row?.0;
+                let (_, block, tx, namespace, collection) = key.value();
+                places.push(Place::of((block, tx, namespace, collection)));
+            }
+        }
+        Ok(places)
+    }
+
     /// Puts what is held, or missing without bytes, in the place of what was there.
     pub(super) fn put(
         &mut self,

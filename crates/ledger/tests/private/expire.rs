@@ -76,3 +76,36 @@ fn expiring_takes_many_steps() {
     assert_eq!(store.expire(3).unwrap(), 1250);
     assert_eq!(sets(&store, 0, 0), [""; 0]);
 }
+
+#[test]
+fn what_is_missing_of_blocks_that_are_gone_is_forgotten_and_what_is_held_stays() {
+    let all = || {
+        vec![
+            held(0, "a", "x"),
+            missing(1, "a", Why::Absent),
+            missing(2, "a", Why::NotEntitled),
+            living(9, missing(3, "a", Why::NotAsked)),
+        ]
+    };
+    // More than are removed in one commit.
+    let many = (0..1024).map(|tx| missing(tx, "b", Why::Absent)).collect();
+    let (_dir, store) = store(vec![all(), many, all()]);
+    store
+        .deprioritize(&[(place(0, 1, "a"), Why::Absent)])
+        .unwrap();
+    assert_eq!(store.forget_missing(0).unwrap(), 0);
+    assert_eq!(store.forget_missing(2).unwrap(), 3 + 1024);
+    assert_eq!(sets(&store, 0, 2), ["0 a x"]);
+    assert_eq!(lacking(&store, Queue::Eligible, 2), ["2/3 a", "2/1 a"]);
+    assert_eq!(lacking(&store, Queue::Deprioritized, 2), [""; 0]);
+    assert_eq!(lacking(&store, Queue::Ineligible, 2), ["2/2 a"]);
+    assert_eq!(counts(&store), [2, 2, 0, 1]);
+    // What comes of asking for it before comes too late.
+    let filled = store.fill(&[filling(0, 1, "a", "late")]).unwrap();
+    assert_eq!((filled.stored, filled.unwanted), (0, 1));
+    assert_eq!(
+        store.expire(u64::MAX).unwrap(),
+        1,
+        "of what expires nothing is left behind"
+    );
+}

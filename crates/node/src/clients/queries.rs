@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use tidings_ledger::BlockHash;
-use tidings_msp::{block::last_config_index, channel_config::ChannelConfig, identity::Identity};
+use tidings_msp::{channel_config::ChannelConfig, identity::Identity};
 use tidings_proto::{
     block::BlockView,
     common::{BlockchainInfo, Config, Envelope, msp_role::MspRoleType},
@@ -23,7 +23,7 @@ use super::{
     roles::check_role,
     shelf::{block_for_clients, block_of, codes},
 };
-use crate::directory::Served;
+use crate::{directory::Served, history::last_config};
 
 /// The longest number, hash or transaction id that is looked for.
 const KEY_LEN_MAX: usize = 256;
@@ -149,9 +149,7 @@ fn may(
 async fn config_block(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Unanswered> {
     let (served, _) = may(shared, proposal)?;
     let read = move || {
-        let last = block_of(&served, served.blocks.height().saturating_sub(1))?;
-        // The first block says nothing of configurations, and is one.
-        let block = block_of(&served, last_config_index(&last).unwrap_or(0))?;
+        let block = last_config(&served.blocks)?;
         Ok(encoded(&served, &block))
     };
     Ok(shared.shelf.reads.read(read).await?)

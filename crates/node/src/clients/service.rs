@@ -138,3 +138,45 @@ impl Method {
         Ok(response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream::pending};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio_util::task::TaskTracker;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        clients::{ClientSettings, STRANGERS_MAX},
+        commit::tests::crypto,
+        directory::Directory,
+        material::Material,
+        metrics::Metrics,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_have_so_many_streams_and_so_much_time() {
+        let known = (crypto(&Material::new()), Directory::default());
+        let (settings, tasks) = (ClientSettings::default(), TaskTracker::new());
+        let shared = Shared::new(settings, false, known, Metrics::default(), tasks);
+        let method = Method {
+            shared: Arc::new(shared),
+            kind: Kind::Blocks,
+        };
+        let begin = || {
+            let silence = StreamBody::new(pending::<Result<Frame<Bytes>, Status>>());
+            let asks = Streaming::new_request(ProstDecoder::default(), silence, None, None);
+            method.begin(Request::new(asks))
+        };
+        let streams: Vec<_> = (0..STRANGERS_MAX).map(|_| begin().unwrap()).collect();
+        let refused = begin().map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        for stream in streams {
+            let told = stream.into_inner().next().await.unwrap();
+            assert_eq!(told.unwrap_err().code(), Code::DeadlineExceeded);
+        }
+        assert!(begin().is_ok(), "there is room again");
+    }
+}

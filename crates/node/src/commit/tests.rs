@@ -10,7 +10,7 @@ use tidings_proto::common::{Config, ConfigEnvelope, HeaderType};
 use super::*;
 use crate::{
     metrics::Metrics,
-    private::{PrivateParts, PrivateSettings, Registries, Surroundings},
+    private::{PrivateData, PrivateParts, PrivateSettings, Registries, Surroundings},
     serve::Blocks,
 };
 use material::{CHANNEL, Draft, Material, Member, tree};
@@ -18,8 +18,8 @@ use material::{CHANNEL, Draft, Material, Member, tree};
 #[path = "../../../msp/tests/material/mod.rs"]
 pub(crate) mod material;
 
-/// Hashes of what was committed.
-struct InMemory(Vec<[u8; 32]>);
+/// Hashes of what was committed, and the block below which it is to be given up.
+struct InMemory(Vec<[u8; 32]>, Option<u64>);
 
 impl Committer for InMemory {
     fn height(&self) -> u64 {
@@ -33,6 +33,10 @@ impl Committer for InMemory {
     fn commit(&mut self, blocks: &[VerifiedBlock]) -> Result<(), String> {
         self.0.extend(blocks.iter().map(|block| block.hash));
         Ok(())
+    }
+
+    fn prune(&mut self, _hold: &dyn Fn(&BlockView) -> bool) -> Result<Option<u64>, String> {
+        Ok(self.1.take())
     }
 }
 
@@ -177,7 +181,7 @@ fn blocks_that_wait_behind_a_configuration_are_judged_by_it() {
     let (outlets, mut heard) = outlets(&crypto, dir.path());
     let (heights, roots) = (outlets.height.subscribe(), outlets.roots.clone());
     let roots_seen = roots.subscribe();
-    let committer = Box::new(InMemory(vec![genesis]));
+    let committer = Box::new(InMemory(vec![genesis], None));
     let writer = Writer::start(channel.clone(), committer, outlets).unwrap();
     // All pass the gate while the second ordering organization still belongs.
     let jobs = [first, config, bad, good, astray, last].map(|draft| {
@@ -263,7 +267,7 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
     let committer = Stuck {
         begins,
         go: may_go,
-        held: InMemory(vec![genesis]),
+        held: InMemory(vec![genesis], None),
     };
     let writer = Writer::start(channel, Box::new(committer), outlets).unwrap();
     assert!(writer.submit(job()));
@@ -284,6 +288,42 @@ fn so_many_blocks_wait_for_a_slow_disk_and_more_are_refused() {
     let mut expected = vec!["tip 1".to_owned(), "height 2".to_owned()];
     expected.extend(vec!["refused 1".to_owned(); JOBS_MAX]);
     assert_eq!(all, expected);
+}
+
+#[test]
+fn what_is_missing_of_a_block_is_forgotten_with_the_block() {
+    let crypto = crypto(&Material::new());
+    let dir = tempfile::tempdir().unwrap();
+    let (outlets, mut heard) = outlets(&crypto, dir.path());
+    let vault = Arc::clone(&outlets.vault);
+    let lacking = |number| PrivateBlock {
+        number,
+        entries: vec![PrivateEntry {
+            tx: 0,
+            namespace: "cc".to_owned(),
+            collection: "one".to_owned(),
+            block_to_live: 0,
+            content: Content::Missing(Why::Absent),
+        }],
+        purges: Vec::new(),
+        left_out: BTreeMap::new(),
+    };
+    vault.prepare(&[lacking(1), lacking(2)]).unwrap();
+    vault.grown(3);
+    let missing = || {
+        PrivateData(Arc::clone(&vault))
+            .backlog()
+            .unwrap()
+            .total()
+            .eligible
+    };
+    assert_eq!(missing(), 2);
+    let committer = InMemory(vec![[3; 32]; 3], Some(2));
+    let writer = Writer::start(ChannelId::from(CHANNEL), Box::new(committer), outlets);
+    writer.unwrap().finish();
+    // Until the other threads have ended, too.
+    while heard.blocking_recv().is_some() {}
+    assert_eq!(missing(), 1);
 }
 
 #[test]

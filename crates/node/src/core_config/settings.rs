@@ -275,15 +275,7 @@ fn transport(config: &CoreConfig) -> Result<Transport, ConfigRefused> {
 }
 
 fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
-    let default = Config::default();
-    let alive_time_interval =
-        config.duration_or("peer.gossip.aliveTimeInterval", default.alive_time_interval)?;
-    let alive_expiration_timeout = config.duration_or(
-        "peer.gossip.aliveExpirationTimeout",
-        5 * alive_time_interval,
-    )?;
-    let reconnect_interval =
-        config.duration_or("peer.gossip.reconnectInterval", alive_expiration_timeout)?;
+    let default = membership(config, spreading(config, Config::default())?)?;
     let org_leader = config.flag("peer.gossip.orgLeader", false)?;
     let use_leader_election = config.flag("peer.gossip.useLeaderElection", false)?;
     if org_leader && use_leader_election {
@@ -291,10 +283,32 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
             "peer.gossip.orgLeader and peer.gossip.useLeaderElection exclude each other: switch one off",
         ));
     }
-    let time = |key, default| config.duration_or(key, default);
     Ok(Config {
         stripe: config.flag("peer.gossip.stripes", true)?,
         bootstrap: config.list("peer.gossip.bootstrap")?,
+        org_leader,
+        use_leader_election,
+        election: election(config)?,
+        state: state(config)?,
+        block_gossip_enabled: config.flag("peer.deliveryclient.blockGossipEnabled", true)?,
+        reconnect_total_time_threshold: config.duration_or(
+            "peer.deliveryclient.reconnectTotalTimeThreshold",
+            default.reconnect_total_time_threshold,
+        )?,
+        reconnect_backoff_threshold: config.duration_or(
+            "peer.deliveryclient.reConnectBackoffThreshold",
+            default.reconnect_backoff_threshold,
+        )?,
+        cluster: delivery::cluster(config)?,
+        pvt_data: private::settings(config)?,
+        ..default
+    })
+}
+
+/// How messages are pushed and pulled.
+fn spreading(config: &CoreConfig, default: Config) -> Result<Config, ConfigRefused> {
+    let time = |key, default| config.duration_or(key, default);
+    Ok(Config {
         max_block_count_to_store: config.number_or(
             "peer.gossip.maxBlockCountToStore",
             default.max_block_count_to_store,
@@ -315,6 +329,22 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
             .number_or("peer.gossip.propagatePeerNum", default.propagate_peer_num)?,
         pull_interval: time("peer.gossip.pullInterval", default.pull_interval)?,
         pull_peer_num: config.number_or("peer.gossip.pullPeerNum", default.pull_peer_num)?,
+        digest_wait_time: time("peer.gossip.digestWaitTime", default.digest_wait_time)?,
+        request_wait_time: time("peer.gossip.requestWaitTime", default.request_wait_time)?,
+        response_wait_time: time("peer.gossip.responseWaitTime", default.response_wait_time)?,
+        ..default
+    })
+}
+
+/// How members hear of each other, and when they are given up.
+fn membership(config: &CoreConfig, default: Config) -> Result<Config, ConfigRefused> {
+    let time = |key, default| config.duration_or(key, default);
+    let alive_time_interval = time("peer.gossip.aliveTimeInterval", default.alive_time_interval)?;
+    let alive_expiration_timeout = time(
+        "peer.gossip.aliveExpirationTimeout",
+        5 * alive_time_interval,
+    )?;
+    Ok(Config {
         request_state_info_interval: time(
             "peer.gossip.requestStateInfoInterval",
             default.request_state_info_interval,
@@ -328,31 +358,14 @@ fn gossip(config: &CoreConfig) -> Result<Config, ConfigRefused> {
             "peer.gossip.membershipTrackerInterval",
             default.membership_tracker_interval,
         )?,
-        digest_wait_time: time("peer.gossip.digestWaitTime", default.digest_wait_time)?,
-        request_wait_time: time("peer.gossip.requestWaitTime", default.request_wait_time)?,
-        response_wait_time: time("peer.gossip.responseWaitTime", default.response_wait_time)?,
         alive_time_interval,
         alive_expiration_timeout,
-        reconnect_interval,
+        reconnect_interval: time("peer.gossip.reconnectInterval", alive_expiration_timeout)?,
         msg_expiration_factor: config.number_or(
             "peer.gossip.msgExpirationFactor",
             default.msg_expiration_factor,
         )?,
-        org_leader,
-        use_leader_election,
-        election: election(config)?,
-        state: state(config)?,
-        block_gossip_enabled: config.flag("peer.deliveryclient.blockGossipEnabled", true)?,
-        reconnect_total_time_threshold: time(
-            "peer.deliveryclient.reconnectTotalTimeThreshold",
-            default.reconnect_total_time_threshold,
-        )?,
-        reconnect_backoff_threshold: time(
-            "peer.deliveryclient.reConnectBackoffThreshold",
-            default.reconnect_backoff_threshold,
-        )?,
-        cluster: delivery::cluster(config)?,
-        pvt_data: private::settings(config)?,
+        ..default
     })
 }
 

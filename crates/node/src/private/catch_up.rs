@@ -19,11 +19,10 @@ use tidings_ledger::{StoreError, private::PrivateBlock};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::{
-    config_below,
     vault::{QUIET_MAX, Vault},
     window::Walked,
 };
-use crate::crypto::next_config;
+use crate::{crypto::next_config, history::config_below};
 
 /// Blocks put down together at most while a store catches up with the ledger.
 const CATCH_UP_LEN: u64 = 1024;
@@ -82,6 +81,8 @@ impl Vault {
         for chaincode in self.registry.chaincodes() {
             self.entitle(&chaincode)?;
         }
+        // What is pruned while nobody listens, or just before a crash.
+        self.forget_missing(self.blocks.first())?;
         let last_block = self.last_block();
         let expired = self.with(|stores| {
             let expired = stores.committed.expire(last_block);
@@ -91,6 +92,21 @@ impl Vault {
             tracing::info!(
                 target: "gossip.privdata", channel = %self.channel, expired,
                 "removed private data that has reached its end"
+            );
+        }
+        Ok(())
+    }
+
+    /// Forgets what is missing of blocks below this one, which are pruned.
+    pub(super) fn forget_missing(&self, first: u64) -> Result<(), String> {
+        let forgotten = self.with(|stores| {
+            let forgotten = stores.committed.forget_missing(first);
+            forgotten.map_err(|error| error.to_string())
+        })?;
+        if forgotten > 0 {
+            tracing::info!(
+                target: "gossip.privdata", channel = %self.channel, forgotten, first,
+                "forgot what was missing of pruned blocks, for which nobody can be asked any more"
             );
         }
         Ok(())

@@ -43,7 +43,7 @@ use crate::{
 const CHORES_MAX: usize = 64;
 
 /// Write sets after which a list takes no further block, so that no round is endless.
-const LIST_MAX: usize = 1024;
+pub(super) const LIST_MAX: usize = 1024;
 
 /// `ledger.pvtdataStore.purgeInterval`: what has expired is not shown from its block on, and
 /// removed from the file after so many.
@@ -75,6 +75,8 @@ pub(crate) enum Chore {
     },
     /// This chaincode was defined anew.
     Defined(String),
+    /// The ledger begins with this block now.
+    Pruned(u64),
 }
 
 /// The queue to the thread that does chores. It ends when all copies of this are dropped.
@@ -149,6 +151,11 @@ impl Commits {
     pub(crate) fn defined(&self, namespace: String) {
         let _ = self.queue.send(Chore::Defined(namespace));
     }
+
+    /// The ledger begins with this block now.
+    pub(crate) fn pruned(&self, first: u64) {
+        let _ = self.queue.send(Chore::Pruned(first));
+    }
 }
 
 /// Does the chores.
@@ -198,6 +205,11 @@ impl Run {
             } => self.forget(from, height, &copies),
             Chore::Defined(namespace) => {
                 self.vault.entitle(&namespace)?;
+                self.show_backlog();
+                Ok(())
+            }
+            Chore::Pruned(first) => {
+                self.vault.forget_missing(first)?;
                 self.show_backlog();
                 Ok(())
             }

@@ -4,24 +4,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use tidings_gossip::{Input, Me, Node};
+use tidings_gossip::{Config, Input, Me, Node, PvtDataConfig};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{Certificates, NodeConfig, RunningNode, StartRefused, Transport};
 use crate::{
     clients::Shared,
-    comm::{Authenticator, Comm, CommConfig, Surroundings},
+    comm::{Authenticator, Comm, CommConfig, CommHandle, Surroundings},
     crypto::{CorePorts, Crypto, random},
     deliver::DeliverConfig,
     directory::Directory,
-    driver::{CONTROL_MAX, Driver, HandingOut, Inlets, MESSAGES_MAX},
+    driver::{CONTROL_MAX, Driver, HandingOut, Inlets, MESSAGES_MAX, Request},
     failed::Failed,
     health::Health,
     intake::Intake,
@@ -45,107 +46,61 @@ impl RunningNode {
         crypto: Arc<Crypto>,
         tls: Option<Tls>,
     ) -> Result<Self, StartRefused> {
-        let address = config
-            .listener
-            .local_addr()
-            .map_err(StartRefused::Listener)?;
+        let address = config.listener.local_addr();
+        let address = address.map_err(StartRefused::Listener)?;
         let deliver = deliver_config(&config, tls.clone());
-        let validity_wanted = config.validity_organizations;
-        let vitals = config.vitals;
-        let metrics = vitals.metrics.clone();
         let (messages_in, messages) = mpsc::channel(MESSAGES_MAX);
         let (control_in, control) = mpsc::channel(CONTROL_MAX);
         let (requests_in, requests) = mpsc::channel(16);
         let (status_in, status) = watch::channel(Status::default());
-        let (tasks, failed) = (TaskTracker::new(), Failed::default());
-        let surroundings = Surroundings {
-            authenticator: Arc::clone(&crypto) as Arc<dyn Authenticator>,
-            inbox: Arc::new(Intake::new(
-                Arc::clone(&crypto),
-                messages_in,
-                metrics.clone(),
-            )),
-            inputs: control_in.clone(),
-            metrics: metrics.clone(),
+        let (failed, directory) = (Failed::default(), Directory::default());
+        let common = Common {
+            me,
+            crypto,
+            vitals: config.vitals,
+            tasks: TaskTracker::new(),
+            control: control_in,
         };
-        let own = CommConfig::new(me.identity.pki_id, tls.clone());
-        let directory = Directory::default();
         let clients = Shared::new(
             config.clients,
             deliver.client_auth,
-            (Arc::clone(&crypto), directory.clone()),
-            metrics.clone(),
-            tasks.clone(),
+            (Arc::clone(&common.crypto), directory.clone()),
+            common.vitals.metrics.clone(),
+            common.tasks.clone(),
         );
         let comm = Comm::start(
-            comm_config(&config.transport, own),
+            common.comm_config(&config.transport, tls.clone()),
             config.listener,
             clients.routes(requests_in.downgrade()),
-            surroundings,
+            common.surroundings(messages_in),
         );
-        let private = PrivateSettings {
-            settings: config.gossip.pvt_data.clone(),
-            registries: Registries::default(),
-            metrics: metrics.clone(),
-        };
-        let ports = CorePorts {
-            crypto: Arc::clone(&crypto),
-            judge: Judge::new(Arc::clone(&crypto), private.registries.clone()),
-        };
-        let driver = Driver {
-            node: Node::new(me.clone(), config.gossip, ports, random()),
-            started: Instant::now(),
-            comm: comm.handle(),
-            crypto: Arc::clone(&crypto),
-            metrics: metrics.clone(),
-            lookout: Lookout::new(vitals.clone()),
-            serve: Serve::new(comm.handle(), control_in.clone(), tasks.clone(), metrics),
-            stripes: Stripes::new(
-                comm.handle(),
-                Arc::clone(&crypto),
-                control_in.clone(),
-                tasks.clone(),
-            ),
-            channels: BTreeMap::new(),
-            status: status_in,
-            streams: BTreeMap::new(),
-            handing_out: HandingOut::default(),
-            input_time: Duration::ZERO,
-        };
-        let certificates = show_certificates(&vitals, &me, tls, &tasks, &control_in);
-        let health = vitals.health.clone();
-        health.started(requests_in.downgrade(), me.identity.expires_at);
-        vitals.outlook.open(Window {
-            me: me.clone(),
-            address: address.to_string(),
-            started: Instant::now(),
-            status: status.clone(),
-            core: requests_in.downgrade(),
-            comm: comm.handle(),
-        });
+        let private = common.private(config.gossip.pvt_data.clone());
+        let driver = common.driver(config.gossip, comm.handle(), &private.registries, status_in);
+        let certificates = common.show_certificates(tls);
+        common.show(address, status.clone(), &requests_in, comm.handle());
         let inlets = Inlets {
             messages,
             control,
             requests,
         };
-        tasks.spawn(until_it_breaks(driver.run(inlets), health, failed.clone()));
+        common.run(driver, inlets, failed.clone());
         Ok(Self {
             address,
-            me,
-            crypto,
-            vitals,
+            me: common.me,
+            crypto: common.crypto,
+            vitals: common.vitals,
             comm,
             requests: requests_in,
-            control: control_in,
+            control: common.control,
             failed,
             status,
             committed: broadcast::channel(COMMITTED_LEN_MAX).0,
-            tasks,
+            tasks: common.tasks,
             joined: BTreeSet::new(),
             left: BTreeMap::new(),
             directory,
             vaults: BTreeMap::new(),
-            validity_wanted,
+            validity_wanted: config.validity_organizations,
             validities: BTreeMap::new(),
             followed: BTreeMap::new(),
             private,
@@ -154,6 +109,124 @@ impl RunningNode {
             data_dir: config.data_dir,
             ledger: config.ledger,
         })
+    }
+}
+
+/// What most parts have a copy of.
+struct Common {
+    me: Me,
+    crypto: Arc<Crypto>,
+    vitals: Vitals,
+    tasks: TaskTracker,
+    control: mpsc::Sender<Input>,
+}
+
+impl Common {
+    fn comm_config(&self, transport: &Transport, tls: Option<Tls>) -> CommConfig {
+        CommConfig {
+            dial_timeout: transport.dial_timeout,
+            conn_timeout: transport.conn_timeout,
+            send_queue_len_max: transport.send_queue_len_max,
+            ..CommConfig::new(self.me.identity.pki_id, tls)
+        }
+    }
+
+    fn surroundings(&self, messages: mpsc::Sender<Input>) -> Surroundings {
+        let metrics = self.vitals.metrics.clone();
+        let inbox = Intake::new(Arc::clone(&self.crypto), messages, metrics.clone());
+        Surroundings {
+            authenticator: Arc::clone(&self.crypto) as Arc<dyn Authenticator>,
+            inbox: Arc::new(inbox),
+            inputs: self.control.clone(),
+            metrics,
+        }
+    }
+
+    fn private(&self, settings: PvtDataConfig) -> PrivateSettings {
+        PrivateSettings {
+            settings,
+            registries: Registries::default(),
+            metrics: self.vitals.metrics.clone(),
+        }
+    }
+
+    fn driver(
+        &self,
+        gossip: Config,
+        comm: CommHandle,
+        registries: &Registries,
+        status: watch::Sender<Status>,
+    ) -> Driver {
+        let (crypto, control, tasks) = (&self.crypto, &self.control, &self.tasks);
+        let metrics = self.vitals.metrics.clone();
+        let ports = CorePorts {
+            crypto: Arc::clone(crypto),
+            judge: Judge::new(Arc::clone(crypto), registries.clone()),
+        };
+        Driver {
+            node: Node::new(self.me.clone(), gossip, ports, random()),
+            started: Instant::now(),
+            serve: Serve::new(
+                comm.clone(),
+                control.clone(),
+                tasks.clone(),
+                metrics.clone(),
+            ),
+            stripes: Stripes::new(
+                comm.clone(),
+                Arc::clone(crypto),
+                control.clone(),
+                tasks.clone(),
+            ),
+            comm,
+            crypto: Arc::clone(crypto),
+            metrics,
+            lookout: Lookout::new(self.vitals.clone()),
+            channels: BTreeMap::new(),
+            status,
+            streams: BTreeMap::new(),
+            handing_out: HandingOut::default(),
+            input_time: Duration::ZERO,
+        }
+    }
+
+    /// Runs the core, and tells when it breaks off: or else the node would look alive for ever.
+    fn run(&self, driver: Driver, inlets: Inlets, failed: Failed) {
+        let health = self.vitals.health.clone();
+        let core = until_it_breaks(driver.run(inlets), health, failed);
+        self.tasks.spawn(core);
+    }
+
+    /// Shows when our certificates end, and has that told before it comes.
+    fn show_certificates(&self, tls: Option<Tls>) -> Certificates {
+        let certificates = Certificates {
+            identity_ends_at: self.me.identity.expires_at,
+            tls,
+        };
+        certificates.show(&self.vitals.metrics);
+        let told = certificates.clone().warn(self.control.clone());
+        self.tasks.spawn(told);
+        certificates
+    }
+
+    /// Lets those who look at the node ask it.
+    fn show(
+        &self,
+        address: SocketAddr,
+        status: watch::Receiver<Status>,
+        core: &mpsc::Sender<Request>,
+        comm: CommHandle,
+    ) {
+        let expires_at = self.me.identity.expires_at;
+        self.vitals.health.started(core.downgrade(), expires_at);
+        self.vitals.outlook.open(Window {
+            me: self.me.clone(),
+            address: address.to_string(),
+            started: Instant::now(),
+            status,
+            core: core.downgrade(),
+            comm,
+        });
     }
 }
 
@@ -168,33 +241,6 @@ fn deliver_config(config: &NodeConfig, tls: Option<Tls>) -> DeliverConfig {
     }
 }
 
-fn comm_config(transport: &Transport, own: CommConfig) -> CommConfig {
-    CommConfig {
-        dial_timeout: transport.dial_timeout,
-        conn_timeout: transport.conn_timeout,
-        send_queue_len_max: transport.send_queue_len_max,
-        ..own
-    }
-}
-
-/// Shows when our certificates end, and has that told before it comes.
-fn show_certificates(
-    vitals: &Vitals,
-    me: &Me,
-    tls: Option<Tls>,
-    tasks: &TaskTracker,
-    node: &mpsc::Sender<Input>,
-) -> Certificates {
-    let certificates = Certificates {
-        identity_ends_at: me.identity.expires_at,
-        tls,
-    };
-    certificates.show(&vitals.metrics);
-    tasks.spawn(certificates.clone().warn(node.clone()));
-    certificates
-}
-
-/// Runs the core, and tells when it breaks off: or else the node would look alive for ever.
 async fn until_it_breaks(core: impl Future<Output = ()>, health: Health, failed: Failed) {
     if AssertUnwindSafe(core).catch_unwind().await.is_err() {
         let reason = "the protocol core broke off; what it says above is a bug of ours";

@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_ledger::{Ledger, OpenError, Reader, Settings};
+use tidings_gossip::id::ChannelId;
+use tidings_ledger::{Ledger, OpenError, Settings};
 use tidings_msp::channel_config::ChannelConfig;
 
 use super::StartRefused;
-use crate::private::config_below;
+use crate::history::config_in_force;
 
 /// Where channels lie below the data folder.
 const CHANNELS: &str = "channels";
@@ -49,7 +50,7 @@ pub(super) fn open_all(
         }
     }
     dirs.sort();
-    let mut chains = Vec::new();
+    let mut chains: Vec<(ChannelConfig, Ledger)> = Vec::new();
     for dir in dirs {
         if is_left(&dir) {
             tracing::info!(
@@ -67,6 +68,13 @@ pub(super) fn open_all(
             path: dir.clone(),
             reason,
         })?;
+        let channel = config.channel_id();
+        if let Some((_, other)) = chains.iter().find(|(of, _)| of.channel_id() == channel) {
+            return Err(StartRefused::Twice {
+                channel: ChannelId::from(channel),
+                folders: [other.dir().to_owned(), dir],
+            });
+        }
         chains.push((config, ledger));
     }
     Ok(chains)
@@ -119,20 +127,12 @@ pub(super) fn is_name(name: &str) -> bool {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
 }
 
-/// The configuration in force at the end of a ledger.
-pub(super) fn config_in_force(ledger: &Reader) -> Result<ChannelConfig, String> {
-    config_below(ledger.height(), |number| {
-        let block = ledger.block(number).map_err(|error| error.to_string())?;
-        if block.is_none() && number >= ledger.first() {
-            return Err(format!("block {number} is missing"));
-        }
-        Ok(block)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use tidings_proto::{Message, block::BlockView, common::Block};
+
     use super::*;
+    use crate::material::{CHANNEL, Material};
 
     #[test]
     fn a_note_of_leaving_is_made_and_taken_away_as_often_as_one_likes() {
@@ -145,6 +145,26 @@ mod tests {
             unmark_left(dir.path()).unwrap();
             assert!(!is_left(dir.path()));
         }
+    }
+
+    #[test]
+    fn two_ledgers_of_one_channel_are_both_named() {
+        let (dir, material) = (tempfile::tempdir().unwrap(), Material::new());
+        let genesis = material.genesis(material.group());
+        let mut genesis = Block::decode(genesis).unwrap();
+        genesis.header.as_mut().unwrap().previous_hash.clear();
+        let genesis = BlockView::parse(genesis.encode_to_vec().into()).unwrap();
+        for name in [CHANNEL, "copy"] {
+            let mut ledger = Ledger::open(super::dir(dir.path(), name)).unwrap();
+            ledger.append(std::slice::from_ref(&genesis)).unwrap();
+        }
+        let refused = open_all(dir.path(), Settings::default()).unwrap_err();
+        let said = refused.to_string();
+        for name in [CHANNEL, "copy"] {
+            let folder = super::dir(dir.path(), name);
+            assert!(said.contains(folder.to_str().unwrap()), "{said}");
+        }
+        assert!(said.contains("move the one"), "{said}");
     }
 
     #[test]

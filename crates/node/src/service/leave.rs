@@ -13,7 +13,7 @@ use tidings_proto::block::BlockView;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{LeaveRefused, RunningNode, StartRefused, chains};
-use crate::{crypto::Crypto, driver::Request, tls::Tls};
+use crate::{crypto::Crypto, driver::Request, history::config_in_force, tls::Tls};
 
 /// For the last words on a channel: a burst of the emitter, a dial (3 s) and a handshake (2 s), as
 /// they are by default.
@@ -98,7 +98,7 @@ impl RunningNode {
         if first.and_then(|block| block.header_asn1()) != genesis.header_asn1() {
             return Err(StartRefused::OtherChain { path: path() });
         }
-        let config = chains::config_in_force(&reader).map_err(broken)?;
+        let config = config_in_force(&reader).map_err(broken)?;
         self.check_new(&config)?;
         Ok(config)
     }

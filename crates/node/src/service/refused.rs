@@ -70,6 +70,18 @@ pub enum StartRefused {
     /// The channel is already here.
     #[error("channel {0} is already joined")]
     Joined(ChannelId),
+    /// Two ledgers of one channel.
+    #[error(
+        "{} and {} both hold a ledger of channel {channel}: move the one that is not to be used out \
+         of the folder of all channels, and let the other have the channel's name",
+        folders[0].display(), folders[1].display()
+    )]
+    Twice {
+        /// The channel.
+        channel: ChannelId,
+        /// Their folders.
+        folders: [PathBuf; 2],
+    },
     /// The ledger that is there is of another channel.
     #[error(
         "the ledger in {} begins with another block: give the genesis block that it was joined with, \
@@ -109,7 +121,7 @@ pub enum StartRefused {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaveRefused {
     /// The node is not in it.
-    #[error("channel '{0}' has not been joined")]
+    #[error("channel '{0}' has not been joined: `tidings channel list` names those that were")]
     NotJoined(ChannelId),
     /// It was left before.
     #[error("channel '{0}' was left before; join it with its genesis block to be in it again")]

@@ -5,10 +5,11 @@
 //! ledger crate's `FORMAT.md`.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, ErrorKind, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read, Write as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use tidings_ledger::{Audit, BLOCK_LEN_MAX, BlockHash, Ledger, Tip};
@@ -16,7 +17,7 @@ use tidings_proto::block::BlockView;
 
 use super::{Judge, Report};
 use crate::commands::outline::{plural, visible};
-use crate::commands::{print, read_input};
+use crate::commands::{print, read_input, unwritable};
 
 /// Blocks that are written to the ledger together, with one sync: no more than so many bytes, or
 /// one block.
@@ -72,24 +73,31 @@ impl Export {
             "block {from} of {} was pruned: give --from {first} or more",
             dir.display()
         );
-        let failed = || format!("cannot write {}", file.display());
-        let opened = File::create_new(file).with_context(failed)?;
-        let written = write(&mut audit, &opened, from, to).and_then(|written| {
+        let failed = |error| unwritable(file, &error);
+        let opened = File::create_new(file).map_err(failed)?;
+        let written = write(&mut audit, &opened, failed, from..=to).and_then(|written| {
             ensure!(
                 written > 0 && (self.to.is_none() || audit.tip().height() > to),
                 "{} has blocks from {first} to {} only",
                 dir.display(),
                 audit.tip().height().saturating_sub(1)
             );
-            opened.sync_all().with_context(failed)?;
+            opened.sync_all().map_err(failed)?;
             Ok(written)
         });
         let written = written.inspect_err(|_| {
             // Half a file is of no use to anybody.
             let _ = std::fs::remove_file(file);
         })?;
+        let behind = match from {
+            0 => String::new(),
+            _ => format!(
+                "; `ledger import` takes them behind blocks 0 to {} only",
+                from - 1
+            ),
+        };
         print(&format!(
-            "wrote {} to {}: from {from} to {}\n",
+            "wrote {} to {}: from {from} to {}{behind}\n",
             plural(written, "block"),
             file.display(),
             from + written as u64 - 1
@@ -98,22 +106,28 @@ impl Export {
 }
 
 /// Writes the blocks of a range, and says how many there were.
-fn write(audit: &mut Audit, file: &File, from: u64, to: u64) -> Result<usize> {
+fn write(
+    audit: &mut Audit,
+    file: &File,
+    failed: impl Fn(io::Error) -> Error,
+    range: RangeInclusive<u64>,
+) -> Result<usize> {
     let mut out = BufWriter::new(file);
     let mut written = 0;
     for block in audit {
         let block = block?;
         let number = block.number().unwrap_or_default();
-        if number > to {
+        if number > *range.end() {
             break;
         }
-        if number >= from {
-            out.write_all(&varint(block.bytes().len()))?;
-            out.write_all(block.bytes())?;
+        if range.contains(&number) {
+            let len = out.write_all(&varint(block.bytes().len()));
+            len.and_then(|()| out.write_all(block.bytes()))
+                .map_err(&failed)?;
             written += 1;
         }
     }
-    out.flush()?;
+    out.flush().map_err(failed)?;
     Ok(written)
 }
 
@@ -133,39 +147,61 @@ impl Import {
         let first = BlockView::parse(genesis.clone())
             .ok()
             .filter(|block| block.number() == Some(0))
-            .with_context(|| format!("{} is not block 0 of a channel", self.genesis.display()))?;
+            .with_context(|| {
+                let genesis = self.genesis.display();
+                format!("{genesis} is not block 0 of a channel: give what `peer channel fetch oldest` writes")
+            })?;
         let fresh = Judge::new(&self.genesis, genesis)?;
-        self.check()?;
-        let (mut ledger, judge) = self.open(&first, fresh)?;
-        let before = ledger.height();
-        let mut intake = Intake::new(&mut ledger, judge);
+        self.check_files()?;
+        let (ledger, judge) = self.open(&first, fresh)?;
+        let mut intake = Intake::new(&self.dir, ledger, judge, first)?;
+        let before = intake.tip.height();
         let outcome = self.files.iter().try_for_each(|file| intake.take(file));
-        // What was found good before a fault is in the ledger.
-        let done = intake.flush().and(outcome).with_context(|| {
-            let last = ledger.height() - 1;
-            format!(
-                "the ledger in {} ends with block {last}",
-                self.dir.display()
-            )
-        });
-        done?;
+        // What was found good before a fault is kept. Block 0 alone is not: nothing shows that it
+        // is of the channel of the files, and with it a node would be in that channel.
+        let is_begun = intake.height() > 0 || intake.group.len() > 1;
+        let flushed = match outcome.is_ok() || is_begun {
+            true => intake.flush(),
+            false => Ok(()),
+        };
+        flushed.and(outcome).with_context(|| {
+            let dir = self.dir.display();
+            match intake.height().checked_sub(1) {
+                Some(last) => format!("the ledger in {dir} ends with block {last}"),
+                None => format!("nothing was written to {dir}"),
+            }
+        })?;
         print(&format!(
             "{} now has {}, of which {} came from the files\n",
             self.dir.display(),
-            plural(usize::try_from(ledger.height())?, "block"),
-            ledger.height() - before,
+            plural(usize::try_from(intake.height())?, "block"),
+            intake.height() - before,
         ))
     }
 
-    /// Whether there is something to read, and the folder is for a ledger, before anything is made.
-    fn check(&self) -> Result<()> {
+    /// Whether there is something to read.
+    fn check_files(&self) -> Result<()> {
         for file in &self.files {
-            let len = std::fs::metadata(file).map(|found| found.len());
-            let len = len.with_context(|| format!("cannot read {}", file.display()))?;
-            ensure!(len > 0, "{} is empty", file.display());
+            let (name, found) = (file.display(), std::fs::metadata(file));
+            let found = found.with_context(|| format!("cannot read {name}"))?;
+            ensure!(
+                !found.is_dir(),
+                "{name} is a folder: give files as `tidings ledger export` writes them"
+            );
+            ensure!(found.len() > 0, "{name} is empty");
         }
-        let Ok(entries) = std::fs::read_dir(&self.dir) else {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Whether the folder has a ledger already. What is neither for one nor new is refused.
+    fn has_ledger(&self) -> Result<bool> {
+        let dir = self.dir.display();
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                bail!("{dir} is a file: name the folder of the ledger behind the files of blocks")
+            }
+            entries => entries.with_context(|| format!("cannot list {dir}"))?,
         };
         let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         let is_ledger = names.iter().any(|name| {
@@ -176,20 +212,21 @@ impl Import {
         });
         ensure!(
             names.is_empty() || is_ledger,
-            "{} holds other files and no ledger: name a new or empty folder, or that of a ledger",
-            self.dir.display()
+            "{dir} holds other files and no ledger: name a new or empty folder, or that of a ledger"
         );
-        Ok(())
+        Ok(is_ledger)
     }
 
-    /// The ledger, open for writing, and the rules in force at its end. What is there already is
-    /// checked from its first block on.
-    fn open(&self, genesis: &BlockView, fresh: Judge) -> Result<(Ledger, Judge)> {
+    /// The ledger, open for writing, if there is one, and the rules in force at its end. What is
+    /// there already is checked from its first block on.
+    fn open(&self, genesis: &BlockView, fresh: Judge) -> Result<(Option<Ledger>, Judge)> {
+        if !self.has_ledger()? {
+            return Ok((None, fresh));
+        }
         let dir = &self.dir;
-        let mut ledger = Ledger::open(dir)?;
+        let ledger = Ledger::open(dir)?;
         if ledger.height() == 0 {
-            ledger.append(std::slice::from_ref(genesis))?;
-            return Ok((ledger, fresh));
+            return Ok((Some(ledger), fresh));
         }
         let held = ledger.reader().block(0)?;
         ensure!(
@@ -208,13 +245,15 @@ impl Import {
             "another program wrote to {} meanwhile: stop it and try again",
             dir.display()
         );
-        Ok((ledger, judge))
+        Ok((Some(ledger), judge))
     }
 }
 
 /// Blocks on their way into a ledger.
 struct Intake<'a> {
-    ledger: &'a mut Ledger,
+    dir: &'a Path,
+    /// None before the first of them are written to a new one.
+    ledger: Option<Ledger>,
     judge: Judge,
     /// The end of the chain with those that wait.
     tip: Tip,
@@ -223,14 +262,32 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(ledger: &'a mut Ledger, judge: Judge) -> Self {
-        Self {
-            tip: ledger.tip(),
+    /// Where there is no block yet, `genesis` waits with those to come.
+    fn new(
+        dir: &'a Path,
+        ledger: Option<Ledger>,
+        judge: Judge,
+        genesis: BlockView,
+    ) -> Result<Self> {
+        let mut intake = Self {
+            dir,
+            tip: ledger.as_ref().map(Ledger::tip).unwrap_or_default(),
             ledger,
             judge,
             group: Vec::new(),
             bytes: 0,
+        };
+        if intake.height() == 0 {
+            intake.tip = Tip::of(&genesis).context("block 0 has no number")?;
+            intake.bytes = genesis.bytes().len();
+            intake.group.push(genesis);
         }
+        Ok(intake)
+    }
+
+    /// How many blocks are written.
+    fn height(&self) -> u64 {
+        self.ledger.as_ref().map_or(0, Ledger::height)
     }
 
     /// Takes every block of a file.
@@ -250,7 +307,10 @@ impl<'a> Intake<'a> {
     }
 
     fn block(&mut self, bytes: Bytes) -> Result<()> {
-        let block = BlockView::parse(bytes).context("no block begins here")?;
+        let block = BlockView::parse(bytes).context(
+            "no block begins here, as in a file that `tidings ledger export` or `peer channel fetch` \
+             writes",
+        )?;
         let header = block.header().context("the block here has no header")?;
         let (number, next) = (header.number, self.tip.height());
         if number < next {
@@ -258,9 +318,11 @@ impl<'a> Intake<'a> {
         }
         ensure!(
             number == next,
-            "block {number} is here, but block {next} is next: give the files with blocks {next} \
-             to {} before this one",
-            number - 1
+            "block {number} is here, but block {next} is next, and no block can be verified without \
+             those before it: give the files with blocks {next} to {last} before this one; where \
+             this one is of a pruned ledger, take them from a node that keeps everything (`tidings \
+             ledger export --from {next} --to {last}`), or one by one with `peer channel fetch`",
+            last = number - 1
         );
         let last = self.tip.last_hash();
         ensure!(
@@ -281,23 +343,31 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// A block that is in the ledger already is passed over, but only if it is the same.
-    fn compare(&mut self, number: u64, block: &BlockView) -> Result<()> {
-        if number >= self.ledger.height() {
-            self.flush()?;
-        }
-        let held = self.ledger.reader().block(number)?;
+    /// A block that is in the ledger already, or waits, is passed over, but only if it is the same.
+    fn compare(&self, number: u64, block: &BlockView) -> Result<()> {
+        let held = match (number.checked_sub(self.height()), &self.ledger) {
+            (Some(at), _) => self.group.get(usize::try_from(at)?).cloned(),
+            (None, Some(ledger)) => ledger.reader().block(number)?,
+            (None, None) => None,
+        };
         let is_other = |held: &BlockView| BlockHash::of(held) != BlockHash::of(block);
         ensure!(
             !held.as_ref().is_some_and(is_other),
-            "block {number} is not the one that the ledger has: the file is of another chain, or \
-             was altered"
+            "block {number} is not the one that {}: the file is of another chain, or was altered",
+            match number {
+                0 => "--genesis names",
+                _ => "the ledger has",
+            }
         );
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.ledger.append(&self.group)?;
+        let ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::open(self.dir)?,
+        };
+        self.ledger.insert(ledger).append(&self.group)?;
         self.group.clear();
         self.bytes = 0;
         Ok(())
@@ -314,7 +384,7 @@ struct Blocks<R> {
 }
 
 impl<R: Read> Blocks<R> {
-    fn new(input: R) -> std::io::Result<Self> {
+    fn new(input: R) -> io::Result<Self> {
         let mut input = BufReader::new(input);
         let is_bare = input.fill_buf()?.first() == Some(&BLOCK_BEGINS);
         Ok(Self {

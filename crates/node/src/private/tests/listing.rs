@@ -5,9 +5,10 @@ use tidings_gossip::{
     message::PrivateDigest,
     privdata::{GatherKey, Missing, Wanted},
 };
-use tidings_ledger::private::Why;
+use tidings_ledger::private::{Content, PrivateBlock, PrivateEntry, Why};
 
 use super::*;
+use crate::private::keeper::LIST_MAX;
 
 /// The blocks that the next list names.
 fn list(run: &mut Run, heard: &mut mpsc::Receiver<Input>, round: u64) -> Vec<u64> {
@@ -46,6 +47,41 @@ fn what_cannot_be_asked_for_is_listed_last() {
         all.extend(list(&mut run, &mut heard, round));
     }
     assert_eq!(all.len(), 11);
+}
+
+#[test]
+fn a_list_takes_no_further_block_when_it_is_long() {
+    let scene = Scene::new();
+    let vault = scene.open();
+    let lacking = |number, many| PrivateBlock {
+        number,
+        entries: (0..many).map(entry).collect(),
+        purges: Vec::new(),
+        left_out: BTreeMap::new(),
+    };
+    let long = LIST_MAX as u64;
+    vault
+        .prepare(&[lacking(1, 2), lacking(2, 1), lacking(3, long - 1)])
+        .unwrap();
+    vault.grown(4);
+    let (inputs, mut heard) = mpsc::channel(1);
+    let mut run = Run::new(Arc::clone(&vault), inputs);
+    // None of these blocks can be read, so what is listed is put behind the others.
+    assert!(list(&mut run, &mut heard, 1).is_empty());
+    assert_eq!(
+        (counts(&vault).deprioritized, counts(&vault).eligible),
+        (long, 2)
+    );
+}
+
+fn entry(tx: u64) -> PrivateEntry {
+    PrivateEntry {
+        tx,
+        namespace: CHAINCODE.to_owned(),
+        collection: "one".to_owned(),
+        block_to_live: 0,
+        content: Content::Missing(Why::NotAsked),
+    }
 }
 
 #[test]
