@@ -13,6 +13,7 @@ use tidings_node::{
     metrics::source_label,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::Status,
+    validity::ValiditySettings,
     vitals::Vitals,
 };
 use tidings_proto::tag::Kind;
@@ -146,7 +147,7 @@ fn config(
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
         clients: ClientSettings::default(),
-        validity_organizations: 0,
+        validity: ValiditySettings::default(),
         vitals: Vitals::default(),
     }
 }

@@ -145,6 +145,11 @@ impl Health {
         self.broke(of_validity(channel), reason);
     }
 
+    /// They say different things of no block any more.
+    pub(crate) fn agreed(&self, channel: &ChannelId) {
+        self.state().broken.remove(&of_validity(channel));
+    }
+
     /// Nothing of this channel is to be told any more.
     pub(crate) fn forget_channel(&self, channel: &ChannelId) {
         let mut state = self.state();

@@ -210,7 +210,8 @@ impl Door {
             .map(|(tls, config)| (tls, watch::Sender::new(config)));
         let reception = Reception {
             tls: tls.as_ref().map(|(_, config)| config.subscribe()),
-            only_here: (tls.is_none() && self.address.ip().is_loopback()).then(|| self.host.into()),
+            only_here: (tls.is_none() && self.address.ip().to_canonical().is_loopback())
+                .then(|| self.host.into()),
             answers,
             stopped,
         };

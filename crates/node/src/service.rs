@@ -47,7 +47,7 @@ use crate::{
     serve::Blocks,
     status::Status,
     tls::{Tls, TlsSettings},
-    validity::Validity,
+    validity::{Validity, ValiditySettings},
     vitals::Vitals,
 };
 
@@ -84,7 +84,7 @@ pub struct NodeConfig {
     pub clients: ClientSettings,
     /// `validity.organizations`: how many have to agree on which transactions are valid; 0: nobody is
     /// asked. Without TLS nothing shows of which organization a peer is.
-    pub validity_organizations: usize,
+    pub validity: ValiditySettings,
     /// Where the node shows how it is. New for each start.
     pub vitals: Vitals,
 }
@@ -133,7 +133,7 @@ pub struct RunningNode {
     /// Of each channel, what who brings blocks waits for.
     followed: BTreeMap<ChannelId, Followed>,
     private: PrivateSettings,
-    validity_wanted: usize,
+    validity: ValiditySettings,
     /// Of each channel that this node was in, if that is wanted.
     validities: BTreeMap<ChannelId, Arc<Validity>>,
     certificates: Certificates,

@@ -11,6 +11,8 @@
 mod follow;
 mod known;
 mod report;
+mod settings;
+mod sources;
 mod standings;
 mod turns;
 mod word;
@@ -23,6 +25,7 @@ use tidings_ledger::StoreOpenError;
 pub(crate) use self::{follow::Follow, standings::Agreed, word::kinds};
 pub use self::{
     report::{BlockReport, Objection, OrganizationReport, Report},
+    settings::ValiditySettings,
     standings::Validity,
     word::{ORGANIZATIONS_MAX, Standing},
 };

@@ -62,7 +62,7 @@ pub async fn open(settings: &ListenerSettings) -> Result<Door, ListenRefused> {
     });
     let door = Door::open(Section::HTTP, &settings.listen, tls.as_ref()).await?;
     let address = door.address();
-    if !needs_certificate(settings) && !address.ip().is_loopback() {
+    if !needs_certificate(settings) && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             target: "http", %address,
             "whoever reaches this address can read every block of every channel of this node: \
@@ -316,21 +316,21 @@ fn block(out: &mut Json, served: &Served, which: &Which) -> Result<(), Refused> 
         }
         Which::Newest => block_of(served, height - 1).map_err(|e| unreadable(&e))?,
     };
-    let codes = codes(served, &view);
+    let codes = codes(served, &view).map_err(|reason| unreadable(&reason))?;
     decode::block(out, served.channel.as_str(), &view, codes).map_err(no_room)
 }
 
 fn transaction(out: &mut Json, served: &Served, id: &str) -> Result<(), Refused> {
     let found = served.blocks.transaction(id);
     let found = found.map_err(|error| unreadable(&error.to_string()))?;
-    let found = found.and_then(|found| {
-        let codes = codes(served, &found.block);
-        Placed::all(&found.block, codes, found.position).next()
-    });
-    let found = found.ok_or_else(|| {
+    let none = || {
         let sentence = "no transaction of this channel has this id here";
         Refused::new(StatusCode::NOT_FOUND, sentence)
-    })?;
+    };
+    let found = found.ok_or_else(none)?;
+    let codes = codes(served, &found.block).map_err(|reason| unreadable(&reason))?;
+    let found = Placed::all(&found.block, codes, found.position).next();
+    let found = found.ok_or_else(none)?;
     found.write(out).map_err(no_room)
 }
 

@@ -14,6 +14,7 @@ use tidings_gossip::id::{ChannelId, PkiId};
 use tidings_gossip::{Config, PvtDataConfig, Source, StateConfig};
 use tidings_node::service::{DeliverySettings, NodeConfig, RunningNode, Transport};
 use tidings_node::tls::TlsSettings;
+use tidings_node::validity::ValiditySettings;
 use tidings_proto::tag::Kind;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
@@ -371,7 +372,7 @@ impl Slot {
             transport: Transport::default(),
             delivery,
             clients: tidings_node::clients::ClientSettings::default(),
-            validity_organizations: 0,
+            validity: ValiditySettings::default(),
             vitals: tidings_node::vitals::Vitals::default(),
         })
     }

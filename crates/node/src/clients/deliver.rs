@@ -328,7 +328,7 @@ impl Session {
                 let block = shelf::block_of(&served, number)?;
                 let given = for_client(&served.vault, &config, &request.signed(), number)?;
                 let content = BlockAndPrivateData {
-                    block: Some(shelf::block_for_clients(&served, &block)),
+                    block: Some(shelf::block_for_clients(&served, &block)?),
                     private_data_map: given,
                 };
                 let response = DeliverResponse {

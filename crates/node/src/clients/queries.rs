@@ -150,7 +150,7 @@ async fn config_block(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, U
     let (served, _) = may(shared, proposal)?;
     let read = move || {
         let block = last_config(&served.blocks)?;
-        Ok(encoded(&served, &block))
+        encoded(&served, &block)
     };
     Ok(shared.shelf.reads.read(read).await?)
 }
@@ -192,10 +192,7 @@ async fn block(
     let by_hash = function == "GetBlockByHash";
     let read = move || {
         let found = if by_number {
-            return Ok(encoded(
-                &served,
-                &block_of(&served, number(&served, &which)?)?,
-            ));
+            return encoded(&served, &block_of(&served, number(&served, &which)?)?);
         } else if by_hash {
             let hash = <[u8; 32]>::try_from(&which[..]).map_err(|_len| "that is no block hash")?;
             served.blocks.block_by_hash(&BlockHash::new(hash))
@@ -216,7 +213,7 @@ async fn block(
                 )
             }
         })?;
-        Ok(encoded(&served, &block))
+        encoded(&served, &block)
     };
     Ok(shared.shelf.reads.read(read).await?)
 }
@@ -232,7 +229,7 @@ async fn transaction(shared: &Shared, proposal: &Proposal) -> Result<Vec<u8>, Un
             format!("Failed to get transaction with id {id}, error no such transaction ID [{id}] in index{pruned}")
         })?;
         let envelope = Envelope::decode(found.envelope).map_err(|error| error.to_string())?;
-        let code = codes(&served, &found.block).get(found.position).copied();
+        let code = codes(&served, &found.block)?.get(found.position).copied();
         let processed = ProcessedTransaction {
             transaction_envelope: Some(envelope),
             validation_code: code.unwrap_or_default().into(),
@@ -271,6 +268,6 @@ fn pruned(served: &Served) -> String {
     }
 }
 
-fn encoded(served: &Served, block: &BlockView) -> Vec<u8> {
-    block_for_clients(served, block).encode_to_vec()
+fn encoded(served: &Served, block: &BlockView) -> Result<Vec<u8>, String> {
+    Ok(block_for_clients(served, block)?.encode_to_vec())
 }

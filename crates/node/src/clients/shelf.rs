@@ -152,7 +152,7 @@ impl Shelf {
     ) -> Result<(Bytes, Vec<Bytes>), String> {
         let served = Arc::clone(served);
         let read = move || {
-            let agreed = agreed(&served, number..number + 1 + ahead as u64);
+            let agreed = agreed(&served, number..number + 1 + ahead as u64)?;
             let make = |number| Ok(response(&agreed, &block_of(&served, number)?, form));
             let first: Bytes = make(number)?;
             let (mut bytes, mut more) = (first.len(), Vec::new());
@@ -235,17 +235,17 @@ fn names(served: &Served, form: Form, numbers: Range<u64>) -> Vec<Name> {
 }
 
 /// What peers agree on of these blocks, if they are asked. Reads from the disk.
-pub(crate) fn agreed(served: &Served, numbers: Range<u64>) -> Agreed {
+pub(crate) fn agreed(served: &Served, numbers: Range<u64>) -> Result<Agreed, String> {
     let known = served.validity.as_ref();
-    known.map(|known| known.agreed(numbers)).unwrap_or_default()
+    known.map_or_else(|| Ok(Agreed::default()), |known| known.agreed(numbers))
 }
 
 /// [`codes_in`] for one block alone. Reads from the disk.
-pub(crate) fn codes(served: &Served, block: &BlockView) -> Vec<u8> {
-    codes_in(&agreed_of(served, block), block)
+pub(crate) fn codes(served: &Served, block: &BlockView) -> Result<Vec<u8>, String> {
+    Ok(codes_in(&agreed_of(served, block)?, block))
 }
 
-fn agreed_of(served: &Served, block: &BlockView) -> Agreed {
+fn agreed_of(served: &Served, block: &BlockView) -> Result<Agreed, String> {
     let number = block.number().unwrap_or_default();
     agreed(served, number..number.saturating_add(1))
 }
@@ -283,8 +283,8 @@ pub(crate) fn block_of(served: &Served, number: u64) -> Result<BlockView, String
 }
 
 /// The block for a client.
-pub(super) fn block_for_clients(served: &Served, view: &BlockView) -> Block {
-    formed(&agreed_of(served, view), view, Form::Whole)
+pub(super) fn block_for_clients(served: &Served, view: &BlockView) -> Result<Block, String> {
+    Ok(formed(&agreed_of(served, view)?, view, Form::Whole))
 }
 
 fn formed(agreed: &Agreed, view: &BlockView, form: Form) -> Block {

@@ -17,7 +17,7 @@ use crate::{
     reception::{ListenerSettings, ListenersTls},
     service::{DeliverySettings, NodeConfig, Transport},
     tls::{Section, TlsError, TlsFiles, TlsSettings},
-    validity::ORGANIZATIONS_MAX,
+    validity::{ORGANIZATIONS_MAX, ValiditySettings},
     vitals::Vitals,
 };
 
@@ -128,7 +128,10 @@ impl Settings {
             transport: self.transport,
             delivery: self.delivery,
             clients: self.clients,
-            validity_organizations: self.validity_organizations,
+            validity: ValiditySettings {
+                organizations: self.validity_organizations,
+                ..ValiditySettings::default()
+            },
             vitals: Vitals::default(),
         })
     }

@@ -100,7 +100,7 @@ impl RunningNode {
             left: BTreeMap::new(),
             directory,
             vaults: BTreeMap::new(),
-            validity_wanted: config.validity_organizations,
+            validity: config.validity,
             validities: BTreeMap::new(),
             followed: BTreeMap::new(),
             private,

@@ -17,7 +17,7 @@ impl RunningNode {
         blocks: Reader,
         height: watch::Receiver<u64>,
     ) -> Result<Option<Arc<Validity>>, StartRefused> {
-        if self.validity_wanted == 0 {
+        if self.validity.organizations == 0 {
             return Ok(None);
         }
         let validity = match self.validities.get(channel) {
@@ -35,6 +35,7 @@ impl RunningNode {
             crypto: Arc::clone(&self.crypto),
             tls: self.certificates.tls.clone(),
             connect_timeout: self.deliver.settings.connect_timeout,
+            settings: self.validity,
             blocks,
             height,
             status: self.status.clone(),
@@ -46,7 +47,7 @@ impl RunningNode {
 
     async fn open_validity(&self, channel: ChannelId) -> Result<Validity, StartRefused> {
         let (data_dir, vitals) = (self.data_dir.clone(), self.vitals.clone());
-        let wanted = self.validity_wanted;
+        let wanted = self.validity.organizations;
         let open = move || validity::open(&data_dir, channel, wanted, vitals);
         let opened = self.tasks.spawn_blocking(open).await;
         Ok(opened.map_err(|_broke_off| StartRefused::Stopping)??)

@@ -1,34 +1,35 @@
 //! Follows peers of the channel's organizations as a client that wants headers and metadata.
 //!
-//! One peer for each organization at a time; another one when its turn is over, or when it fails,
-//! stalls, or knows no codes. A peer is taken for one of its organization because its alive message
-//! names the endpoint, and because what answers there chains to that organization's TLS roots in the
-//! channel's configuration.
+//! One peer for each organization is followed as long as it does well; another one when it fails,
+//! stalls, or knows no codes. Beside that the others take turns in being asked for the same blocks, so
+//! that one that says otherwise is found. A peer is taken for one of its organization because its
+//! alive message names the endpoint, and because what answers there chains to that organization's TLS
+//! roots in the channel's configuration.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use tidings_gossip::id::{ChannelId, OrgId, PkiId};
+use tidings_gossip::id::{ChannelId, OrgId};
 use tidings_ledger::Reader;
 use tidings_proto::{
     block::BlockView, common::Status as Answer, orderer::seek_info::SeekContentType,
 };
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
 use super::{
-    Validity,
+    Validity, ValiditySettings,
     known::Source,
+    sources::{near, organizations, peers},
     turns::Turns,
     word::{Claim, ORGANIZATIONS_MAX, Ours},
 };
@@ -37,7 +38,7 @@ use crate::{
     crypto::Crypto,
     deliver::ask::{BLOCK_BYTES_MAX, Ended, Response, ask, from, said, signed},
     logging::{Seldom, foreign},
-    status::{MemberStatus, Status},
+    status::Status,
     tls::{self, Tls},
 };
 
@@ -45,17 +46,6 @@ const DELIVER: &str = "/protos.Deliver/Deliver";
 
 /// How long a peer may lack a block that we have. Peers that are well have it within a second.
 const STALL_MAX: Duration = Duration::from_secs(10);
-
-/// How long one peer of an organization is heard while there are others. Whoever says otherwise than
-/// they do is found within a turn of each.
-const TURN: Duration = Duration::from_secs(60);
-
-/// Peers of one organization that take turns.
-const PEERS_MAX: usize = 32;
-
-/// How far a peer may say it is behind our ledger and get its turn all the same: published heights are
-/// seconds old. Who is further behind would let the organization be silent for as long as it stalls.
-const LAG_MAX: u64 = 64;
 
 /// Pause when no peer of an organization could be heard; it doubles while nothing is heard.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -77,6 +67,7 @@ pub(crate) struct Follow {
     /// None: plaintext, for tests; whoever answers is believed to be who it says.
     pub(crate) tls: Option<Tls>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) settings: ValiditySettings,
     pub(crate) blocks: Reader,
     /// Ends when the channel is left.
     pub(crate) height: watch::Receiver<u64>,
@@ -89,18 +80,11 @@ impl Follow {
     pub(crate) async fn run(self) {
         let follow = Arc::new(self);
         let (mut height, mut status) = (follow.height.clone(), follow.status.clone());
-        let (mut followers, mut followed) = (JoinSet::new(), BTreeSet::new());
+        let (mut tasks, mut followed) = (JoinSet::new(), BTreeMap::new());
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         loop {
             let there = organizations(&status.borrow_and_update(), &follow.channel);
-            for org in there {
-                let is_new = followed.len() < ORGANIZATIONS_MAX && !followed.contains(&org);
-                if is_new && follow.anchors(&org).is_some() {
-                    followed.insert(org.clone());
-                    followers.spawn(Arc::clone(&follow).follow(org));
-                }
-            }
-            follow.note_organizations(&followed);
+            follow.take_up(&there, &mut followed, &mut tasks);
             tokio::select! {
                 committed = height.changed() => match committed {
                     Ok(()) => follow.validity.committed(*height.borrow_and_update(), Instant::now()),
@@ -110,8 +94,34 @@ impl Follow {
                 _ = save.tick() => follow.save().await,
             }
         }
-        followers.shutdown().await;
+        tasks.shutdown().await;
         follow.save().await;
+    }
+
+    /// Follows organizations that have come to the channel, and leaves those that are gone from it.
+    fn take_up(
+        self: &Arc<Self>,
+        there: &BTreeSet<OrgId>,
+        followed: &mut BTreeMap<OrgId, [AbortHandle; 2]>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        followed.retain(|org, tasks| {
+            let stays = self.anchors(org).is_some();
+            if !stays {
+                tasks.iter().for_each(AbortHandle::abort);
+            }
+            stays
+        });
+        while tasks.try_join_next().is_some() {}
+        for org in there {
+            let is_new = followed.len() < ORGANIZATIONS_MAX && !followed.contains_key(org);
+            if is_new && self.anchors(org).is_some() {
+                let follows = tasks.spawn(Arc::clone(self).follow(org.clone()));
+                let compares = tasks.spawn(Arc::clone(self).compare(org.clone()));
+                followed.insert(org.clone(), [follows, compares]);
+            }
+        }
+        self.note_organizations(followed);
     }
 
     async fn save(&self) {
@@ -133,12 +143,12 @@ impl Follow {
     }
 
     /// Has every organization of the channel listed, and why nobody follows it.
-    fn note_organizations(&self, followed: &BTreeSet<OrgId>) {
+    fn note_organizations<T>(&self, followed: &BTreeMap<OrgId, T>) {
         let Some(config) = self.crypto.config(&self.channel) else {
             return;
         };
         let organizations = config.application_organizations().values().map(|org| {
-            let is_followed = followed.contains(&OrgId::from(org.msp_id.as_str()));
+            let is_followed = followed.contains_key(&OrgId::from(org.msp_id.as_str()));
             let reason = if followed.len() >= ORGANIZATIONS_MAX {
                 format!("{ORGANIZATIONS_MAX} others are followed, and no more can be")
             } else {
@@ -147,100 +157,103 @@ impl Follow {
             (org.msp_id.clone(), (!is_followed).then_some(reason))
         });
         let organizations = organizations.collect();
-        self.validity.change(|known| {
-            known.note_organizations(organizations);
-            false
-        });
+        self.validity
+            .change_and_wake(|known| known.note_organizations(organizations));
     }
 
-    /// Follows the peers of an organization, one after the other.
+    /// Follows a peer of an organization, and when it fails the next one.
     async fn follow(self: Arc<Self>, org: OrgId) {
-        let (mut turns, mut pause) = (Turns::default(), PAUSE_MIN);
-        // How many peers failed one after the other, and how many of these lack what is next.
-        let (mut failed, mut without) = (0, 0);
         let mut status = self.status.clone();
+        // Who failed since something was heard, why the last one did, and whether any lacks what is next.
+        let (mut failed, mut last, mut lacks) = (BTreeSet::new(), String::new(), false);
+        let (mut pause, mut lacking) = (PAUSE_MIN, None);
         loop {
-            let peers = peers(&status.borrow_and_update(), &self.channel, &org);
-            let Some(peer) = turns.take(&peers) else {
-                let reason = no_peer(self.anchors(&org).unwrap_or_default());
-                let silent = Source::Silent(reason);
-                self.validity.note_source(org.as_str(), silent);
-                if status.changed().await.is_err() {
-                    return;
+            let there = peers(&status.borrow_and_update(), &self.channel, &org);
+            let left = there.iter().filter(|(peer, _)| !failed.contains(*peer));
+            let Some((peer, height)) = near(left, *self.height.borrow()) else {
+                if there.is_empty() {
+                    let reason = no_peer(self.anchors(&org).unwrap_or_default());
+                    let silent = Source::Silent(reason);
+                    self.validity.note_source(org.as_str(), silent);
+                    if status.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
                 }
+                self.is_silent(&org, &last);
+                if !lacks {
+                    lacking = None;
+                } else if lacking.get_or_insert_with(Instant::now).elapsed()
+                    >= self.settings.skip_after
+                {
+                    self.skip(&org);
+                    (lacking, pause) = (None, PAUSE_MIN);
+                }
+                sleep(pause).await;
+                pause = PAUSE_MAX.min(2 * pause);
+                (failed, lacks) = (BTreeSet::new(), false);
                 continue;
             };
             let before = self.validity.next(org.as_str());
-            let mut next = turns.begin(&peer, before);
-            let mut ended = self.hear_turn(&org, &peer, &mut next).await;
-            let has_not = |ended: &Option<Ended>| {
-                let status = ended.as_ref().and_then(|ended| ended.status);
-                status == Some(Answer::NotFound)
-            };
-            if has_not(&ended) && next < before {
-                // It may have what is next all the same.
-                next = before;
-                ended = self.hear_turn(&org, &peer, &mut next).await;
-            }
-            let lacks = has_not(&ended) && peers.get(&peer) > Some(&next);
-            turns.end(peer.clone(), next);
-            let Some(ended) = ended else {
-                (failed, without) = (0, 0);
+            let mut next = before;
+            let Err(ended) = self.read(&org, peer, &mut next, None).await else {
                 continue;
             };
-            failed += 1;
-            without = if lacks { without + 1 } else { 0 };
-            if without >= peers.len() {
-                self.skip(&org, next);
-                without = 0;
+            if next > before {
+                (failed, lacks, lacking, pause) = (BTreeSet::new(), false, None, PAUSE_MIN);
             }
-            if self.validity.next(org.as_str()) > before {
-                pause = PAUSE_MIN;
-            }
-            let is_silent = failed >= peers.len();
-            self.tell(&org, &peer, &ended.reason, is_silent);
-            if is_silent {
-                sleep(pause).await;
-                pause = PAUSE_MAX.min(2 * pause);
-                failed = 0;
+            lacks |= ended.status == Some(Answer::NotFound) && height > next;
+            failed.insert(peer.to_owned());
+            last = format!("{} {}", foreign(peer), foreign(&ended.reason));
+            self.tell(&org, peer, &ended.reason);
+        }
+    }
+
+    /// Asks the peers of an organization that are not followed for the same, one after the other.
+    async fn compare(self: Arc<Self>, org: OrgId) {
+        let mut turns = Turns::default();
+        loop {
+            sleep(self.settings.turn).await;
+            let mut others = peers(&self.status.borrow(), &self.channel, &org);
+            others.retain(|peer, _| !self.validity.is_heard_of(org.as_str(), peer));
+            let Some(peer) = turns.take(&others) else {
+                continue;
+            };
+            let end = self.validity.next(org.as_str());
+            let mut next = turns.begin(&peer, end);
+            let ended = self.read(&org, &peer, &mut next, Some(end)).await;
+            turns.end(peer.clone(), next);
+            if let Err(ended) = ended {
+                self.tell(&org, &peer, &ended.reason);
             }
         }
     }
 
-    /// Hears a peer until something goes wrong, or its turn is over.
-    async fn hear_turn(&self, org: &OrgId, peer: &str, next: &mut u64) -> Option<Ended> {
-        let others = || peers(&self.status.borrow(), &self.channel, org).len() > 1;
-        tokio::select! {
-            Err(ended) = self.read(org, peer, next) => Some(ended),
-            () = turn(others) => None,
-        }
-    }
-
-    /// Tells that a peer is not heard any more, and why. While there are others to be heard, it is of
-    /// interest to few.
-    fn tell(&self, org: &OrgId, endpoint: &str, reason: &str, is_silent: bool) {
+    /// Tells that a peer is not heard any more, and why: of interest to few while there are others.
+    fn tell(&self, org: &OrgId, endpoint: &str, reason: &str) {
         let (reason, endpoint) = (foreign(reason), foreign(endpoint));
-        if !is_silent {
-            tracing::debug!(
-                target: "validity", channel = %self.channel, organization = %org, endpoint,
-                "a peer is not heard any more: it {reason}"
-            );
-            return;
-        }
-        let silent = Source::Silent(format!("{endpoint} {reason}"));
+        tracing::debug!(
+            target: "validity", channel = %self.channel, organization = %org, endpoint,
+            "a peer is not heard any more: it {reason}"
+        );
+    }
+
+    /// Tells that nobody of an organization is heard, and why the last one is not.
+    fn is_silent(&self, org: &OrgId, last: &str) {
+        let silent = Source::Silent(last.to_owned());
         self.validity.note_source(org.as_str(), silent);
         if let Some(left_out) = ENDED.line(std::time::Instant::now()) {
             tracing::info!(
-                target: "validity", channel = %self.channel, organization = %org, endpoint,
-                left_out, "no peer of the organization is heard any more: the last one {reason}"
+                target: "validity", channel = %self.channel, organization = %org,
+                left_out, "no peer of the organization is heard any more: {last}"
             );
         }
     }
 
     /// No peer of this organization has the next block any more: they began with snapshots, or were
     /// pruned. What comes from now on they have.
-    fn skip(&self, org: &OrgId, next: u64) {
-        let height = *self.height.borrow();
+    fn skip(&self, org: &OrgId) {
+        let (next, height) = (self.validity.next(org.as_str()), *self.height.borrow());
         tracing::warn!(
             target: "validity", channel = %self.channel, organization = %org, next, height,
             "no peer gives block {next}: the organization is heard of blocks from {height} on"
@@ -248,12 +261,27 @@ impl Follow {
         self.validity.skip(org.as_str(), height);
     }
 
-    /// Hears a peer from this block on until something goes wrong; `next` is how far.
-    async fn read(&self, org: &OrgId, endpoint: &str, next: &mut u64) -> Result<Infallible, Ended> {
-        let open = self.open(org, endpoint, *next);
+    /// Hears a peer from this block on until something goes wrong, or up to an end if it is only
+    /// compared; `next` is how far.
+    async fn read(
+        &self,
+        org: &OrgId,
+        endpoint: &str,
+        next: &mut u64,
+        end: Option<u64>,
+    ) -> Result<(), Ended> {
+        if end.is_some_and(|end| *next >= end) {
+            return Ok(());
+        }
+        let connected = || {
+            if end.is_none() {
+                self.is_heard(org, endpoint);
+            }
+        };
+        let open = self.open(org, endpoint, *next, connected);
         let mut responses = unless_stalled(self.height.clone(), *next, open).await??;
         let mut height = self.height.clone();
-        loop {
+        while end.is_none_or(|end| *next < end) {
             let response = unless_stalled(height.clone(), *next, responses.message()).await?;
             let response = response
                 .map_err(|status| format!("broke the stream: {}", said(&status)))?
@@ -268,6 +296,20 @@ impl Follow {
             self.hear(org, endpoint, *next, block).await?;
             *next += 1;
         }
+        Ok(())
+    }
+
+    fn is_heard(&self, org: &OrgId, endpoint: &str) {
+        let heard = Source::Heard(endpoint.to_owned());
+        if self.validity.note_source(org.as_str(), heard)
+            && let Some(left_out) = BEGUN.line(std::time::Instant::now())
+        {
+            let endpoint = foreign(endpoint);
+            tracing::info!(
+                target: "validity", channel = %self.channel, organization = %org, endpoint, left_out,
+                "hears of a peer which transactions are valid"
+            );
+        }
     }
 
     /// Opens the stream; ready when its first block is on its way.
@@ -276,6 +318,7 @@ impl Follow {
         org: &OrgId,
         endpoint: &str,
         next: u64,
+        connected: impl FnOnce(),
     ) -> Result<Streaming<Response>, String> {
         let config = self.crypto.config(&self.channel);
         let roots = config.map(|config| config.tls_roots(org.as_str()));
@@ -291,15 +334,7 @@ impl Follow {
             .map_err(|_late| format!("gives no connection within {:?}", self.connect_timeout))?
             .map_err(|error| format!("is not reached: {error}"))?;
         // It may have nothing to say before there is another block.
-        let heard = Source::Heard(foreign(endpoint));
-        if self.validity.note_source(org.as_str(), heard)
-            && let Some(left_out) = BEGUN.line(std::time::Instant::now())
-        {
-            tracing::info!(
-                target: "validity", channel = %self.channel, organization = %org, endpoint, left_out,
-                "hears of a peer which transactions are valid"
-            );
-        }
+        connected();
         let shown = identity.map(|identity| identity.certificate_sha256());
         let shown = shown.map(|sha256| Bytes::copy_from_slice(&sha256));
         let seek = from(next, SeekContentType::HeaderWithSig);
@@ -358,59 +393,9 @@ impl Follow {
     }
 }
 
-/// Members that are in the channel and can be reached, with the heights that they published.
-fn members<'a>(
-    status: &'a Status,
-    channel: &ChannelId,
-) -> impl Iterator<Item = (&'a MemberStatus, u64)> {
-    let channel = status.channels.iter().find(|each| each.channel == *channel);
-    let peers = channel.into_iter().flat_map(|channel| &channel.peers);
-    let heights: BTreeMap<PkiId, u64> = peers.copied().collect();
-    let members = status.members.iter();
-    members.filter_map(move |member| {
-        let height = heights.get(&member.peer).copied();
-        Some((member, height.filter(|_| !member.endpoint.is_empty())?))
-    })
-}
-
-/// Organizations of which a peer in the channel can be reached.
-fn organizations(status: &Status, channel: &ChannelId) -> BTreeSet<OrgId> {
-    let members = members(status, channel);
-    members
-        .filter_map(|(member, _)| member.org.clone())
-        .collect()
-}
-
-/// Where peers of this organization in the channel can be reached, with the heights that they
-/// published. Those that lag behind only where there is no other.
-fn peers(status: &Status, channel: &ChannelId, org: &OrgId) -> BTreeMap<String, u64> {
-    let ours = members(status, channel).filter(|(member, _)| member.org.as_ref() == Some(org));
-    let mut peers: BTreeMap<String, u64> = ours
-        .take(PEERS_MAX)
-        .map(|(member, height)| (member.endpoint.clone(), height))
-        .collect();
-    let mut channels = status.channels.iter();
-    let own = channels.find(|each| each.channel == *channel);
-    let least = own.map_or(0, |own| own.height.saturating_sub(LAG_MAX));
-    if peers.values().any(|height| *height >= least) {
-        peers.retain(|_, height| *height >= least);
-    }
-    peers
-}
-
 /// Why an organization is not heard of which no peer is known.
 fn no_peer(anchors: usize) -> String {
     format!("no peer of it is known in the channel, of which it has {anchors} as anchors")
-}
-
-/// Ends when a peer has been heard for long enough, if there are others then.
-async fn turn(others: impl Fn() -> bool) {
-    loop {
-        sleep(TURN).await;
-        if others() {
-            return;
-        }
-    }
 }
 
 /// Waits for something of a peer, not for long once we have the block that it is about.
@@ -435,60 +420,6 @@ async fn unless_stalled<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::ChannelStatus;
-
-    #[test]
-    fn members_of_the_channel_that_can_be_reached_are_sources() {
-        let peer = |number| PkiId::new([number; 32]);
-        let member = |number, org: &str, endpoint: &str| MemberStatus {
-            peer: peer(number),
-            org: Some(OrgId::from(org)),
-            endpoint: endpoint.to_owned(),
-        };
-        let channel = ChannelId::from("ch");
-        let mut status = Status {
-            members: vec![
-                member(1, "A", "a:1"),
-                member(2, "A", ""),
-                member(3, "B", "b:1"),
-                member(4, "C", "c:1"),
-            ],
-            channels: vec![ChannelStatus {
-                channel: channel.clone(),
-                height: 9,
-                peers: vec![(peer(1), 7), (peer(2), 7), (peer(3), 8)],
-                leader: false,
-                elected: None,
-                catching_up: None,
-            }],
-        };
-        let all: Vec<OrgId> = organizations(&status, &channel).into_iter().collect();
-        assert_eq!(all, [OrgId::from("A"), OrgId::from("B")]);
-        let of_a = |status: &Status| peers(status, &channel, &OrgId::from("A"));
-        assert_eq!(of_a(&status), [("a:1".to_owned(), 7)].into());
-        assert!(peers(&status, &ChannelId::from("x"), &OrgId::from("A")).is_empty());
-        status.members[1].endpoint = "late:1".to_owned();
-        for (own, of_whom) in [(7 + LAG_MAX, 2), (8 + LAG_MAX, 1), (20 + LAG_MAX, 2)] {
-            status.channels[0].height = own;
-            status.channels[0].peers[0].1 = 8;
-            assert_eq!(of_a(&status).len(), of_whom, "{own}");
-        }
-        for number in 0..PEERS_MAX as u8 {
-            status
-                .members
-                .push(member(100 + number, "A", &format!("more:{number}")));
-            status.channels[0].peers.push((peer(100 + number), 7));
-        }
-        assert_eq!(of_a(&status).len(), PEERS_MAX);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_is_heard_for_a_turn_and_on_while_it_is_alone() {
-        let began = Instant::now();
-        let others = || began.elapsed() > 5 * TURN / 2;
-        turn(others).await;
-        assert_eq!(began.elapsed(), 3 * TURN);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_left_that_lacks_what_we_have_and_not_one_that_has_nothing_to_say() {

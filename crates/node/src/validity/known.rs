@@ -65,8 +65,13 @@ impl Known {
         before != self.heard_len()
     }
 
-    /// These are the organizations of the channel; of those that nobody follows, why.
-    pub(super) fn note_organizations(&mut self, organizations: BTreeMap<String, Option<String>>) {
+    /// These are the organizations of the channel; of those that nobody follows, why. Says whether
+    /// one that was heard is gone.
+    pub(super) fn note_organizations(
+        &mut self,
+        organizations: BTreeMap<String, Option<String>>,
+    ) -> bool {
+        let before = self.heard_len();
         self.sources
             .retain(|org, _| organizations.contains_key(org));
         for (org, reason) in organizations {
@@ -77,6 +82,7 @@ impl Known {
             let begun = || Source::Silent("a peer of it is being connected to".to_owned());
             self.sources.entry(org).or_insert_with(begun);
         }
+        before != self.heard_len()
     }
 
     /// An organization has been heard of all blocks below this one, or is not asked for them.
@@ -87,7 +93,7 @@ impl Known {
 
     /// Below which of the `have` committed blocks, from `next` on, a client may be given blocks; or
     /// until when the next one is kept back at most. Where fewer organizations are heard than have to
-    /// agree, nobody waits for the others.
+    /// agree, or are so far behind that these blocks are not their next ones, nobody waits for the others.
     pub(super) fn ready_below(
         &self,
         next: u64,
@@ -95,7 +101,10 @@ impl Known {
         wanted: usize,
         now: Instant,
     ) -> Result<u64, Instant> {
-        if self.heard_len() < wanted {
+        let reach = next.saturating_sub(FRESH_MAX as u64);
+        let near = |org: &String| self.next.get(org).copied().unwrap_or(1) >= reach;
+        let heard = self.heard().filter(|org| near(org));
+        if heard.count() < wanted {
             return Ok(have);
         }
         let mut held = self.fresh.until.range(next..have.max(next));
@@ -106,9 +115,13 @@ impl Known {
         }
     }
 
+    fn heard(&self) -> impl Iterator<Item = &String> {
+        let heard = self.sources.iter();
+        heard.filter_map(|(org, source)| matches!(source, Source::Heard(_)).then_some(org))
+    }
+
     fn heard_len(&self) -> usize {
-        let heard = |source: &&Source| matches!(source, Source::Heard(_));
-        self.sources.values().filter(heard).count()
+        self.heard().count()
     }
 }
 
@@ -146,9 +159,9 @@ impl Fresh {
         self.height = self.height.max(height);
     }
 
-    /// Of this block all is said.
-    pub(super) fn release(&mut self, number: u64) {
-        self.until.remove(&number);
+    /// Of this block all is said. Tells whether somebody may wait for it.
+    pub(super) fn release(&mut self, number: u64) -> bool {
+        self.until.remove(&number).is_some()
     }
 }
 
@@ -176,8 +189,18 @@ mod tests {
         assert!(known.note_source("B", Source::Silent("is gone".to_owned())));
         assert_eq!(known.ready_below(1, 3, 2, now), Ok(3), "B is gone");
         heard(&mut known, "B");
-        known.fresh.release(1);
+        assert!(known.fresh.release(1) && !known.fresh.release(1));
         assert_eq!(known.ready_below(1, 3, 2, now), Ok(2));
+        let far = 2 + FRESH_MAX as u64;
+        known.fresh.note(far + 1, now);
+        assert_eq!(
+            known.ready_below(far, far + 1, 2, now),
+            Ok(far + 1),
+            "what both are asked is old"
+        );
+        known.go_on("A", 2);
+        known.go_on("B", far);
+        assert_eq!(known.ready_below(far, far + 1, 2, now), Err(end));
     }
 
     #[test]
@@ -187,7 +210,7 @@ mod tests {
         heard(&mut known, "B");
         let of_channel = [("B", None), ("C", Some("no peer")), ("D", None)];
         let of_channel = of_channel.map(|(org, why)| (org.to_owned(), why.map(str::to_owned)));
-        known.note_organizations(of_channel.into());
+        assert!(known.note_organizations(of_channel.into()), "A is gone");
         let expected = [
             ("B".to_owned(), Source::Heard("B:1".to_owned())),
             ("C".to_owned(), Source::Silent("no peer".to_owned())),

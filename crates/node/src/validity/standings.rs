@@ -94,10 +94,9 @@ impl Validity {
             for next in known.next.values_mut() {
                 *next = height.clamp(1, (*next).max(1));
             }
-            false
         });
         self.show_heard();
-        let (disputed, first) = self.disputed()?;
+        let (disputed, first) = self.store.disputed().map_err(|error| error.to_string())?;
         let gauge = &self.vitals.metrics.validity_disputed;
         let gauge = gauge.with_label_values(&[self.channel.as_str()]);
         gauge.set(i64::try_from(disputed).unwrap_or(i64::MAX));
@@ -108,12 +107,11 @@ impl Validity {
         Ok(())
     }
 
-    /// Of which of these blocks which codes are agreed. Reads from the disk; what cannot be read is
-    /// agreed by nobody.
-    pub(crate) fn agreed(&self, numbers: Range<u64>) -> Agreed {
-        let words = self.words(numbers).unwrap_or_default().into_iter();
+    /// Of which of these blocks which codes are agreed. Reads from the disk.
+    pub(crate) fn agreed(&self, numbers: Range<u64>) -> Result<Agreed, String> {
+        let words = self.words(numbers)?.into_iter();
         let agreed = words.filter_map(|(number, word)| Some((number, word.agreed(self.wanted)?)));
-        Agreed(agreed.collect())
+        Ok(Agreed(agreed.collect()))
     }
 
     /// For each of these blocks what changes with its codes.
@@ -135,7 +133,6 @@ impl Validity {
     pub(super) fn committed(&self, height: u64, now: Instant) {
         self.change(|known| {
             known.fresh.note(height, now);
-            false
         });
     }
 
@@ -159,13 +156,18 @@ impl Validity {
     pub(super) fn skip(&self, org: &str, height: u64) {
         self.change(|known| {
             known.go_on(org, height);
-            false
         });
+    }
+
+    /// Whether an organization is heard of this peer.
+    pub(super) fn is_heard_of(&self, org: &str, endpoint: &str) -> bool {
+        let known = self.known.borrow();
+        matches!(known.sources.get(org), Some(Source::Heard(of)) if of == endpoint)
     }
 
     /// Notes of whom an organization is heard, or why it is not. Says whether it was the other before.
     pub(super) fn note_source(&self, org: &str, source: Source) -> bool {
-        self.change(|known| known.note_source(org, source))
+        self.change_and_wake(|known| known.note_source(org, source))
     }
 
     /// Takes what this peer of this organization says of a block. Waits for the disk.
@@ -186,19 +188,16 @@ impl Validity {
             word.hear(org, peer, claim, ours)
         });
         let after = word.standing(self.wanted);
-        self.change(|known| {
+        self.change_and_wake(|known| {
             known.go_on(org, number.saturating_add(1));
             known.fresh.note(number.saturating_add(1), now);
-            if after >= Standing::Agreed {
-                known.fresh.release(number);
-            }
             if heard != Heard::Nothing {
                 known.unsaved.insert(number, word.clone());
             }
             if given != word.agreed(self.wanted) {
                 known.stamps.change(number);
             }
-            before != after
+            after >= Standing::Agreed && known.fresh.release(number)
         });
         self.show_disputed(before, after);
         if let Heard::Dissents(kind) = heard {
@@ -242,7 +241,6 @@ impl Validity {
         // Nobody else has added to them meanwhile.
         self.change(|known| {
             known.unsaved.clear();
-            false
         });
         Ok(())
     }
@@ -305,6 +303,9 @@ impl Validity {
         let gauge = gauge.with_label_values(&[self.channel.as_str()]);
         let is_disputed = |standing| i64::from(standing == Standing::Disputed);
         gauge.add(is_disputed(after) - is_disputed(before));
+        if gauge.get() == 0 {
+            self.vitals.health.agreed(&self.channel);
+        }
     }
 
     fn raise(&self, number: u64, word: &Word) {
@@ -315,8 +316,16 @@ impl Validity {
         self.vitals.health.disagreed(&self.channel, &reason);
     }
 
+    /// Changes what is in memory in one step, of which nobody needs to be told.
+    fn change(&self, step: impl FnOnce(&mut Known)) {
+        self.change_and_wake(|known| {
+            step(known);
+            false
+        });
+    }
+
     /// Changes what is in memory in one step, and wakes those who wait if that says so.
-    pub(super) fn change(&self, step: impl FnOnce(&mut Known) -> bool) -> bool {
+    pub(super) fn change_and_wake(&self, step: impl FnOnce(&mut Known) -> bool) -> bool {
         self.known.send_if_modified(step)
     }
 
@@ -362,7 +371,7 @@ mod tests {
     }
 
     fn codes(validity: &Validity, number: u64, header: u8) -> Option<Vec<u8>> {
-        let agreed = validity.agreed(1..9);
+        let agreed = validity.agreed(1..9).unwrap();
         agreed.codes(number, &[header]).map(|codes| codes.to_vec())
     }
 

@@ -1,9 +1,10 @@
-//! Whose turn it is among the peers of one organization, and from which block on it is heard. Pure.
+//! Whose turn it is among the peers of one organization that are not followed, and from which block
+//! on it is asked. Pure.
 //!
-//! One peer of an organization is heard at a time. Promises that each gets its turn, and that it is
-//! then asked for what it was not heard of in the turns of others, too, [`BACK_MAX`] blocks back at
-//! most: so that two of one organization that say different things of a block are both heard of it.
-//! Who has never been heard since the start is asked that far back.
+//! Promises that each gets its turn, and that it is then asked for what it was not heard of since its
+//! last one, [`BACK_MAX`] blocks back at most: so that two of one organization that say different
+//! things of a block are both heard of it. Who has never been heard since the start is asked that far
+//! back.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 };
 
 /// How many blocks that the organization has been heard of already a peer is asked for. They are a
-/// second's work, during which the organization is heard of no new ones.
+/// second's work.
 const BACK_MAX: u64 = 1024;
 
 /// The turns of one organization's peers.

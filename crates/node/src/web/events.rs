@@ -195,7 +195,7 @@ impl Source {
         let (mut looked_at, mut bytes) = (0, 0);
         let from = page.next.block;
         let end = height.min(from.saturating_add(STEP_BLOCKS_MAX as u64));
-        let agreed = agreed(&self.served, from..end.max(from));
+        let agreed = agreed(&self.served, from..end.max(from))?;
         for _ in 0..STEP_BLOCKS_MAX {
             let next = page.next;
             let has_room = bytes < STEP_BYTES_MAX && looked_at < STEP_TRANSACTIONS_MAX;

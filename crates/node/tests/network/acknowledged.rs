@@ -14,6 +14,7 @@ use tidings_ledger::transient::TransientStore;
 use tidings_node::{
     clients::ClientSettings,
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
+    validity::ValiditySettings,
     vitals::Vitals,
 };
 use tidings_proto::gossip::gossip_message::Content;
@@ -67,7 +68,7 @@ async fn live(home: &Path) {
         transport: Transport::default(),
         delivery: DeliverySettings::default(),
         clients: ClientSettings::default(),
-        validity_organizations: 0,
+        validity: ValiditySettings::default(),
         vitals: Vitals::default(),
     };
     let _node = Box::pin(RunningNode::start(config)).await.unwrap();

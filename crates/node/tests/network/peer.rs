@@ -10,6 +10,7 @@ use tidings_node::{
     service::{DeliverySettings, NodeConfig, RunningNode, Transport},
     status::ChannelStatus,
     tls::TlsSettings,
+    validity::ValiditySettings,
     vitals::Vitals,
 };
 use tokio::{net::TcpListener, time::timeout};
@@ -41,7 +42,7 @@ pub(crate) struct Seat {
     pub(crate) pvt_data: PvtDataConfig,
     pub(crate) stripe: bool,
     pub(crate) ledger: Settings,
-    pub(crate) validity_organizations: usize,
+    pub(crate) validity: ValiditySettings,
     /// Where it says that its organization finds it, if that is elsewhere.
     pub(crate) elsewhere: Option<SocketAddr>,
 }
@@ -70,7 +71,7 @@ impl Seat {
             pvt_data: PvtDataConfig::default(),
             stripe: false,
             ledger: Settings::default(),
-            validity_organizations: 0,
+            validity: ValiditySettings::default(),
             elsewhere: None,
         };
         (seat, listener)
@@ -111,7 +112,7 @@ impl Seat {
             transport: Transport::default(),
             delivery: self.delivery.clone(),
             clients: ClientSettings::default(),
-            validity_organizations: self.validity_organizations,
+            validity: self.validity,
             vitals: Vitals::default(),
         }
     }
