@@ -8,6 +8,7 @@ mod renewal;
 use std::convert::Infallible;
 use std::env;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -155,14 +156,22 @@ fn take_all_descriptors() {
     }
 }
 
-/// Makes the folder, and finds out whether it can be written to before anything else fails in it.
+/// Makes the folder, for nobody else as private data lies in it, and finds out whether it can be
+/// written to before anything else fails in it.
 fn make_data_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .and_then(|()| tempfile::tempfile_in(dir).map(drop))
         .with_context(|| {
+            let cure = match dir.ancestors().find(|path| path.exists()) {
+                Some(there) if !there.is_dir() => "move away the file that is in its place",
+                _ => "make it writable for this user",
+            };
+            let dir = dir.display();
             format!(
-                "cannot write to the folder {}: make it writable for this user, or name another in peer.fileSystemPath",
-                dir.display()
+                "cannot write to the folder {dir}: {cure}, or name another in peer.fileSystemPath"
             )
         })
 }

@@ -27,6 +27,7 @@ impl RunningNode {
         };
         self.validities
             .insert(channel.clone(), Arc::clone(&validity));
+        self.warn_of_too_few(channel);
         let begun = validity.begin(blocks.height());
         begun.map_err(|reason| StartRefused::Validity(channel.clone(), reason))?;
         let follow = Follow {
@@ -43,6 +44,19 @@ impl RunningNode {
         };
         self.tasks.spawn(follow.run());
         Ok(Some(validity))
+    }
+
+    /// Who wants more organizations to agree than there are is never told of a valid transaction.
+    fn warn_of_too_few(&self, channel: &ChannelId) {
+        let config = self.crypto.config(channel);
+        let there = config.map(|config| config.application_organizations().len());
+        let wanted = self.validity.organizations;
+        if let Some(there) = there.filter(|there| *there < wanted) {
+            tracing::warn!(
+                target: "validity", %channel,
+                "validity.organizations is {wanted}, and the channel has {there}: nothing can be agreed"
+            );
+        }
     }
 
     async fn open_validity(&self, channel: ChannelId) -> Result<Validity, StartRefused> {
