@@ -345,6 +345,11 @@ pub(super) fn is_in_use(finding: &Finding) -> bool {
     finding.check == CHECK && finding.setting.as_deref() == Some(SOCKET)
 }
 
+/// Whether a finding says that what lies here is not known.
+pub(super) fn is_unread(finding: &Finding) -> bool {
+    finding.check == CHECK && finding.severity == Severity::Fault
+}
+
 fn of_ledger(dir: &Path) -> Result<Option<Held>> {
     let (mut bytes, mut segments) = (0_u64, 0_u64);
     for entry in fs::read_dir(dir)? {
