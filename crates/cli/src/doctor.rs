@@ -71,6 +71,8 @@ struct Scene {
     channels: Vec<Channel>,
     /// Ledgers of channels that were left.
     left: Vec<PathBuf>,
+    /// Not every ledger here could be read.
+    unread: bool,
     now: SystemTime,
 }
 
@@ -140,6 +142,7 @@ impl Scene {
             &subject.genesis,
         );
         unasked |= found.iter().any(channels::is_in_use);
+        let unread = unasked || found.iter().any(channels::is_unread);
         findings.extend(found);
         Self {
             local: identify(&settings, node.as_ref()),
@@ -147,6 +150,7 @@ impl Scene {
             settings,
             node,
             unasked,
+            unread,
             socket,
             channels,
             now: SystemTime::now(),
@@ -288,11 +292,8 @@ impl Scene {
         };
         findings.extend(tls::judge(tls, self.msp_id(), channels, &names, self.now));
         findings.extend(self.ports());
-        findings.extend(doors::judge(
-            &self.settings,
-            !self.channels.is_empty(),
-            self.now,
-        ));
+        let joined = self.unread || self.channels.iter().any(|channel| channel.held.is_some());
+        findings.extend(doors::judge(&self.settings, joined, self.now));
         findings.extend(channels::judge(&self.channels));
         findings.extend(self.left.iter().map(|dir| channels::was_left(dir)));
         findings.extend(doubted(peers.judge()));
@@ -315,6 +316,9 @@ impl Scene {
                 let doubt = "it may follow from asking by the identity named here, which is not that of the node: mend what is found of identity first";
                 // A user of our organization sees what the node sees.
                 let is_ours = settings.msp_id == node.organization;
+                if is_ours {
+                    findings.extend(self.next_identity(local, seconds));
+                }
                 return (findings, Some(doubt).filter(|_| !is_ours));
             }
         }
@@ -330,6 +334,20 @@ impl Scene {
         let doubt =
             "it may follow from what is found of organization: mend that first, and ask again";
         (findings, Some(doubt).filter(|_| is_wrong))
+    }
+
+    /// What is named here may have been renewed for a node that still runs with the former, or be
+    /// that of a user whose shell it is: no fault of the node.
+    fn next_identity(&self, local: &Local, seconds: i64) -> Vec<Finding> {
+        let here = (&*self.settings.msp_dir, &*self.settings.msp_id);
+        let mut findings = identity::judge(&self.local, here, seconds);
+        findings.extend(identity::role(local, here.0, &self.channels));
+        findings.extend(identity::membership(local, &self.channels));
+        for finding in &mut findings {
+            finding.found = format!("at the next start: {}", finding.found);
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
+        findings
     }
 
     fn ports(&self) -> Vec<Finding> {
@@ -374,17 +392,27 @@ impl Scene {
         };
         let mut findings = orderers::judge(asked, &self.channels);
         findings.extend(orderers::unused(&self.settings.delivery, &self.channels));
-        if !self.channels.is_empty() {
-            findings.extend(clock::judge(asked, &self.channels, now));
+        if self.channels.is_empty() {
+            findings.push(self.no_channel());
         } else {
-            let none = Finding::warning("channel", "no channel is joined here: orderers, anchor peers and the clock were not looked at")
-                .because("a node without a channel does nothing");
-            findings.push(match self.left.is_empty() {
-                true => none.change("--join of `tidings node start`", "join a channel; or give its genesis block here with --genesis"),
-                false => none.change("`tidings channel join`", "join a channel, or the one that was left again: `tidings node start` leaves it alone whatever --join says"),
-            });
+            findings.extend(clock::judge(asked, &self.channels, now));
         }
         findings
+    }
+
+    fn no_channel(&self) -> Finding {
+        const CHECK: &str = "channel";
+        const UNSEEN: &str = "orderers, anchor peers and the clock were not looked at";
+        if self.unread {
+            return Finding::warning(CHECK, format!("no channel is known here: {UNSEEN}"))
+                .because("what is found of node and ledger comes first");
+        }
+        let none = Finding::warning(CHECK, format!("no channel is joined here: {UNSEEN}"))
+            .because("a node without a channel does nothing");
+        match self.left.is_empty() {
+            true => none.change("--join of `tidings node start`", "join a channel; or give its genesis block here with --genesis"),
+            false => none.change("`tidings channel join`", "join a channel, or the one that was left again: `tidings node start` leaves it alone whatever --join says"),
+        }
     }
 
     /// Whether blocks come.

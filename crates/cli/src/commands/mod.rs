@@ -49,6 +49,9 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Error {
     let cure = match error.kind() {
         io::ErrorKind::AlreadyExists => "remove it, or choose another name",
         io::ErrorKind::NotFound => "make its folder, or choose another name",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "choose a folder that you may write to"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
         _ => "choose another name",
     };

@@ -52,8 +52,21 @@ pub(super) struct Channel {
     pub(super) given: Vec<Given>,
     /// Number of the block with that configuration.
     pub(super) config_at: u64,
-    /// If there is a newer one: how many blocks whoever has it has.
-    pub(super) behind: Option<u64>,
+    /// Whether that is the newest.
+    pub(super) age: Age,
+}
+
+/// Whether a configuration is the newest of its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Nobody says otherwise.
+    Newest,
+    /// Members claim more blocks than are here, and no orderer says what is in them. Anybody can.
+    Claimed,
+    /// It is that of the first block, and no orderer says whether there is another.
+    Unknown,
+    /// An orderer of so many blocks has a newer one.
+    Behind(u64),
 }
 
 /// A ledger.
@@ -90,30 +103,63 @@ impl Channel {
     }
 
     /// Notes whether there is a newer configuration than ours. Orderers say in which block it is;
-    /// where none does, who claims to have more blocks may have one among them.
+    /// where none does, who claims to have more blocks may have one among them. If the orderers have
+    /// another chain, ours is judged by what is here: nothing newer is to come.
     pub(super) fn compare(&mut self, said: &[&Said], claimed: u64) {
         let ours = self.genesis();
+        let is_silent = said.iter().all(|said| said.config_at.is_none());
         let said = said.iter().filter(|said| said.genesis == ours);
         let newest = said.filter_map(|said| Some((said.config_at?, said.height)));
         let held = self.held.as_ref().and_then(|held| held.height);
-        self.behind = match newest.max() {
-            Some((at, height)) => Some(height).filter(|_| at > self.config_at),
-            None => Some(claimed).filter(|_| held.is_some_and(|held| claimed > held)),
+        self.age = match newest.max() {
+            Some((at, height)) if at > self.config_at => Age::Behind(height),
+            Some(_) => Age::Newest,
+            None if is_silent && held.is_none_or(|held| held <= 1) => Age::Unknown,
+            None if held.is_some_and(|held| claimed > held) => Age::Claimed,
+            None => Age::Newest,
         };
     }
 
-    /// What follows from its configuration. If that is not the newest, nothing is to be changed
-    /// for it.
+    /// What follows from its configuration. If that is known not to be the newest, or only the
+    /// first is known, nothing is to be changed for it.
     pub(super) fn judged(&self, mut finding: Finding) -> Finding {
-        let Some(there) = self.behind.filter(|_| finding.severity != Severity::Ok) else {
-            return finding;
+        let held = self.held.as_ref().and_then(|held| held.height);
+        let (here, when) = match self.age {
+            Age::Newest | Age::Claimed => return self.hedged(finding),
+            Age::Unknown => (
+                "only the first block is read here".to_owned(),
+                "an orderer answers",
+            ),
+            Age::Behind(there) => (
+                held.map_or_else(
+                    || format!("of {there} blocks the first is read here"),
+                    |here| format!("the node holds {here} of {there} blocks"),
+                ),
+                "this node runs and has caught up",
+            ),
         };
-        let here = match self.held.as_ref().and_then(|held| held.height) {
-            Some(here) => format!("the node holds {here} of {there} blocks"),
-            None => format!("of {there} blocks the first is read here"),
-        };
-        finding.found = format!("not judged yet, {here}: {}", finding.found);
-        finding.unsettled("a newer configuration of the channel may say otherwise: ask again when this node runs and has caught up")
+        if finding.severity != Severity::Ok {
+            finding.found = format!("not judged yet, {here}: {}", finding.found);
+        }
+        finding.unsettled(format!(
+            "a newer configuration of the channel may say otherwise: ask again when {when}"
+        ))
+    }
+
+    /// What may itself keep the node from the newest configuration stays, with what else it may be;
+    /// so does everything that only a claim puts in doubt.
+    pub(super) fn hedged(&self, mut finding: Finding) -> Finding {
+        if self.age != Age::Newest
+            && let Some(advice) = &mut finding.advice
+        {
+            advice.push_str("; or a newer configuration of the channel says otherwise");
+        }
+        finding
+    }
+
+    /// Whether nothing is to be changed by this configuration.
+    pub(super) fn is_old(&self) -> bool {
+        matches!(self.age, Age::Behind(_) | Age::Unknown)
     }
 }
 
@@ -137,7 +183,7 @@ pub(super) fn look(
             config_at: held.config_at,
             held: Some(held),
             given: Vec::new(),
-            behind: None,
+            age: Age::Newest,
         })),
         Err(error) => findings.push(
             Finding::fault(CHECK, in_one_line(&error))
@@ -179,7 +225,7 @@ fn add(channels: &mut Vec<Channel>, given: Given) {
         held: None,
         given: vec![given],
         config_at: 0,
-        behind: None,
+        age: Age::Newest,
     });
 }
 
@@ -297,6 +343,11 @@ fn damaged(error: &Error, dir: &Path) -> Finding {
 /// Whether a finding says that somebody has a ledger open.
 pub(super) fn is_in_use(finding: &Finding) -> bool {
     finding.check == CHECK && finding.setting.as_deref() == Some(SOCKET)
+}
+
+/// Whether a finding says that what lies here is not known.
+pub(super) fn is_unread(finding: &Finding) -> bool {
+    finding.check == CHECK && finding.severity == Severity::Fault
 }
 
 fn of_ledger(dir: &Path) -> Result<Option<Held>> {
@@ -454,22 +505,34 @@ mod tests {
         channel.config_at = 2;
         let (older, newer, silent) = (said(ours, Some(2)), said(ours, Some(3)), said(ours, None));
         let foreign = said(None, Some(9));
-        for (said, claimed, behind) in [
-            (&[][..], 3, None),
-            (&[], 4, Some(4)),
+        for (said, claimed, age) in [
+            (&[][..], 3, Age::Newest),
+            (&[], 4, Age::Claimed),
             // Whatever members claim: the orderer has no newer configuration.
-            (&[&older], 99, None),
-            (&[&older, &newer], 0, Some(10)),
-            (&[&silent, &foreign], 3, None),
+            (&[&older], u64::MAX, Age::Newest),
+            (&[&older, &newer], 0, Age::Behind(10)),
+            (&[&silent, &foreign], 3, Age::Newest),
         ] {
             channel.compare(said, claimed);
-            assert_eq!(channel.behind, behind, "{said:?} {claimed}");
+            assert_eq!(channel.age, age, "{said:?} {claimed}");
         }
+        channel.compare(&[&older], 0);
         let fault =
             Finding::fault("anchor peers", "there is none").change("AnchorPeers", "add one");
         assert_eq!(channel.judged(fault.clone()), fault);
+        // What members claim changes no severity and hides no setting.
+        channel.compare(&[], u64::MAX);
+        for told in [channel.judged(fault.clone()), channel.hedged(fault.clone())] {
+            assert_eq!(
+                (told.severity, &told.setting),
+                (fault.severity, &fault.setting)
+            );
+            let advice = "add one; or a newer configuration of the channel says otherwise";
+            assert_eq!(told.advice.as_deref(), Some(advice));
+        }
         channel.compare(&[&newer], 0);
-        let told = channel.judged(fault);
+        assert_eq!(channel.hedged(fault.clone()).severity, Severity::Fault);
+        let told = channel.judged(fault.clone());
         assert_eq!(told.severity, Severity::Warning);
         let found = "not judged yet, the node holds 3 of 10 blocks: there is none";
         assert_eq!(
@@ -478,12 +541,29 @@ mod tests {
         );
         let ok = Finding::ok("anchor peers", "answers");
         assert_eq!(channel.judged(ok.clone()), ok);
-        channel.held = None;
+        // As of one that is too large to walk.
+        channel.held.as_mut().unwrap().height = None;
         let told = channel.judged(Finding::fault("anchor peers", "x")).found;
         assert!(
             told.contains("of 10 blocks the first is read here"),
             "{told}"
         );
+        // Only the first configuration is known.
+        channel.config_at = 0;
+        for (said, age) in [
+            (&[][..], Age::Unknown),
+            (&[&silent], Age::Unknown),
+            (&[&foreign], Age::Newest),
+            (&[&older], Age::Behind(10)),
+        ] {
+            channel.compare(said, u64::MAX);
+            assert_eq!(channel.age, age, "{said:?}");
+        }
+        channel.compare(&[], 0);
+        let told = channel.judged(fault);
+        assert_eq!((told.severity, told.setting), (Severity::Warning, None));
+        let found = "not judged yet, only the first block is read here: there is none";
+        assert_eq!(told.found, found);
     }
 
     #[test]

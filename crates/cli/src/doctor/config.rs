@@ -60,6 +60,13 @@ fn cure(error: &io::Error) -> &'static str {
 pub(super) fn not_followed(path: &str, warnings: &[String]) -> Vec<Finding> {
     let told = warnings.iter().map(|warning| {
         let keys = keys_in(warning).join(", ");
+        // This path begins where a program is started, and the node is started elsewhere.
+        let file = warning.split_once("cannot use its caCertsFile ");
+        if file.is_some_and(|(_, file)| !file.starts_with('/')) {
+            return Finding::warning(CHECK, format!("from this working directory {warning}"))
+                .at(path)
+                .change(keys, "write the whole path of caCertsFile: the node looks for it from its own working directory");
+        }
         Finding::warning(CHECK, warning.clone())
             .at(path)
             .because("the node starts without it, and does not do what is written there")
@@ -130,6 +137,10 @@ mod tests {
         let told = not_followed("f", &[passed.to_owned()]);
         let setting = told[0].setting.as_deref();
         assert_eq!(setting, Some("peer.deliveryclient.addressOverrides"));
+        assert!(told[0].why.is_some());
+        let told = not_followed("f", &[passed.replace("/a.pem", "a.pem")]);
+        assert_eq!((told[0].setting.as_deref(), &told[0].why), (setting, &None));
+        assert!(told[0].found.starts_with("from this working directory"));
     }
 
     #[test]

@@ -74,13 +74,18 @@ impl Door<'_> {
         let Self { section, place, .. } = self;
         let asks = |tls: &&ListenerTls| tls.client_auth_required && tls.client_roots.is_empty();
         self.tls.filter(asks)?;
+        let comes = match *section {
+            // What describes it is shown to everybody.
+            "http" => "nobody reads blocks",
+            _ => "nobody is served",
+        };
         let found = format!(
             "{section}.tls.clientAuthRequired is true, and {section}.tls.clientRootCAs.files names no root"
         );
         Some(
             Finding::fault(CHECK, found)
                 .at(place)
-                .because("no client certificate is good there, so nobody is served")
+                .because(format!("no client certificate is good there, so {comes}"))
                 .change(
                     format!("{section}.tls.clientRootCAs.files"),
                     "name the CA of those who are to be let in",
@@ -88,8 +93,20 @@ impl Door<'_> {
         )
     }
 
-    /// Fabric's peers are the same, so it is not worth a warning.
+    /// Fabric's peers are the same, so that it is open is not worth a warning.
     fn operations(&self) -> Option<Finding> {
+        if self.tls.is_some_and(|tls| tls.client_roots.is_empty()) {
+            let found = "operations.tls.enabled is true, and operations.tls.clientRootCAs.files names no root";
+            return Some(
+                Finding::warning(CHECK, found)
+                    .at(&self.place)
+                    .because("without a client certificate /metrics, /logspec and /dashboard answer 401, and none is good there: nobody sees them")
+                    .change(
+                        "operations.tls.clientRootCAs.files",
+                        "name the CA of those who are to see them",
+                    ),
+            );
+        }
         let is_open = self.is_far && self.tls.is_none();
         let place = &self.place;
         is_open.then(|| {
@@ -152,9 +169,11 @@ mod tests {
         for far in ["0.0.0.0", "::", "192.0.2.1"] {
             assert_eq!(told(far, None), [Some(Ok), Some(Warning)], "{far}");
             // TLS without certificates hides nothing from who connects.
-            assert_eq!(told(far, Some((false, 0))), [None, Some(Warning)]);
+            assert_eq!(told(far, Some((false, 1))), [None, Some(Warning)]);
             assert_eq!(told(far, Some((true, 1))), [None, None]);
         }
         assert_eq!(told("::1", Some((true, 0))), [Some(Fault), Some(Fault)]);
+        // Most pages of the one want a certificate always, those of the other if they are told to.
+        assert_eq!(told("::1", Some((false, 0))), [Some(Warning), None]);
     }
 }

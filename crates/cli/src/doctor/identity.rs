@@ -17,9 +17,9 @@ use tidings_proto::common::{
 };
 use tidings_proto::msp::SerializedIdentity;
 
-use super::channels::Channel;
+use super::channels::{Age, Channel};
 use super::dates;
-use super::finding::Finding;
+use super::finding::{Finding, Severity};
 
 const CHECK: &str = "identity";
 
@@ -137,11 +137,13 @@ fn short(hex: &str) -> String {
     hex.chars().take(8).collect()
 }
 
-/// Whether our certificate is that of a peer, wherever certificates tell.
+/// Whether our certificate is that of a peer, wherever certificates tell. How a channel tells roles
+/// apart may have changed since an old configuration.
 pub(super) fn role(local: &Local, dir: &Path, channels: &[Channel]) -> Option<Finding> {
     let own = local.signer.serialized();
     let id = local.signer.msp_id();
-    let of_channels = channels.iter().filter_map(|channel| channel.config.msp(id));
+    let known = channels.iter().filter(|channel| !channel.is_old());
+    let of_channels = known.filter_map(|channel| channel.config.msp(id));
     let is = |msp: &Msp, role| {
         let identity = msp.deserialize(own).ok()?;
         Some(msp.satisfies(&identity, &in_role(id, role)))
@@ -181,8 +183,16 @@ fn in_role(msp_id: &str, role: MspRoleType) -> MspPrincipal {
 
 /// What each channel makes of our certificate under our MSP id.
 pub(super) fn membership(local: &Local, channels: &[Channel]) -> Vec<Finding> {
-    let judge =
-        |channel: &Channel| channel.judged(in_channel(local, &channel.name, &channel.config));
+    let judge = |channel: &Channel| {
+        let finding = in_channel(local, &channel.name, &channel.config);
+        // Whose CA issued it is known whatever came after the first configuration.
+        let is_of_another =
+            finding.setting.as_deref() == Some(MSP_ID) && finding.severity == Severity::Fault;
+        match channel.age {
+            Age::Unknown if is_of_another => channel.hedged(finding),
+            _ => channel.judged(finding),
+        }
+    };
     channels.iter().map(judge).collect()
 }
 
@@ -245,7 +255,6 @@ mod tests {
 
     use super::*;
     use crate::demo::sample;
-    use crate::doctor::finding::Severity;
 
     fn user(dir: &Path, org: u16, name: &str) -> PathBuf {
         let users = dir.join(format!("crypto/peerOrganizations/org{org}.demo/users"));

@@ -19,7 +19,7 @@ use tidings_proto::orderer::{SeekNewest, SeekOldest, seek_position::Type as Posi
 use tokio::time::timeout;
 
 use super::ask::{Answer, Asker};
-use super::channels::{Channel, short};
+use super::channels::{Age, Channel, short};
 use super::clock::{self, Offset};
 use super::finding::Finding;
 use super::identity::Local;
@@ -228,7 +228,7 @@ pub(super) fn judge(asked: &[Asked], channels: &[Channel]) -> Vec<Finding> {
                     "the orderer addresses in the channel's configuration",
                     "have them added",
                 );
-            findings.push(channel.judged(none));
+            findings.push(channel.hedged(none));
         }
         let some_serve = of.iter().any(|each| each.outcome.is_ok());
         findings.extend(
@@ -246,7 +246,7 @@ pub(super) fn unused(delivery: &DeliverySettings, channels: &[Channel]) -> Vec<F
         .flat_map(|channel| channel.config.orderer_endpoints());
     let named: BTreeSet<String> = groups.flat_map(|group| group.addresses).collect();
     // A newer configuration may name it.
-    let is_known = !named.is_empty() && channels.iter().all(|channel| channel.behind.is_none());
+    let is_known = !named.is_empty() && channels.iter().all(|each| each.age == Age::Newest);
     let entries = delivery.address_overrides.keys();
     let unused = entries.filter(|from| is_known && !named.contains(*from));
     let all = named.iter().take(ORDERERS_MAX).map(String::as_str);
@@ -276,9 +276,13 @@ impl Asked {
             Err(trouble) => {
                 let finding = self.trouble(trouble, some_serve).at(place);
                 // What an entry of ours says does not come from the channel.
-                return vec![match self.instead {
-                    Some(_) => finding,
-                    None => channel.judged(finding),
+                return vec![match (&self.instead, trouble, channel.age) {
+                    (Some(_), _, _) => finding,
+                    (None, Trouble::Unreachable(_), _) => channel.hedged(finding),
+                    // A newer one may have other roots for it.
+                    (None, _, Age::Behind(_)) => channel.judged(finding),
+                    // Who gives no block may be why there is no newer one here.
+                    (None, _, _) => channel.hedged(finding),
                 }];
             }
         };
@@ -413,6 +417,9 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::sample;
+    use crate::doctor::channels;
+    use crate::doctor::finding::Severity;
 
     #[test]
     fn an_entry_of_ours_that_leads_nowhere_is_named_before_the_orderer() {
@@ -439,5 +446,36 @@ mod tests {
         let finding = told(&asked);
         assert!(finding.found.ends_with("is no orderer"), "{finding:?}");
         assert_eq!(finding.setting.as_deref(), Some(OVERRIDES));
+    }
+    #[test]
+    fn an_orderer_that_is_not_reached_stays_a_fault_however_old_the_configuration_is() {
+        let (dir, _material) = sample::network(1);
+        let files = [dir.path().join("genesis.block")];
+        let (mut channels, _) = channels::look(None, &dir.path().join("data"), &files);
+        let mut asked = Asked {
+            channel: channels[0].name.clone(),
+            endpoint: "127.0.0.1:7000".into(),
+            organization: None,
+            instead: None,
+            outcome: Err(Trouble::Unreachable("refused".into())),
+        };
+        for age in [Age::Newest, Age::Claimed, Age::Unknown, Age::Behind(10)] {
+            channels[0].age = age;
+            let told = asked.judge(&channels[0], false).remove(0);
+            let named = (told.severity, told.setting.as_deref());
+            assert_eq!(named, (Severity::Fault, Some(OVERRIDES)), "{age:?}");
+            let adds = told.advice.unwrap().contains("; or a newer configuration");
+            assert_eq!(adds, age != Age::Newest, "{age:?}");
+        }
+        asked.outcome = Err(Trouble::NoRoots);
+        for (age, severity) in [
+            (Age::Claimed, Severity::Fault),
+            (Age::Unknown, Severity::Fault),
+            (Age::Behind(10), Severity::Warning),
+        ] {
+            channels[0].age = age;
+            let told = asked.judge(&channels[0], false).remove(0);
+            assert_eq!(told.severity, severity, "{age:?}");
+        }
     }
 }

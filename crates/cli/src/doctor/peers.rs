@@ -208,13 +208,11 @@ impl Peers<'_> {
         findings
     }
 
-    /// Certificates are judged by the roots of the channels, which may be old.
-    fn by_roots(&self, finding: Finding) -> Finding {
-        let behind = self
-            .channels
-            .iter()
-            .find(|channel| channel.behind.is_some());
-        match behind {
+    /// That no root of an organization vouches for a certificate: the roots may be old.
+    fn by_roots(&self, org: &str, finding: Finding) -> Finding {
+        let naming = |channel: &&Channel| channel.config.msp(org).is_some();
+        let mut naming = self.channels.iter().filter(naming);
+        match naming.find(|channel| channel.is_old()) {
             Some(channel) => channel.judged(finding),
             None => finding,
         }
@@ -277,17 +275,15 @@ impl Peers<'_> {
             }
             Some(Met::Peer(peer)) => foreign(peer.org.as_str(), ""),
             Some(Met::Nobody(refusal)) => {
-                if let Some(org) = self.anchor_of(endpoint) {
-                    return self.by_roots(foreign(org, ", whose anchor peer it is"));
+                if let Some((channel, org)) = self.anchor_of(endpoint) {
+                    return channel.judged(foreign(org, ", whose anchor peer it is"));
                 }
-                let by_tls = refusal.vouched_by.iter().find(|org| *org != own);
-                let is_ours = refusal.vouched_by.iter().any(|org| org == own);
-                if let Some(org) = by_tls.filter(|_| !is_ours) {
-                    return self.by_roots(foreign(org, ", by its TLS certificate"));
+                if let Some((channel, org)) = self.vouches(refusal) {
+                    return channel.judged(foreign(org, ", by its TLS certificate"));
                 }
                 let found = format!("{endpoint} is not met: {}", refusal.told());
                 if refusal.is_strange() {
-                    return self.by_roots(Finding::fault(check, found)
+                    return self.by_roots(own, Finding::fault(check, found)
                         .at(endpoint)
                         .because(format!("a peer of {own} has a certificate of its TLS CA: this one is of another organization, or a root is missing here"))
                         .change(
@@ -344,7 +340,7 @@ impl Peers<'_> {
                     refusal.advice("open the way to it, or have it correct where it says that it is"),
                 );
             findings.push(match refusal.is_strange() {
-                true => self.by_roots(finding),
+                true => self.by_roots(of, finding),
                 false => finding,
             });
         }
@@ -362,16 +358,31 @@ impl Peers<'_> {
         org == self.msp_id || channels.any(|channel| channel.config.msp(org).is_some())
     }
 
-    /// The other organization whose anchor peer this is.
-    fn anchor_of(&self, endpoint: &str) -> Option<&str> {
-        let organizations = self
-            .channels
-            .iter()
-            .flat_map(|channel| channel.config.application_organizations().values());
-        let mut naming = organizations
-            .filter(|organization| anchors(organization).any(|anchor| anchor == endpoint));
-        let first = naming.find(|organization| organization.msp_id != self.msp_id)?;
-        Some(&first.msp_id)
+    /// The other organization whose anchor peer this is, and the channel that says so: one whose
+    /// configuration is not old, if there is one.
+    fn anchor_of(&self, endpoint: &str) -> Option<(&Channel, &str)> {
+        let naming = self.channels.iter().filter_map(|channel| {
+            let organizations = channel.config.application_organizations().values();
+            let mut others = organizations.filter(|each| each.msp_id != self.msp_id);
+            let named = others.find(|each| anchors(each).any(|anchor| anchor == endpoint))?;
+            Some((channel, &*named.msp_id))
+        });
+        naming.min_by_key(|(channel, _)| channel.is_old())
+    }
+
+    /// The other organization that vouches for who is met, and the channel, as above; none if ours
+    /// does, too.
+    fn vouches<'r>(&self, refusal: &'r Refusal) -> Option<(&Channel, &'r str)> {
+        let vouchers = &refusal.vouched_by;
+        let is_ours = vouchers.iter().any(|(org, _)| org == self.msp_id);
+        let vouching = vouchers.iter().filter_map(|(org, name)| {
+            let mut channels = self.channels.iter();
+            let channel = channels.find(|channel| channel.name == *name)?;
+            Some((channel, &**org))
+        });
+        vouching
+            .filter(|_| !is_ours)
+            .min_by_key(|(channel, _)| channel.is_old())
     }
 }
 

@@ -53,8 +53,9 @@ pub(super) enum Met {
 pub(super) struct Refusal {
     /// What went wrong.
     pub(super) reason: String,
-    /// Organizations of the channels whose TLS roots vouch for the certificate that it shows.
-    pub(super) vouched_by: Vec<String>,
+    /// Organizations whose TLS roots vouch for the certificate that it shows, each with the name
+    /// of the channel by which they do.
+    pub(super) vouched_by: Vec<(String, String)>,
     /// Who issued that certificate; none if it shows none.
     pub(super) issuer: Option<String>,
 }
@@ -168,8 +169,8 @@ impl Dialler<'_> {
     }
 }
 
-/// Organizations with peers whose TLS roots vouch for a chain.
-fn vouchers(channels: &[Channel], shown: &[Vec<u8>]) -> Vec<String> {
+/// Organizations with peers, of each channel, whose TLS roots vouch for a chain.
+fn vouchers(channels: &[Channel], shown: &[Vec<u8>]) -> Vec<(String, String)> {
     let now = SystemTime::now();
     let mut vouchers = Vec::new();
     for channel in channels {
@@ -179,11 +180,8 @@ fn vouchers(channels: &[Channel], shown: &[Vec<u8>]) -> Vec<String> {
                 continue;
             };
             let roots: Vec<&[u8]> = msp.tls_roots().iter().map(Vec::as_slice).collect();
-            if !shown.is_empty()
-                && !vouchers.contains(id)
-                && objection_to_der(shown, &roots, now).is_none()
-            {
-                vouchers.push(id.clone());
+            if !shown.is_empty() && objection_to_der(shown, &roots, now).is_none() {
+                vouchers.push((id.clone(), channel.name.clone()));
             }
         }
     }

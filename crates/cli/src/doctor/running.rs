@@ -44,6 +44,9 @@ const TELLING: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// What a node that is in no channel refuses as a rule: it knows no organization but its own.
+const USUAL: &[&str] = &["C-S5", "D-S3", "P-S1", "S-N5", "S-N7"];
+
 /// What is not well, and who was refused by this node.
 pub(super) fn judge(state: &View) -> Vec<Finding> {
     let mut findings: Vec<_> = state
@@ -87,8 +90,12 @@ fn cure(component: &str) -> (&'static str, &'static str) {
 
 fn refusals(state: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // Who is in no channel knows no organization but its own.
-    let telling = TELLING.iter().filter(|_| !state.channels.is_empty());
+    let usual = if state.channels.is_empty() {
+        USUAL
+    } else {
+        &[]
+    };
+    let telling = TELLING.iter().filter(|(rule, ..)| !usual.contains(rule));
     for (rule, what, setting, advice) in telling {
         let count = state.refused.get(*rule).copied().unwrap_or_default();
         if count <= FEW_MAX {
@@ -109,7 +116,7 @@ fn refusals(state: &View) -> Vec<Finding> {
         let others: u64 = state.refused.values().sum();
         let found = match others {
             0 => "this node has refused nothing".to_owned(),
-            count if state.channels.is_empty() => format!(
+            count if state.refused.keys().all(|rule| usual.contains(&&**rule)) => format!(
                 "this node has refused {count} messages or streams, as is usual for one that is in no channel"
             ),
             count => format!(
@@ -159,5 +166,12 @@ mod tests {
         state.channels.clear();
         let found = &judge(&state)[1];
         assert_eq!(found.severity, Severity::Ok, "in no channel: {found:?}");
+        assert!(found.found.contains("none often"), "{found:?}");
+        state.refused.remove("handshake ended");
+        assert!(judge(&state)[1].found.contains("as is usual"));
+        // What has nothing to do with channels is told.
+        state.refused.insert("C-S1".into(), FEW_MAX + 1);
+        let found = &judge(&state)[1];
+        assert_eq!(found.setting.as_deref(), Some("peer.tls.enabled"));
     }
 }

@@ -248,9 +248,43 @@ fn nothing_is_wrong_by_a_configuration_that_the_node_has_not_caught_up_with() {
 }
 
 #[test]
+fn a_bootstrap_peer_is_judged_by_the_channel_that_vouches_for_it() {
+    let (dir, _material) = sample::network(2);
+    let mut channels = behind(&dir, Some(0));
+    channels.extend(behind(&dir, Some(1)));
+    channels[1].name = "old".to_owned();
+    let current = channels[0].name.clone();
+    for (vouching, severity) in [
+        (&["old", &*current][..], Severity::Fault),
+        (&["old"], Severity::Warning),
+    ] {
+        let vouched_by = vouching.iter();
+        let vouched_by = vouched_by.map(|name| ("Org1MSP".to_owned(), (*name).to_owned()));
+        let refusal = reach::Refusal {
+            vouched_by: vouched_by.collect(),
+            ..reach::Refusal::default()
+        };
+        let met = [("127.0.0.1:1".to_owned(), Met::Nobody(refusal))].into();
+        let peers = Peers {
+            msp_id: "Org2MSP",
+            me: None,
+            endpoint: "127.0.0.1:9000",
+            external: "127.0.0.1:9000",
+            bootstrap: &["127.0.0.1:1".to_owned()],
+            channels: &channels,
+            runs: false,
+            members: &[],
+            met: &met,
+        };
+        let findings = peers.judge();
+        assert_eq!(of(&findings, "bootstrap").severity, severity);
+    }
+}
+
+#[test]
 fn an_entry_for_nobody_is_told_with_whom_there_is() {
     let (dir, _material) = sample::network(1);
-    let channels = behind(&dir, None);
+    let mut channels = behind(&dir, Some(0));
     let mut delivery = DeliverySettings::default();
     let entry = |to: &str| AddressOverride {
         to: to.into(),
@@ -268,4 +302,7 @@ fn an_entry_for_nobody_is_told_with_whom_there_is() {
         assert!(finding.found.contains(part), "{finding:?}");
     }
     assert_eq!(orderers::unused(&delivery, &[]), []);
+    // Of a chain of which only the first block is known a later one may name it.
+    channels[0].compare(&[], 0);
+    assert_eq!(orderers::unused(&delivery, &channels), []);
 }

@@ -116,6 +116,12 @@ fn a_shell_of_somebody_else() {
             found.contains("of Org1MSP") && found.contains(id),
             "{found}"
         );
+        // Of our organization it may be what the node is to be next.
+        let next = complaints.iter().any(|each| {
+            let found = each["found"].as_str().unwrap();
+            found.starts_with("at the next start: ") && found.contains("makes it client")
+        });
+        assert_eq!(next, (id, setting) == ("Org1MSP", "peer.mspConfigPath"));
     }
 }
 
@@ -229,6 +235,12 @@ fn a_node_that_is_not_asked() {
     let ports = complaints.iter().filter(|each| each["check"] == "ports");
     let ports: Vec<_> = ports.collect();
     assert_eq!(ports.len(), 2, "{complaints:#?}");
+    // What it has joined is not known.
+    let channel = complaints.iter().find(|each| each["check"] == "channel");
+    let channel = channel.unwrap_or_else(|| panic!("{complaints:#?}"));
+    let found = channel["found"].as_str().unwrap();
+    assert!(found.starts_with("no channel is known here"), "{found}");
+    assert!(channel["advice"].is_null(), "{channel:#}");
     // Its own ports are not to be taken from it.
     assert!(
         ports.iter().all(|each| each["advice"].is_null()),
