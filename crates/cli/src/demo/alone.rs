@@ -183,6 +183,10 @@ async fn again(dir: &Path) -> Result<(Material, Seat)> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: stop what uses that port"))?;
+    tracing::info!(
+        target: "orderer",
+        "goes on with the network in {}; what is said of a new folder is not followed", dir.display()
+    );
     let seat = setup::seat(material.orderer.clone(), listener)?;
     Ok((material, seat))
 }
