@@ -368,7 +368,7 @@ impl Shelf<'_> {
 }
 
 /// Out of a ledger of 13 blocks, whole, in parts, and alone.
-fn blocks_go_into_files(ledger: &str, shelf: &Shelf) {
+fn blocks_go_into_files(ledger: &str, shelf: &Shelf<'_>) {
     let (dir, place) = (shelf.dir, |name| shelf.place(name));
     let export = |range: &[&str], file| shelf.export(ledger, range, file);
     let (said, whole) = export(&[], "whole");
@@ -392,7 +392,7 @@ fn blocks_go_into_files(ledger: &str, shelf: &Shelf) {
 }
 
 /// Of those files into other ledgers, in steps.
-fn ledgers_are_made_of_files(ledger: &str, shelf: &Shelf) {
+fn ledgers_are_made_of_files(ledger: &str, shelf: &Shelf<'_>) {
     let import = |files: &[&str], to| shelf.import(files, to);
     for (file, expected) in [
         ("tail", "give the files with blocks 1 to 5 before this one"),
@@ -436,7 +436,7 @@ fn ledgers_are_made_of_files(ledger: &str, shelf: &Shelf) {
 }
 
 /// Of files that were cut off and altered.
-fn spoilt_files_are_refused(ledger: &str, shelf: &Shelf) {
+fn spoilt_files_are_refused(ledger: &str, shelf: &Shelf<'_>) {
     let dir = shelf.dir;
     let import = |files: &[&str], to: &str| shelf.import(files, to);
     let whole = fs::read(dir.join("whole")).unwrap();
@@ -468,7 +468,7 @@ fn spoilt_files_are_refused(ledger: &str, shelf: &Shelf) {
 }
 
 /// Of what a pruned ledger has left no ledger is made.
-fn blocks_of_a_pruned_ledger_want_those_before_them(shelf: &Shelf) {
+fn blocks_of_a_pruned_ledger_want_those_before_them(shelf: &Shelf<'_>) {
     let from = pruned(&shelf.dir.join("copy"), &shelf.dir.join("pruned"));
     let (said, _) = shelf.export(&shelf.place("pruned"), &[], "left");
     let behind = format!("takes them behind blocks 0 to {} only", from - 1);
