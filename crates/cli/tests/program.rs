@@ -323,56 +323,87 @@ fn a_demo_ends_with_the_same_verified_chain_everywhere() {
     assert_eq!(done.count(), 1, "{progress}");
 
     let ledger = kept.join("nodes/peer1.org2.demo/channels/tidings");
-    blocks_go_through_files(&ledger, &genesis, dir.path());
+    let shelf = Shelf {
+        dir: dir.path(),
+        genesis: genesis.to_str().unwrap(),
+    };
+    let text = ledger.to_str().unwrap();
+    blocks_go_into_files(text, &shelf);
+    ledgers_are_made_of_files(text, &shelf);
+    spoilt_files_are_refused(text, &shelf);
+    blocks_of_a_pruned_ledger_want_those_before_them(&shelf);
     a_ledger_is_judged(&ledger, nodes[0]["last_block_hash"].as_str().unwrap());
 }
 
-/// Out of a ledger of 13 blocks and into others, whole, in parts, alone, and spoilt.
-fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let place = |name: &str| text(&dir.join(name));
-    let (ledger, genesis) = (text(ledger), text(genesis));
-    let export = |range: &[&str], file: &str| {
-        let output = tidings(&[&["ledger", "export"], range, &[&ledger, &place(file)]].concat());
+/// Blocks in files, and the folder in which those are.
+struct Shelf<'a> {
+    dir: &'a Path,
+    genesis: &'a str,
+}
+
+impl Shelf<'_> {
+    fn place(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// What it says, and the file.
+    fn export(&self, ledger: &str, range: &[&str], file: &str) -> (String, Vec<u8>) {
+        let (export, place) = (["ledger", "export"], self.place(file));
+        let output = tidings(&[&export[..], range, &[ledger, &place]].concat());
         assert!(output.status.success(), "{output:?}");
-        (stdout(&output), fs::read(dir.join(file)).unwrap())
-    };
+        (stdout(&output), fs::read(place).unwrap())
+    }
+
+    /// Whether it succeeds, and what it says.
+    fn import(&self, files: &[&str], to: &str) -> (bool, String) {
+        let files: Vec<String> = files.iter().map(|file| self.place(file)).collect();
+        let mut arguments = vec!["ledger", "import", "--genesis", self.genesis];
+        arguments.extend(files.iter().map(String::as_str));
+        let to = self.place(to);
+        arguments.push(&to);
+        let output = tidings(&arguments);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        (output.status.success(), stdout(&output) + &error)
+    }
+}
+
+/// Out of a ledger of 13 blocks, whole, in parts, and alone.
+fn blocks_go_into_files(ledger: &str, shelf: &Shelf<'_>) {
+    let (dir, place) = (shelf.dir, |name| shelf.place(name));
+    let export = |range: &[&str], file| shelf.export(ledger, range, file);
     let (said, whole) = export(&[], "whole");
     assert!(said.contains("wrote 13 blocks") && said.contains("from 0 to 12"));
     let (_, head) = export(&["--to", "5"], "head");
     let (_, tail) = export(&["--from", "6"], "tail");
     assert_eq!([head, tail].concat(), whole);
-    let again = complaint(&["ledger", "export", &ledger, &place("whole")]);
+    let again = complaint(&["ledger", "export", ledger, &place("whole")]);
     assert!(
         again.ends_with("remove it, or choose another name"),
         "{again}"
     );
-    let nowhere = complaint(&["ledger", "export", &ledger, &place("no/such")]);
+    let nowhere = complaint(&["ledger", "export", ledger, &place("no/such")]);
     assert!(nowhere.contains("make its folder"), "{nowhere}");
-    let beyond = ["ledger", "export", "--to", "13", &ledger, &place("beyond")];
+    let beyond = ["ledger", "export", "--to", "13", ledger, &place("beyond")];
     assert!(complaint(&beyond).contains("has blocks from 0 to 12 only"));
     assert!(!dir.join("beyond").exists());
     let (_, seventh) = export(&["--from", "6", "--to", "6"], "sixth");
     let len_len = seventh.iter().position(|byte| *byte < 0x80).unwrap() + 1;
     fs::write(dir.join("alone"), &seventh[len_len..]).unwrap();
+}
 
-    let import = |files: &[&str], to: &str| {
-        let files: Vec<String> = files.iter().map(|file| place(file)).collect();
-        let mut arguments = vec!["ledger", "import", "--genesis", &genesis];
-        arguments.extend(files.iter().map(String::as_str));
-        let to = place(to);
-        arguments.push(&to);
-        let output = tidings(&arguments);
-        let error = String::from_utf8(output.stderr.clone()).unwrap();
-        (output.status.success(), stdout(&output) + &error)
-    };
+/// Of those files into other ledgers, in steps.
+fn ledgers_are_made_of_files(ledger: &str, shelf: &Shelf<'_>) {
+    let import = |files: &[&str], to| shelf.import(files, to);
     for (file, expected) in [
         ("tail", "give the files with blocks 1 to 5 before this one"),
         ("", "is a folder: give files as"),
     ] {
         let (good, said) = import(&[file], "copy");
         assert!(!good && said.contains(expected), "{said}");
-        assert!(!dir.join("copy").exists(), "not even the folder is made");
+        assert!(
+            !shelf.dir.join("copy").exists(),
+            "not even the folder is made"
+        );
     }
     assert!(
         import(&["tail"], "copy")
@@ -401,8 +432,14 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         report["last_block_hash"].clone()
     };
-    assert_eq!(hash(&place("copy")), hash(&ledger));
+    assert_eq!(hash(&shelf.place("copy")), hash(ledger));
+}
 
+/// Of files that were cut off and altered.
+fn spoilt_files_are_refused(ledger: &str, shelf: &Shelf<'_>) {
+    let dir = shelf.dir;
+    let import = |files: &[&str], to: &str| shelf.import(files, to);
+    let whole = fs::read(dir.join("whole")).unwrap();
     fs::write(dir.join("short"), &whole[..whole.len() - 9]).unwrap();
     let short = import(&["short"], "short-copy");
     assert!(!short.0 && short.1.contains("short, byte"), "{}", short.1);
@@ -412,7 +449,7 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
         short.1
     );
     // In the header of block 0, and in the transactions of block 1.
-    let (_, first) = export(&["--to", "0"], "first");
+    let (_, first) = shelf.export(ledger, &["--to", "0"], "first");
     for (at, expected) in [
         (10, "block 0 is not the one"),
         (first.len() + 200, "block 1 is refused"),
@@ -428,17 +465,18 @@ fn blocks_go_through_files(ledger: &Path, genesis: &Path, dir: &Path) {
     }
     let other = import(&["head"], "no/such/../folder");
     assert!(other.0, "{}", other.1);
+}
 
-    // Of what a pruned ledger has left no ledger is made.
-    let from = pruned(&dir.join("copy"), &dir.join("pruned"));
-    let pruned = place("pruned");
-    let output = tidings(&["ledger", "export", &pruned, &place("left")]);
+/// Of what a pruned ledger has left no ledger is made.
+fn blocks_of_a_pruned_ledger_want_those_before_them(shelf: &Shelf<'_>) {
+    let from = pruned(&shelf.dir.join("copy"), &shelf.dir.join("pruned"));
+    let (said, _) = shelf.export(&shelf.place("pruned"), &[], "left");
     let behind = format!("takes them behind blocks 0 to {} only", from - 1);
-    assert!(stdout(&output).contains(&behind), "{output:?}");
-    let (good, said) = import(&["left"], "of-the-rest");
+    assert!(said.contains(&behind), "{said}");
+    let (good, said) = shelf.import(&["left"], "of-the-rest");
     let missing = format!("`tidings ledger export --from 1 --to {}`", from - 1);
     assert!(!good && said.contains(&missing), "{said}");
-    assert!(import(&["whole", "left"], "of-all").0);
+    assert!(shelf.import(&["whole", "left"], "of-all").0);
 }
 
 /// A ledger with the last blocks of another; says from which on.

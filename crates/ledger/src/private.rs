@@ -477,10 +477,11 @@ impl PrivateStore {
         self.remove_all(|tables| tables.over(last_block, STEP_LEN_MAX))
     }
 
-    /// Forgets what is missing of blocks below this one, with what is left of it, since nobody can
-    /// say any more what it must be; says how many. What is held stays.
-    pub fn forget_missing(&self, below: u64) -> Result<u64, StoreError> {
-        self.remove_all(|tables| tables.missing_below(below, STEP_LEN_MAX))
+    /// Forgets what is missing of blocks below this one, but for those that are still `readable`,
+    /// since nobody can say any more what it must be; says how many. What is held stays, and so
+    /// does what is left of a write set, which is held once its purge is carried out.
+    pub fn forget_missing(&self, below: u64, readable: &BTreeSet<u64>) -> Result<u64, StoreError> {
+        self.remove_all(|tables| tables.missing_below(below, readable, STEP_LEN_MAX))
     }
 
     /// Removes all that `some` finds, which finds a step at a time.

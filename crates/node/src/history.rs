@@ -1,7 +1,10 @@
 //! Which configuration held when, by the blocks of a ledger alone.
 //!
-//! What a block says of the last configuration block is a short cut. Where it is wrong, which only
-//! those who sign blocks can make it, the way down is longer.
+//! What a block says of the last configuration block is believed if that is one: an older one that
+//! is named is taken, and newer ones are passed over. The signatures over a block cover what it says
+//! of this, so only those who sign blocks can make it wrong; and Fabric believes it, too: its
+//! orderers find the configuration in force by it when they start, its peers the configuration block
+//! that clients ask for. Where no configuration block is named, the block below is asked.
 
 use tidings_ledger::Reader;
 use tidings_msp::{block::last_config_index, channel_config::ChannelConfig};

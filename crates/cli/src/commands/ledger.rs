@@ -60,8 +60,9 @@ pub(crate) enum Command {
     ///
     /// Each block's link, data hash and orderer signatures are checked under the configuration that
     /// was in force before it is written. Blocks that the ledger has are passed over. What was found
-    /// good before a fault, or before this was broken off, stays: the same command with good files
-    /// goes on behind it. Where nothing behind block 0 was good nothing is made. The first file of a
+    /// good before a fault stays: the same command with good files goes on behind it. What was good
+    /// before this was broken off stays, too, but for the last blocks, up to 500 or 8 MiB, which wait
+    /// to be written together. Where nothing behind block 0 was good nothing is made. The first file of a
     /// new ledger begins with block 0 or 1: what was exported from a pruned ledger wants the blocks
     /// before it.
     ///

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -31,8 +30,8 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Beyond it the interval has to do.
 pub(super) const MISSED_MAX: usize = 64;
 
-/// Collections remembered of which something is missing. A newcomer that has only others is left
-/// to the interval.
+/// Collections remembered of which something is missing, and blocks of each that lack it. A peer
+/// that has only others is left to the interval.
 pub(super) const LACKING_MAX: usize = 64;
 
 /// Write sets remembered of which something was found that nobody has verified. With more of them
@@ -52,9 +51,8 @@ pub(super) struct Reconcile {
     pub(super) missed: BTreeSet<u64>,
     /// A reason to look came up during a round.
     again: bool,
-    /// Chaincode and collection of what the last round did not find, and the first and the last
-    /// block that lacks it.
-    pub(super) lacking: BTreeMap<(String, String), RangeInclusive<u64>>,
+    /// Chaincode and collection of what the last round did not find, and the blocks that lack it.
+    pub(super) lacking: BTreeMap<(String, String), BTreeSet<u64>>,
     /// What the last round found. Finding it again would be no progress.
     found: BTreeSet<PrivateDigest>,
     /// What was found and not verified, in all rounds. It may be worthless, and is progress once.
@@ -146,10 +144,11 @@ impl Reconcile {
         for item in items {
             let (name, block) = (item.collection(), item.digest.block);
             let name = (name.namespace.to_owned(), name.collection.to_owned());
-            if let Some(blocks) = self.lacking.get_mut(&name) {
-                *blocks = block.min(*blocks.start())..=block.max(*blocks.end());
-            } else if self.lacking.len() < LACKING_MAX {
-                self.lacking.insert(name, block..=block);
+            if self.lacking.len() < LACKING_MAX || self.lacking.contains_key(&name) {
+                let blocks = self.lacking.entry(name).or_default();
+                if blocks.len() < LACKING_MAX {
+                    blocks.insert(block);
+                }
             }
         }
     }
@@ -263,9 +262,10 @@ fn heights<P>(around: &Around<'_, P>) -> BTreeMap<PkiId, u64> {
 
 /// Whether a peer may have something of these blocks by now that it could not be asked for before:
 /// peers look into their ledgers only.
-fn is_news(before: Option<u64>, height: u64, blocks: &RangeInclusive<u64>) -> bool {
+fn is_news(before: Option<u64>, height: u64, blocks: &BTreeSet<u64>) -> bool {
     match before {
         None => true,
-        Some(before) => before <= *blocks.end() && height > before.max(*blocks.start()),
+        // A range that ends before it begins panics, and heights are the word of others.
+        Some(before) => before < height && blocks.range(before..height).next().is_some(),
     }
 }

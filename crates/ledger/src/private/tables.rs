@@ -371,20 +371,29 @@ impl<'t> Tables<'t> {
             .collect()
     }
 
-    /// Some places of blocks below this one whose write sets are missing.
+    /// Some places of blocks below this one, but for `readable` ones, of whose write sets there is
+    /// nothing.
     pub(super) fn missing_below(
         &self,
-        block: u64,
+        below: u64,
+        readable: &BTreeSet<u64>,
         len_max: usize,
     ) -> Result<Vec<Place>, StorageError> {
         let mut places = Vec::new();
         for queue in [Queue::Eligible, Queue::Deprioritized, Queue::Ineligible] {
-            let (queue, room) = (queue.code(), len_max - places.len());
-            let below = (queue, 0, 0, "", "")..(queue, block, 0, "", "");
-            for row in self.missing.range(below)?.take(room) {
+            let queue = queue.code();
+            let rows = (queue, 0, 0, "", "")..(queue, below, 0, "", "");
+            for row in self.missing.range(rows)? {
+                if places.len() == len_max {
+                    return Ok(places);
+                }
                 let key = row?.0;
                 let (_, block, tx, namespace, collection) = key.value();
-                places.push(Place::of((block, tx, namespace, collection)));
+                let place = Place::of((block, tx, namespace, collection));
+                let entry = self.entry(&place)?;
+                if !readable.contains(&block) && entry.is_some_and(|e| !e.state.has_bytes()) {
+                    places.push(place);
+                }
             }
         }
         Ok(places)

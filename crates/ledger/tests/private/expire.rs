@@ -79,33 +79,53 @@ fn expiring_takes_many_steps() {
 
 #[test]
 fn what_is_missing_of_blocks_that_are_gone_is_forgotten_and_what_is_held_stays() {
+    let left = |tx, collection| PrivateEntry {
+        content: Content::Trimmed(Left {
+            rwset: "left".into(),
+            gone: [[7; 32]].into(),
+        }),
+        ..held(tx, collection, "")
+    };
     let all = || {
         vec![
             held(0, "a", "x"),
             missing(1, "a", Why::Absent),
             missing(2, "a", Why::NotEntitled),
             living(9, missing(3, "a", Why::NotAsked)),
+            left(4, "a"),
         ]
     };
-    // More than are removed in one commit.
-    let many = (0..1024).map(|tx| missing(tx, "b", Why::Absent)).collect();
-    let (_dir, store) = store(vec![all(), many, all()]);
-    store
-        .deprioritize(&[(place(0, 1, "a"), Why::Absent)])
-        .unwrap();
-    assert_eq!(store.forget_missing(0).unwrap(), 0);
-    assert_eq!(store.forget_missing(2).unwrap(), 3 + 1024);
-    assert_eq!(sets(&store, 0, 2), ["0 a x"]);
-    assert_eq!(lacking(&store, Queue::Eligible, 2), ["2/3 a", "2/1 a"]);
-    assert_eq!(lacking(&store, Queue::Deprioritized, 2), [""; 0]);
-    assert_eq!(lacking(&store, Queue::Ineligible, 2), ["2/2 a"]);
-    assert_eq!(counts(&store), [2, 2, 0, 1]);
+    // More than are removed in one commit, and as many that stay in front of one that does not.
+    let many = (0..1024).map(|tx| missing(tx, "b", Why::Absent));
+    let stay = (0..1024).map(|tx| left(tx, "c"));
+    let many = many.chain(stay).chain([missing(1024, "b", Why::Absent)]);
+    let (_dir, store) = store(vec![all(), many.collect(), all(), all()]);
+    let tried = [place(0, 1, "a"), place(1, 1024, "b")].map(|place| (place, Why::Absent));
+    store.deprioritize(&tried).unwrap();
+    let held = BTreeSet::from([2]);
+    assert_eq!(store.forget_missing(0, &held).unwrap(), 0);
+    assert_eq!(store.forget_missing(3, &held).unwrap(), 3 + 1025);
+    assert_eq!(sets(&store, 0, 3), ["0 a x"]);
+    for tx in 0..1024 {
+        let left = store.left(&place(1, tx, "c")).unwrap();
+        assert_eq!(left.as_deref(), Some(&b"left"[..]), "{tx}");
+    }
+    assert_eq!(
+        lacking(&store, Queue::Eligible, 3),
+        ["3/3 a", "3/1 a", "2/3 a", "2/1 a"],
+        "block 2 is still to be had"
+    );
+    let left = lacking(&store, Queue::Deprioritized, 3);
+    assert_eq!(left.len(), 3 + 1024);
+    assert_eq!(left.last().map(String::as_str), Some("0/4 a"));
+    assert_eq!(lacking(&store, Queue::Ineligible, 3), ["3/2 a", "2/2 a"]);
+    assert_eq!(counts(&store), [3, 4, 3 + 1024, 2]);
     // What comes of asking for it before comes too late.
     let filled = store.fill(&[filling(0, 1, "a", "late")]).unwrap();
     assert_eq!((filled.stored, filled.unwanted), (0, 1));
     assert_eq!(
         store.expire(u64::MAX).unwrap(),
-        1,
+        2,
         "of what expires nothing is left behind"
     );
 }

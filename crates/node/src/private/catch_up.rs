@@ -97,10 +97,12 @@ impl Vault {
         Ok(())
     }
 
-    /// Forgets what is missing of blocks below this one, which are pruned.
+    /// Forgets what is missing of blocks below this one, which are pruned, but for those that are
+    /// held: by these it can still be asked for.
     pub(super) fn forget_missing(&self, first: u64) -> Result<(), String> {
+        let held = self.defining();
         let forgotten = self.with(|stores| {
-            let forgotten = stores.committed.forget_missing(first);
+            let forgotten = stores.committed.forget_missing(first, &held);
             forgotten.map_err(|error| error.to_string())
         })?;
         if forgotten > 0 {

@@ -1,7 +1,10 @@
 //! When old blocks are looked after.
 
 use super::*;
-use crate::privdata::reconcile::{DOUBTFUL_MAX, LACKING_MAX, MISSED_MAX};
+use crate::{
+    privdata::reconcile::{DOUBTFUL_MAX, LACKING_MAX, MISSED_MAX},
+    scene::state_info,
+};
 
 fn list(round: u64) -> Effect {
     Effect::ListMissing { round, limit: 10 }
@@ -209,6 +212,30 @@ fn a_peer_that_gets_the_block_is_asked_soon() {
 }
 
 #[test]
+fn a_peer_that_grows_between_blocks_that_lack_something_is_no_news() {
+    let mut t = Table::with(Config::default());
+    let peer = t.meet("B", "b", 6);
+    t.until(1000);
+    let missing = vec![old(5, 0), old(1_000_000, 0)];
+    let out = t.listed(1, missing);
+    let asked = t.the_one_asked(&out);
+    t.answer(&asked, vec![]);
+    let mut heights = (10..).zip([7, 1_000_000, 8, 1_000_001]);
+    let mut hear = |t: &mut Table| {
+        let (sequence, height) = heights.next().unwrap();
+        let info = state_info(&peer, "ch", sequence, height);
+        t.scene.hears_info(&mut t.channel, &peer, info);
+    };
+    // Up to the last one it has not, and far back again.
+    for ms in [10_000, 20_000, 30_000] {
+        hear(&mut t);
+        assert_eq!(t.until(ms), [], "at {ms} ms");
+    }
+    hear(&mut t);
+    assert_eq!(t.until(40_000), [list(2)]);
+}
+
+#[test]
 fn reasons_to_look_sooner_are_bounded() {
     let mut t = Table::with(Config::default());
     for number in 0..=MISSED_MAX as u64 {
@@ -225,8 +252,17 @@ fn reasons_to_look_sooner_are_bounded() {
         item.digest.collection = format!("B{n}");
         item
     };
-    t.listed(1, (0..=LACKING_MAX).map(of).collect());
-    assert_eq!(t.private.reconcile.lacking.len(), LACKING_MAX);
+    let mut items: Vec<_> = (0..=LACKING_MAX).map(of).collect();
+    items.extend((0..LACKING_MAX as u64).map(|number| {
+        let mut item = of(0);
+        item.digest.block = 100 + number;
+        item
+    }));
+    t.listed(1, items);
+    let lacking = &t.private.reconcile.lacking;
+    assert_eq!(lacking.len(), LACKING_MAX);
+    let lens: Vec<_> = lacking.values().map(BTreeSet::len).collect();
+    assert_eq!(lens[..2], [LACKING_MAX, 1]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use tidings_gossip::Input;
 use tidings_msp::collection::Undefined;
 
 use super::{window::Writer, *};
@@ -173,6 +174,34 @@ fn definitions_are_kept_once_in_a_while() {
         vault.settle();
         assert_eq!(kept(), is, "at {height}");
     }
+}
+
+#[test]
+fn what_held_blocks_of_a_pruned_ledger_lack_is_asked_for_all_the_same() {
+    let scene = Scene::new();
+    scene.append(vec![scene.definition(1, &["one=Org1MSP"])]);
+    let transactions = vec![
+        scene.definition(2, &["one=Org1MSP"]),
+        scene.write("one", "old"),
+    ];
+    let defining = scene.append(transactions);
+    let gone = scene.append(vec![scene.write("one", "older")]);
+    scene.append(vec![scene.transaction("nothing", Vec::new())]);
+    let vault = scene.open();
+    assert_eq!(counts(&vault).eligible, 2);
+    scene.chain.absent.lock().unwrap().insert(gone);
+    *scene.chain.first.lock().unwrap() = gone + 1;
+    let (inputs, mut heard) = mpsc::channel(1);
+    let mut run = Run::new(Arc::clone(&vault), inputs);
+    run.work(Chore::Pruned(gone + 1)).unwrap();
+    assert_eq!(counts(&vault).eligible, 1);
+    let (round, limit) = (1, 10);
+    run.work(Chore::List { round, limit }).unwrap();
+    let Ok(Input::PrivateWanted { items, .. }) = heard.try_recv() else {
+        panic!("a list is always answered");
+    };
+    let blocks: Vec<u64> = items.iter().map(|item| item.digest.block).collect();
+    assert_eq!(blocks, [defining]);
 }
 
 #[test]
