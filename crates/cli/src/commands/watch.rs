@@ -288,7 +288,7 @@ fn tops<'a>(now: &View, old: &'a View) -> BTreeMap<&'a str, [u64; 2]> {
 fn top(channel: &Channel) -> u64 {
     let mut claims: Vec<_> = channel.heights.values().copied().collect();
     claims.sort_unstable_by_key(|height| std::cmp::Reverse(*height));
-    let claim = claims.get(1).or(claims.first()).copied();
+    let claim = claims.get(1).or_else(|| claims.first()).copied();
     channel.height.max(claim.unwrap_or_default())
 }
 
