@@ -35,6 +35,13 @@ const RULES_SHOWN_MAX: usize = 6;
 /// a little, and no node is up again sooner.
 const START_MOVES_MAX: u64 = 3000;
 
+/// Members tell their heights every few seconds: who has what was the top so many milliseconds ago
+/// is not behind.
+const TOLD_MS: u64 = 8000;
+
+/// How many blocks below the top nobody is behind yet.
+const LAG_MAX: u64 = 10;
+
 /// Watch the running node: channels, members, what goes between them, what is wrong.
 ///
 /// On a terminal the picture is drawn anew each time, until Ctrl-C; elsewhere each view is one
@@ -72,7 +79,7 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let socket = socket(self.socket, self.config.as_deref())?;
         if self.once {
-            let lines = picture(&look(&socket)?, None);
+            let lines = picture(&look(&socket)?, None, None);
             return print(&format!("{}\n", lines.join("\n")));
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,12 +105,14 @@ async fn watch(socket: &Path, interval: Duration) -> Result<()> {
     // A node that is not there at all is an error, one that goes away may come back.
     let mut now = look(socket)?;
     let mut before: Option<View> = None;
+    // Of a moment ago that is long enough, and of one that will be.
+    let (mut old, mut mark) = (None, now.clone());
     let screen = Screen::open();
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lost: Option<String> = None;
     loop {
-        if !screen.show(&now, before.as_ref(), lost.take())? {
+        if !screen.show(&now, before.as_ref(), old.as_ref(), lost.take())? {
             return Ok(());
         }
         tokio::select! {
@@ -117,7 +126,12 @@ async fn watch(socket: &Path, interval: Duration) -> Result<()> {
             seen = seen => seen.context("asking broke off")?,
         };
         match seen {
-            Ok(view) => before = Some(std::mem::replace(&mut now, view)),
+            Ok(view) => {
+                if !same_run(&mark, &view) || view.up_ms - mark.up_ms >= TOLD_MS {
+                    old = Some(std::mem::replace(&mut mark, view.clone()));
+                }
+                before = Some(std::mem::replace(&mut now, view));
+            }
             Err(error) => lost = Some(in_one_line(&error)),
         }
     }
@@ -139,12 +153,18 @@ impl Screen {
     }
 
     /// False when nobody reads any more.
-    fn show(&self, now: &View, before: Option<&View>, lost: Option<String>) -> Result<bool> {
+    fn show(
+        &self,
+        now: &View,
+        before: Option<&View>,
+        old: Option<&View>,
+        lost: Option<String>,
+    ) -> Result<bool> {
         let lost = lost.map(|why| format!("not reached: {why}"));
         let text = if self.is_terminal {
             let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
             let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
-            let mut lines = picture(now, before);
+            let mut lines = picture(now, before, old);
             lines.splice(0..0, lost);
             let lines = fitting(lines, columns.into(), rows.into());
             format!("\x1b[H\x1b[J{}", lines.join("\n"))
@@ -185,22 +205,27 @@ fn fitting(mut lines: Vec<String>, columns: usize, rows: usize) -> Vec<String> {
     lines.into_iter().map(cut).collect()
 }
 
-/// What goes by in a second.
+/// Whether both are of one run of the node, in this order: one that was started anew has counted
+/// from nothing.
+fn same_run(before: &View, now: &View) -> bool {
+    let started = |view: &View| view.seen_at_ms.saturating_sub(view.up_ms);
+    let moved = started(before).abs_diff(started(now));
+    before.peer == now.peer && before.up_ms < now.up_ms && moved < START_MOVES_MAX
+}
+
+/// What goes by in a second, and who does not keep up with it.
 struct Rates<'a> {
     seconds: f64,
     members: BTreeMap<&'a str, Option<Traffic>>,
     before: Option<&'a View>,
+    /// Of each channel the top of now and that of [`TOLD_MS`] ago, once that is known.
+    tops: Option<BTreeMap<&'a str, [u64; 2]>>,
 }
 
 impl<'a> Rates<'a> {
-    fn new(now: &View, before: Option<&'a View>) -> Self {
-        // A node that was started anew has counted from nothing.
-        let started = |view: &View| view.seen_at_ms.saturating_sub(view.up_ms);
-        let same_run = |view: &&View| {
-            let moved = started(view).abs_diff(started(now));
-            view.peer == now.peer && view.up_ms < now.up_ms && moved < START_MOVES_MAX
-        };
-        let before = before.filter(same_run);
+    fn new(now: &View, before: Option<&'a View>, old: Option<&'a View>) -> Self {
+        let before = before.filter(|view| same_run(view, now));
+        let old = old.filter(|old| same_run(old, now) && now.up_ms - old.up_ms >= TOLD_MS);
         let members = before.iter().flat_map(|view| &view.members);
         let passed = before.map_or(0, |view| now.up_ms - view.up_ms);
         Self {
@@ -209,6 +234,7 @@ impl<'a> Rates<'a> {
                 .map(|member| (member.peer.as_str(), member.traffic))
                 .collect(),
             before,
+            tops: old.map(|old| tops(now, old)),
         }
     }
 
@@ -232,12 +258,38 @@ impl<'a> Rates<'a> {
         Some(channel.height.saturating_sub(last.height) as f64 / self.seconds)
     }
 
+    /// How many blocks a member is behind, if it is.
+    fn late(&self, peer: &Peer, channel: &Channel) -> Option<u64> {
+        let [top, old] = self.tops.as_ref()?.get(channel.channel.as_str())?;
+        let height = peer.heights.get(&channel.channel)?;
+        let behind = top.saturating_sub(*height);
+        (behind > LAG_MAX && height < old).then_some(behind)
+    }
+
     /// Bytes of all members.
     fn total(&self, now: &View) -> [u64; 2] {
         let rates = now.members.iter();
         let rates = rates.filter_map(|member| self.of(&member.peer, member.traffic));
         rates.fold([0, 0], |[came, went], [in_, out]| [came + in_, went + out])
     }
+}
+
+fn tops<'a>(now: &View, old: &'a View) -> BTreeMap<&'a str, [u64; 2]> {
+    let both = old.channels.iter().filter_map(|old| {
+        let mut channels = now.channels.iter();
+        let now = channels.find(|now| now.channel == old.channel)?;
+        Some((old.channel.as_str(), [top(now), top(old)]))
+    });
+    both.collect()
+}
+
+/// The height that a channel surely has: one of the others may claim anything, so it takes two, or
+/// ourselves.
+fn top(channel: &Channel) -> u64 {
+    let mut claims: Vec<_> = channel.heights.values().copied().collect();
+    claims.sort_unstable_by_key(|height| std::cmp::Reverse(*height));
+    let claim = claims.get(1).or_else(|| claims.first()).copied();
+    channel.height.max(claim.unwrap_or_default())
 }
 
 fn clock(ms: u64) -> String {
@@ -276,7 +328,7 @@ fn name(view: &View, peer: &str) -> String {
 
 /// Everything in one line.
 fn line(now: &View, before: Option<&View>) -> String {
-    let rates = Rates::new(now, before);
+    let rates = Rates::new(now, before, None);
     let channels = now.channels.iter().map(|channel| {
         let leads = if channel.leads { " leads" } else { "" };
         let (name, height) = (clean(&channel.channel), channel.height);
@@ -301,8 +353,8 @@ fn line(now: &View, before: Option<&View>) -> String {
 }
 
 /// Everything, what matters most first: what finds no room is at the end.
-fn picture(now: &View, before: Option<&View>) -> Vec<String> {
-    let rates = Rates::new(now, before);
+fn picture(now: &View, before: Option<&View>, old: Option<&View>) -> Vec<String> {
+    let rates = Rates::new(now, before, old);
     let mut lines = vec![format!(
         "{} UTC  {} of {}  up {}",
         clock(now.seen_at_ms),
@@ -388,10 +440,10 @@ fn member_lines(view: &View, rates: &Rates<'_>) -> Vec<String> {
     let all = peers(view);
     let late = |peer: &&Peer| {
         let mut channels = view.channels.iter();
-        channels.any(|channel| late(peer, channel, rates).is_some())
+        channels.any(|channel| rates.late(peer, channel).is_some())
     };
     let mut count = format!("{} members", all.len() + view.members_left_out);
-    if rates.before.is_some() {
+    if rates.tops.is_some() {
         count += &format!(", {} behind", all.iter().filter(late).count());
     }
     let mut lines = vec![columns(&count, "height", "heard", ["received/s", "sent/s"])];
@@ -417,7 +469,7 @@ fn member_line(view: &View, peer: &Peer, now: Option<Traffic>, rates: &Rates<'_>
         .map(|channel| {
             let height = peer.heights.get(&channel.channel);
             let height = height.map_or_else(|| "-".to_owned(), u64::to_string);
-            let late = late(peer, channel, rates);
+            let late = rates.late(peer, channel);
             late.map_or_else(|| height.clone(), |blocks| format!("{height} (-{blocks})"))
         })
         .collect();
@@ -448,15 +500,6 @@ fn member_line(view: &View, peer: &Peer, now: Option<Traffic>, rates: &Rates<'_>
 fn columns(name: &str, height: &str, heard: &str, [came, went]: [&str; 2]) -> String {
     let line = format!("{name:29}  {height:>12}  {heard:>9}  {came:>10}  {went:>9}");
     line.trim_end().to_owned()
-}
-
-/// How many blocks a member is behind the highest, if that is more than the channel gained since
-/// members told their heights, as they do every few seconds.
-fn late(peer: &Peer, channel: &Channel, rates: &Rates<'_>) -> Option<u64> {
-    let rate = rates.blocks(channel)?;
-    let behind =
-        (channel.height + behind(channel)).saturating_sub(*peer.heights.get(&channel.channel)?);
-    (behind as f64 > (8.0 * rate).max(10.0)).then_some(behind)
 }
 
 #[cfg(test)]

@@ -78,7 +78,8 @@ async fn looks_well(node: &RunningNode) {
         let dom = &seen.dom;
         assert_eq!(seen.console, Vec::<String>::new(), "{dom}");
         for expected in [
-            "class=\"pill on\"",
+            // Two views were seen.
+            "live, ",
             "Org1",
             "mychannel",
             "this node",

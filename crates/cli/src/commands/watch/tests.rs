@@ -56,7 +56,7 @@ fn view(second: u64, endpoint: &str) -> View {
 
 #[test]
 fn a_picture_and_a_line_say_what_goes_by_in_a_second() {
-    let (before, now) = (view(60, "peer1:7051"), view(62, "peer1:7051"));
+    let [old, before, now] = [54, 60, 62].map(|second| view(second, "peer1:7051"));
     let expected = "\
 00:01:02 UTC  peer0:7051 of Org1MSP  up 62 s
 ch  height 620  10.0/s  lag 2  peer1:7051 leads
@@ -68,25 +68,34 @@ Org1MSP
   this node                             620                  500 B     3.0 kB
 Org2MSP
   peer1:7051                            622  0.3 s ago       500 B     3.0 kB";
-    assert_eq!(picture(&now, Some(&before)).join("\n"), expected);
+    assert_eq!(
+        picture(&now, Some(&before), Some(&old)).join("\n"),
+        expected
+    );
+    let measuring = picture(&now, Some(&before), Some(&before)).join("\n");
+    assert_eq!(measuring, expected.replace(", 0 behind ", "           "));
     let expected = "00:01:02  ch 620 lag 2  members 1  received 500 B/s  sent 3.0 kB/s  \
                     refused 2  well";
     assert_eq!(line(&now, Some(&before)), expected);
-    let first = picture(&now, None).join("\n");
+    let first = picture(&now, None, None).join("\n");
     assert!(
         first.contains(" …") && !first.contains("10.0/s") && !first.contains(" behind"),
         "{first}"
     );
-    let restarted = picture(&before, Some(&now));
-    assert_eq!(restarted, picture(&before, None), "counted from nothing");
+    let restarted = picture(&before, Some(&now), Some(&now));
+    assert_eq!(
+        restarted,
+        picture(&before, None, None),
+        "counted from nothing"
+    );
     let later = View {
         seen_at_ms: now.seen_at_ms + START_MOVES_MAX,
         ..now
     };
-    let restarted = picture(&later, Some(&before));
+    let restarted = picture(&later, Some(&before), Some(&old));
     assert_eq!(
         restarted,
-        picture(&later, None),
+        picture(&later, None, None),
         "up for longer than before"
     );
 }
@@ -94,12 +103,12 @@ Org2MSP
 #[test]
 fn who_is_far_behind_is_marked_and_the_table_fits_a_terminal_of_old() {
     let name = "peer1.org2.example.com:7051";
-    let (mut before, mut now) = (view(60, name), view(62, name));
-    (before.channels[0].height, now.channels[0].height) = (100_600, 100_620);
-    for (height, expected) in [(622, "622 (-99998)"), (100_601, "100601")] {
+    let (mut old, mut now) = (view(50, name), view(62, name));
+    (old.channels[0].height, now.channels[0].height) = (100_600, 100_700);
+    for (height, expected) in [(622, "622 (-100078)"), (100_601, "100601")] {
         now.channels[0].heights = [("aa".repeat(32), height)].into();
         now.members[0].traffic = None;
-        let lines = picture(&now, Some(&before));
+        let lines = picture(&now, None, Some(&old));
         let line = lines.last().unwrap();
         assert!(
             line.contains(expected) && line.ends_with("no link"),
@@ -112,13 +121,70 @@ fn who_is_far_behind_is_marked_and_the_table_fits_a_terminal_of_old() {
     }
 }
 
+/// A node at `height`, with members that claim `claims`.
+fn among(second: u64, height: u64, claims: &[u64]) -> View {
+    let mut view = view(second, "");
+    let name = |index: usize| format!("{index:02}").repeat(32);
+    let members = (1..=claims.len()).map(|index| Member {
+        peer: name(index),
+        ..view.members[0].clone()
+    });
+    view.members = members.collect();
+    let claims = claims.iter().enumerate();
+    view.channels[0].heights = claims
+        .map(|(index, claim)| (name(index + 1), *claim))
+        .collect();
+    view.channels[0].height = height;
+    view
+}
+
+/// By how much the node and its members are behind.
+fn behind_of(now: &View, old: &View) -> Vec<Option<u64>> {
+    let rates = Rates::new(now, None, Some(old));
+    let late = |peer: &Peer| rates.late(peer, &now.channels[0]);
+    peers(now).iter().map(late).collect()
+}
+
+#[test]
+fn one_that_claims_too_much_makes_nobody_late() {
+    for lie in [2_000_000, u64::MAX] {
+        let (old, now) = (
+            among(50, 900, &[900, lie, 901]),
+            among(60, 1000, &[960, lie, 1001]),
+        );
+        assert_eq!(behind_of(&now, &old), [None; 4]);
+    }
+}
+
+#[test]
+fn a_burst_makes_nobody_late_who_tells_its_height_in_time() {
+    let (old, now) = (among(50, 900, &[900, 880]), among(60, 9000, &[900, 8995]));
+    assert_eq!(behind_of(&now, &old), [None; 3]);
+    // So quickly nothing is said at all.
+    let soon = among(57, 9000, &[900, 880]);
+    assert_eq!(behind_of(&soon, &old), [None; 3]);
+}
+
+#[test]
+fn who_stays_back_is_late() {
+    let (old, now) = (
+        among(50, 900, &[100, 900, 891]),
+        among(58, 901, &[300, 901, 891]),
+    );
+    assert_eq!(behind_of(&now, &old), [None, Some(601), None, None]);
+    let (old, now) = (among(50, 100, &[900, 900]), among(60, 100, &[950, 960]));
+    assert_eq!(behind_of(&now, &old), [Some(850), None, None], "this node");
+    let (old, now) = (among(50, 100, &[900]), among(60, 100, &[950]));
+    assert_eq!(behind_of(&now, &old), [Some(850), None], "there is but one");
+}
+
 #[test]
 fn so_many_rules_and_events_are_shown() {
     let mut many = view(1, "peer1:7051");
     let rules = (0..=RULES_SHOWN_MAX as u64).map(|count| (format!("rule{count}"), count));
     many.refused = rules.collect();
     many.history = vec![many.history[0].clone(); EVENTS_SHOWN_MAX + 1];
-    let lines = picture(&many, None);
+    let lines = picture(&many, None, None);
     let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!(with("(2 times)"), EVENTS_SHOWN_MAX);
     assert_eq!((with("rule1 1"), with("rule0")), (1, 0), "{lines:?}");
@@ -128,7 +194,7 @@ fn so_many_rules_and_events_are_shown() {
 fn a_link_that_nobody_told_of_is_not_known() {
     let mut busy = view(1, "peer1:7051");
     (busy.traffic_known, busy.members[0].traffic) = (false, None);
-    let lines = picture(&busy, None);
+    let lines = picture(&busy, None, None);
     assert!(lines.last().unwrap().ends_with("not known"), "{lines:?}");
 }
 
@@ -141,7 +207,7 @@ fn others_cannot_steer_the_terminal() {
         component: "gossip".into(),
         reason: "\u{9b}31m".into(),
     });
-    let lines = picture(&odd, None);
+    let lines = picture(&odd, None, None);
     let steers = |line: &String| {
         line.chars()
             .any(|char| char.is_control() || char == '\u{202e}')
