@@ -159,21 +159,23 @@ fn take_all_descriptors() {
 /// Makes the folder, for nobody else as private data lies in it, and finds out whether it can be
 /// written to before anything else fails in it.
 fn make_data_dir(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .and_then(|()| tempfile::tempfile_in(dir).map(drop))
-        .with_context(|| {
-            let cure = match dir.ancestors().find(|path| path.exists()) {
-                Some(there) if !there.is_dir() => "move away the file that is in its place",
-                _ => "make it writable for this user",
-            };
-            let dir = dir.display();
-            format!(
-                "cannot write to the folder {dir}: {cure}, or name another in peer.fileSystemPath"
-            )
-        })
+    let make = || {
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if !dir.is_dir() => Err(error),
+            _ => tempfile::tempfile_in(dir).map(drop),
+        }
+    };
+    make().with_context(|| {
+        let cure = match dir.ancestors().find(|path| path.exists()) {
+            Some(there) if !there.is_dir() => "move away the file that is in its place",
+            _ => "make it writable for this user",
+        };
+        let dir = dir.display();
+        format!("cannot write to the folder {dir}: {cure}, or name another in peer.fileSystemPath")
+    })
 }
 
 fn is_json() -> bool {

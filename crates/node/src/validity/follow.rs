@@ -21,7 +21,7 @@ use tidings_proto::{
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, interval_at, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
@@ -29,7 +29,7 @@ use tonic::Streaming;
 use super::{
     Validity, ValiditySettings,
     known::Source,
-    sources::{near, organizations, peers},
+    sources::{LAG_MAX, near, organizations, peers},
     turns::Turns,
     word::{Claim, ORGANIZATIONS_MAX, Ours},
 };
@@ -175,6 +175,7 @@ impl Follow {
                     let reason = no_peer(self.anchors(&org).unwrap_or_default());
                     let silent = Source::Silent(reason);
                     self.validity.note_source(org.as_str(), silent);
+                    (failed, lacks, lacking) = (BTreeSet::new(), false, None);
                     if status.changed().await.is_err() {
                         return;
                     }
@@ -196,8 +197,9 @@ impl Follow {
             };
             let before = self.validity.next(org.as_str());
             let mut next = before;
-            let Err(ended) = self.read(&org, peer, &mut next, None).await else {
-                continue;
+            let ended = tokio::select! {
+                Err(ended) = self.read(&org, peer, &mut next, None) => ended,
+                reason = self.reason_to_leave(&org, peer) => Ended::from(reason),
             };
             if next > before {
                 (failed, lacks, lacking, pause) = (BTreeSet::new(), false, None, PAUSE_MIN);
@@ -221,12 +223,50 @@ impl Follow {
             };
             let end = self.validity.next(org.as_str());
             let mut next = turns.begin(&peer, end);
-            let ended = self.read(&org, &peer, &mut next, Some(end)).await;
+            let most = self.settings.turn.max(STALL_MAX);
+            let ended = timeout(most, self.read(&org, &peer, &mut next, Some(end))).await;
             turns.end(peer.clone(), next);
-            if let Err(ended) = ended {
+            if let Ok(Err(ended)) = ended {
                 self.tell(&org, &peer, &ended.reason);
             }
         }
+    }
+
+    /// Ready when a peer is not to be followed any more though it gives blocks: it was revoked or went
+    /// away, its organization's TLS roots are others by now, or it is too slow for this channel.
+    async fn reason_to_leave(&self, org: &OrgId, endpoint: &str) -> String {
+        let roots = self.tls_roots(org);
+        let (mut status, mut before) = (self.status.clone(), u64::MAX);
+        let first = Instant::now() + self.settings.turn;
+        let mut turns = interval_at(first, self.settings.turn);
+        loop {
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                _ = turns.tick() => {
+                    let height = *self.height.borrow();
+                    let lag = height.saturating_sub(self.validity.next(org.as_str()));
+                    if lag > LAG_MAX && lag >= before {
+                        return format!("is {lag} blocks behind, and falls further behind");
+                    }
+                    before = lag;
+                }
+            }
+            let there = peers(&status.borrow_and_update(), &self.channel, org);
+            if !there.contains_key(endpoint) {
+                return "is no member of the channel any more".to_owned();
+            }
+            if self.tls_roots(org) != roots {
+                return "was trusted by TLS roots that have changed".to_owned();
+            }
+        }
+    }
+
+    fn tls_roots(&self, org: &OrgId) -> Vec<Bytes> {
+        let config = self.crypto.config(&self.channel);
+        let roots = config.map(|config| config.tls_roots(org.as_str()));
+        roots.unwrap_or_default()
     }
 
     /// Tells that a peer is not heard any more, and why: of interest to few while there are others.
@@ -320,9 +360,7 @@ impl Follow {
         next: u64,
         connected: impl FnOnce(),
     ) -> Result<Streaming<Response>, String> {
-        let config = self.crypto.config(&self.channel);
-        let roots = config.map(|config| config.tls_roots(org.as_str()));
-        let roots = roots.unwrap_or_default();
+        let roots = self.tls_roots(org);
         let identity = self.tls.as_ref().map(Tls::client_identity);
         if identity.is_some() && roots.is_empty() {
             // There is no falling back on what the system trusts.

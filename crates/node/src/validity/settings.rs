@@ -10,8 +10,9 @@ pub struct ValiditySettings {
     /// How often another peer of an organization is asked for what the one that is followed said.
     /// Whoever says otherwise is found when each has had its turn.
     pub turn: Duration,
-    /// How long all peers of an organization say that they do not have a block that they should,
-    /// before it is asked for later ones: one that has it may not be known yet, or just restart.
+    /// How long no known peer of an organization gives a block, and some say that they do not have it
+    /// though they should, before it is asked for later ones: one that has it may not be known yet, or
+    /// just restart.
     pub skip_after: Duration,
 }
 

@@ -11,7 +11,7 @@ const PEERS_MAX: usize = 32;
 
 /// How far a peer may say it is behind our ledger and be followed all the same: published heights are
 /// seconds old. Who is further behind would let the organization be silent for as long as it stalls.
-const LAG_MAX: u64 = 64;
+pub(super) const LAG_MAX: u64 = 64;
 
 /// Members that are in the channel and can be reached, with the heights that they published.
 fn members<'a>(

@@ -157,6 +157,7 @@ impl Validity {
         self.change(|known| {
             known.go_on(org, height);
         });
+        self.show_heard();
     }
 
     /// Whether an organization is heard of this peer.
