@@ -83,14 +83,11 @@ impl Shelf {
         form: Form,
         numbers: Range<u64>,
     ) -> Result<Bytes, String> {
-        let end = numbers.end.min(numbers.start + 1 + AHEAD_LEN_MAX as u64);
-        let names = names(served, form, numbers.start..end.max(numbers.start + 1));
-        let (name, behind) = names.split_first().expect("at least one block is named");
-        let name = *name;
+        let name = name(served, form, numbers.start);
         let cell = Arc::clone(self.lock().cells.entry(name).or_default());
         let made = cell
             .get_or_try_init(|| async {
-                let ahead = self.absent(behind);
+                let ahead = self.absent(served, form, numbers.start + 1..numbers.end);
                 let (made, more) = self.make(served, form, numbers.start, ahead.len()).await?;
                 let mut kept = self.lock();
                 kept.keep(name, &cell, made.len());
@@ -135,11 +132,14 @@ impl Shelf {
         found
     }
 
-    /// The first of these, which nobody has come to.
-    fn absent(&self, names: &[Name]) -> Vec<Name> {
+    /// The first of these blocks, which nobody has come to.
+    fn absent(&self, served: &Served, form: Form, numbers: Range<u64>) -> Vec<Name> {
+        let end = numbers.end.min(numbers.start + AHEAD_LEN_MAX as u64);
+        let names = names(served, form, numbers.start..end).into_iter();
         let kept = self.lock();
-        let absent = |name: &&Name| !kept.cells.contains_key(name);
-        names.iter().take_while(absent).copied().collect()
+        names
+            .take_while(|name| !kept.cells.contains_key(name))
+            .collect()
     }
 
     /// A block, and up to so many behind it.
@@ -224,6 +224,11 @@ impl Kept {
             self.cells.remove(&name);
         }
     }
+}
+
+fn name(served: &Served, form: Form, number: u64) -> Name {
+    let stamp = served.validity.as_ref().map(|known| known.stamp(number));
+    (served.serial, form, number, stamp.unwrap_or_default())
 }
 
 /// The names of these blocks as they are before their codes are looked at.

@@ -181,7 +181,7 @@ impl Follow {
                     }
                     continue;
                 }
-                self.is_silent(&org, &last);
+                self.note_silent(&org, &last);
                 if !lacks {
                     lacking = None;
                 } else if lacking.get_or_insert_with(Instant::now).elapsed()
@@ -279,7 +279,7 @@ impl Follow {
     }
 
     /// Tells that nobody of an organization is heard, and why the last one is not.
-    fn is_silent(&self, org: &OrgId, last: &str) {
+    fn note_silent(&self, org: &OrgId, last: &str) {
         let silent = Source::Silent(last.to_owned());
         self.validity.note_source(org.as_str(), silent);
         if let Some(left_out) = ENDED.line(std::time::Instant::now()) {
@@ -315,7 +315,7 @@ impl Follow {
         }
         let connected = || {
             if end.is_none() {
-                self.is_heard(org, endpoint);
+                self.note_heard(org, endpoint);
             }
         };
         let open = self.open(org, endpoint, *next, connected);
@@ -339,7 +339,7 @@ impl Follow {
         Ok(())
     }
 
-    fn is_heard(&self, org: &OrgId, endpoint: &str) {
+    fn note_heard(&self, org: &OrgId, endpoint: &str) {
         let heard = Source::Heard(endpoint.to_owned());
         if self.validity.note_source(org.as_str(), heard)
             && let Some(left_out) = BEGUN.line(std::time::Instant::now())

@@ -114,7 +114,12 @@ impl Validity {
         Ok(Agreed(agreed.collect()))
     }
 
-    /// For each of these blocks what changes with its codes.
+    /// What changes with the codes of this block.
+    pub(crate) fn stamp(&self, number: u64) -> u64 {
+        self.known.borrow().stamps.of(number)
+    }
+
+    /// The same for each of these blocks.
     pub(crate) fn stamps(&self, numbers: Range<u64>) -> Vec<u64> {
         let known = self.known.borrow();
         numbers.map(|number| known.stamps.of(number)).collect()
@@ -376,10 +381,6 @@ mod tests {
         agreed.codes(number, &[header]).map(|codes| codes.to_vec())
     }
 
-    fn stamp(validity: &Validity, number: u64) -> u64 {
-        validity.stamps(number..number + 1)[0]
-    }
-
     async fn failed(vitals: &Vitals) -> Vec<String> {
         let failed = vitals.health.failed_checks().await;
         failed.into_iter().map(|check| check.reason).collect()
@@ -460,18 +461,15 @@ mod tests {
     async fn codes_that_somebody_contradicts_are_shown_no_more() {
         let (dir, vitals) = (tempfile::tempdir().unwrap(), Vitals::default());
         let validity = open(dir.path(), &vitals);
-        let before = stamp(&validity, 1);
+        let before = validity.stamp(1);
         hear(&validity, "A", 1, 0);
-        assert_eq!(
-            (codes(&validity, 1, 7), stamp(&validity, 1)),
-            (None, before)
-        );
+        assert_eq!((codes(&validity, 1, 7), validity.stamp(1)), (None, before));
         hear(&validity, "B", 1, 0);
-        let agreed = stamp(&validity, 1);
+        let agreed = validity.stamp(1);
         assert!(codes(&validity, 1, 7).is_some() && agreed > before);
         assert_eq!(codes(&validity, 1, 8), None, "of another chain");
         hear(&validity, "C", 1, 11);
-        assert!(codes(&validity, 1, 7).is_none() && stamp(&validity, 1) > agreed);
+        assert!(codes(&validity, 1, 7).is_none() && validity.stamp(1) > agreed);
         assert_eq!(failed(&vitals).await.len(), 1);
         let counted = vitals
             .metrics

@@ -481,13 +481,9 @@ async fn two_peers_of_one_organization_that_disagree_are_an_alarm() {
     let line = r#"tidings_validity_disputed{channel="mychannel"} 1"#;
     assert!(counted.contains(line), "{counted}");
     assert_eq!(scene.node.health().failed_checks().await.len(), 1);
-    // When the one that is followed goes, the other is.
-    let followed = if is_third_followed {
-        &mut third
-    } else {
-        &mut scene.own
-    };
-    followed.running = None;
+    // One whose member leaves the channel is not followed any more, though it gives blocks.
+    let (_, member) = &mut scene.others[usize::from(is_third_followed)];
+    member.leave(&channel()).await.unwrap();
     soon(async {
         let is_heard = |each: OrganizationReport| each.heard_of.as_ref() == Some(&peer);
         while !scene.report().organizations.into_iter().any(is_heard) {
@@ -495,6 +491,14 @@ async fn two_peers_of_one_organization_that_disagree_are_an_alarm() {
         }
     })
     .await;
+    // Nor is one that is gone.
+    let followed = if is_third_followed {
+        &mut scene.own
+    } else {
+        &mut third
+    };
+    followed.running = None;
+    scene.is_not_heard("Org1MSP", &peer).await;
     scene.stop().await;
 }
 
